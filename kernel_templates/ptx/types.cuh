@@ -1,0 +1,227 @@
+// Element types, conversions and small helpers of every CUDA kernel template.
+//
+// This file is always the first part of a specialization's source, before the generated prelude of
+// constants. It includes nothing: NVRTC compiles a template without headers about ten times faster
+// than one with cuda_fp16.h and friends. Everything used below (threadIdx, uint4, fmaf, bit casts)
+// is built into NVRTC and nvcc.
+#pragma once
+
+using i8 = signed char;
+using u8 = unsigned char;
+using i16 = short;
+using u16 = unsigned short;
+using i32 = int;
+using u32 = unsigned int;
+using i64 = long long;
+using u64 = unsigned long long;
+using f32 = float;
+using f64 = double;
+
+// 16-bit floats are plain bits: arithmetic on them is always done in f32.
+struct bf16 {
+  u16 bits;
+};
+struct f16 {
+  u16 bits;
+};
+
+// ---------------------------------------------------------------------------------------------
+// Types
+
+template <typename A, typename B>
+struct is_same_type {
+  static constexpr bool value = false;
+};
+template <typename A>
+struct is_same_type<A, A> {
+  static constexpr bool value = true;
+};
+template <typename A, typename B>
+constexpr bool same_type = is_same_type<A, B>::value;
+
+template <typename T>
+constexpr bool is_16bit_float = same_type<T, bf16> || same_type<T, f16>;
+
+// ---------------------------------------------------------------------------------------------
+// Small integer helpers, usable in constant expressions
+
+template <typename T>
+__host__ __device__ constexpr T minimum(T a, T b) {
+  return a < b ? a : b;
+}
+template <typename T>
+__host__ __device__ constexpr T maximum(T a, T b) {
+  return a < b ? b : a;
+}
+__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+__host__ __device__ constexpr int round_up(int a, int b) { return ceil_div(a, b) * b; }
+__host__ __device__ constexpr bool is_pow2(int a) { return a > 0 && (a & (a - 1)) == 0; }
+// Floor of the base-2 logarithm of a positive integer.
+__host__ __device__ constexpr int log2_floor(int a) { return a <= 1 ? 0 : 1 + log2_floor(a / 2); }
+
+__device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x) & 31; }
+// The index of the warp in its block, broadcast so that the compiler keeps it in a uniform
+// register.
+__device__ __forceinline__ int warp_index() {
+  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) >> 5, 0);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Conversions
+
+__device__ __forceinline__ float to_f32(float x) { return x; }
+__device__ __forceinline__ float to_f32(double x) { return static_cast<float>(x); }
+__device__ __forceinline__ float to_f32(int x) { return static_cast<float>(x); }
+__device__ __forceinline__ float to_f32(bf16 x) {
+  return __uint_as_float(static_cast<u32>(x.bits) << 16);
+}
+__device__ __forceinline__ float to_f32(f16 x) {
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(x.bits));
+  return result;
+}
+
+namespace detail {
+
+// Round to nearest even; a NaN stays a NaN. Devices before sm_80 have no bf16 conversion.
+__device__ __forceinline__ u16 f32_to_bf16_bits(float x) {
+#if __CUDA_ARCH__ >= 800
+  u16 bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+#else
+  const u32 word = __float_as_uint(x);
+  if ((word & 0x7fffffffu) > 0x7f800000u) return 0x7fff;
+  return static_cast<u16>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
+#endif
+}
+
+template <typename T>
+struct convert {
+  static __device__ __forceinline__ T from(float x) { return static_cast<T>(x); }
+};
+template <>
+struct convert<bf16> {
+  static __device__ __forceinline__ bf16 from(float x) { return bf16{f32_to_bf16_bits(x)}; }
+};
+template <>
+struct convert<f16> {
+  static __device__ __forceinline__ f16 from(float x) {
+    f16 result;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+    return result;
+  }
+};
+
+}  // namespace detail
+
+// Rounds to nearest even. from_f32<bf16>(x), from_f32<f16>(x), from_f32<f32>(x).
+template <typename T>
+__device__ __forceinline__ T from_f32(float x) {
+  return detail::convert<T>::from(x);
+}
+
+// Two f32 as two 16-bit floats in one register; `low` goes to bits 0-15 (the lower address).
+template <typename T>
+__device__ __forceinline__ u32 pack2(float low, float high) {
+  static_assert(is_16bit_float<T>, "pack2 packs bf16 or f16");
+  u32 result;
+  if constexpr (same_type<T, bf16>) {
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+#else
+    result =
+        detail::f32_to_bf16_bits(low) | (static_cast<u32>(detail::f32_to_bf16_bits(high)) << 16);
+#endif
+  } else {
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+#else
+    result = from_f32<f16>(low).bits | (static_cast<u32>(from_f32<f16>(high).bits) << 16);
+#endif
+  }
+  return result;
+}
+
+// The inverse of pack2.
+template <typename T>
+__device__ __forceinline__ float unpack_low(u32 packed) {
+  static_assert(is_16bit_float<T>, "unpack_low unpacks bf16 or f16");
+  if constexpr (same_type<T, bf16>) {
+    return __uint_as_float(packed << 16);
+  } else {
+    return to_f32(f16{static_cast<u16>(packed & 0xffffu)});
+  }
+}
+template <typename T>
+__device__ __forceinline__ float unpack_high(u32 packed) {
+  static_assert(is_16bit_float<T>, "unpack_high unpacks bf16 or f16");
+  if constexpr (same_type<T, bf16>) {
+    return __uint_as_float(packed & 0xffff0000u);
+  } else {
+    return to_f32(f16{static_cast<u16>(packed >> 16)});
+  }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Wide memory access. Every address must be aligned to the width of the access.
+
+// How many elements of T fit in one 16-byte access.
+template <typename T>
+constexpr int per_16_bytes = 16 / static_cast<int>(sizeof(T));
+
+__device__ __forceinline__ uint4 load_16(const void* address) {
+  return *static_cast<const uint4*>(address);
+}
+__device__ __forceinline__ void store_16(void* address, uint4 value) {
+  *static_cast<uint4*>(address) = value;
+}
+// Global memory that the kernel never writes: through the read-only path, and not kept in L1.
+__device__ __forceinline__ uint4 load_16_streaming(const void* address) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
+}
+// Global memory that nobody reads soon: evicted from the L2 cache first.
+__device__ __forceinline__ void store_16_streaming(void* address, uint4 value) {
+  asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.x),
+               "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
+}
+
+// 16 bytes of T as f32, lowest address first.
+template <typename T>
+__device__ __forceinline__ void unpack_16(uint4 packed, float (&out)[per_16_bytes<T>]) {
+  const u32 words[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (is_16bit_float<T>) {
+      out[2 * i] = unpack_low<T>(words[i]);
+      out[2 * i + 1] = unpack_high<T>(words[i]);
+    } else {
+      static_assert(same_type<T, f32>, "unpack_16 unpacks bf16, f16 or f32");
+      out[i] = __uint_as_float(words[i]);
+    }
+  }
+}
+template <typename T>
+__device__ __forceinline__ uint4 pack_16(const float (&in)[per_16_bytes<T>]) {
+  u32 words[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (is_16bit_float<T>) {
+      words[i] = pack2<T>(in[2 * i], in[2 * i + 1]);
+    } else {
+      static_assert(same_type<T, f32>, "pack_16 packs bf16, f16 or f32");
+      words[i] = __float_as_uint(in[i]);
+    }
+  }
+  return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// The 32-bit address of shared memory that PTX instructions take.
+__device__ __forceinline__ u32 shared_address(const void* pointer) {
+  return static_cast<u32>(__cvta_generic_to_shared(pointer));
+}
