@@ -1,0 +1,297 @@
+// cudadent: specialises kernel templates for the device and the problem in front of it, finds by
+// measurement the configuration that runs fastest there, remembers it, and launches it.
+//
+//   cudadent::Runtime runtime;                             // best device, the user's cache
+//   auto gemm = runtime.op("gemm", {{"activation", "relu"}});
+//   gemm({a, b, bias, c}, stream);                         // first call tunes, later ones launch
+//
+// Everything a Runtime owns dies with it; there is no global state. A Runtime and its operators may
+// be used from many threads at once. Every failure is a cudadent::Error.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#if defined(_WIN32)
+#define CUDADENT_API
+#else
+#define CUDADENT_API __attribute__((visibility("default")))
+#endif
+
+namespace cudadent {
+
+// ------------------------------------------------------------------------------------- values
+
+// A number, a flag or a word: what a dimension, an option, a parameter or an expression can be.
+using Value = std::variant<bool, std::int64_t, double, std::string>;
+
+// Values by name: the dimensions, data types and options of a problem, or a configuration.
+using Values = std::map<std::string, Value, std::less<>>;
+
+enum class DataType : std::uint8_t { f64, f32, bf16, f16, i64, i32, i8, u8, boolean };
+
+// Bytes of one element.
+CUDADENT_API std::size_t size_of(DataType type) noexcept;
+// The name used in manifests, problems and messages: "f32", "bf16", …
+CUDADENT_API std::string_view name_of(DataType type) noexcept;
+// The inverse of name_of; nothing when the name is unknown.
+CUDADENT_API std::optional<DataType> data_type_named(std::string_view name) noexcept;
+
+// ------------------------------------------------------------------------------------- errors
+
+enum class ErrorCode : std::uint8_t {
+  invalid_argument,      // the caller's tensors, names or values do not fit
+  invalid_manifest,      // a manifest or an expression in it is wrong
+  unsupported,           // no template can do this problem on this device
+  not_tuned,             // nothing known for the problem, and the miss policy says fail
+  device_unavailable,    // no such device, or its driver does not work
+  compiler_unavailable,  // NVRTC or the host compiler is missing
+  compile_failed,        // a template does not compile (detail() has the log)
+  launch_failed,         // the device refused or failed a launch
+  cache_failed,          // the database cannot be opened, read or written
+  internal,              // a fault of cudadent's own
+};
+
+CUDADENT_API std::string_view name_of(ErrorCode code) noexcept;
+
+// what() says what was attempted, with what, what was expected and what to do about it.
+class CUDADENT_API Error : public std::runtime_error {
+ public:
+  Error(ErrorCode code, const std::string& message, std::string detail = {});
+  [[nodiscard]] ErrorCode code() const noexcept { return code_; }
+  // Long material such as a compiler's log; often empty.
+  [[nodiscard]] const std::string& detail() const noexcept { return detail_; }
+
+ private:
+  ErrorCode code_;
+  std::string detail_;
+};
+
+// ------------------------------------------------------------------------------------- tensors
+
+inline constexpr int max_rank = 6;
+inline constexpr std::int32_t host_memory = -1;
+
+// A view of memory somebody else owns. A default-constructed Tensor stands for an optional tensor
+// that is left out.
+struct Tensor {
+  void* data = nullptr;
+  DataType dtype = DataType::f32;
+  std::int32_t rank = -1;                       // -1: absent
+  std::int32_t device = host_memory;            // CUDA ordinal, or host_memory
+  std::array<std::int64_t, max_rank> shape{};   // elements
+  std::array<std::int64_t, max_rank> strides{};  // elements between neighbours
+
+  Tensor() = default;
+  // A contiguous row-major view.
+  Tensor(void* data, DataType dtype, std::initializer_list<std::int64_t> shape,
+         std::int32_t device = host_memory)
+      : data(data), dtype(dtype), rank(static_cast<std::int32_t>(shape.size())), device(device) {
+    if (shape.size() > max_rank) throw Error(ErrorCode::invalid_argument, "tensor of rank above 6");
+    std::int64_t stride = 1;
+    for (int i = rank - 1; i >= 0; --i) {
+      shape_at(i) = shape.begin()[i];
+      strides[static_cast<std::size_t>(i)] = stride;
+      stride *= shape.begin()[i];
+    }
+  }
+  [[nodiscard]] bool present() const noexcept { return rank >= 0; }
+
+ private:
+  std::int64_t& shape_at(int i) { return shape[static_cast<std::size_t>(i)]; }
+};
+
+// A CUstream (also a cudaStream_t), or null for the legacy default stream; ignored on the host.
+using Stream = void*;
+
+// ------------------------------------------------------------------------------------- tuning
+
+// What to do when a problem has no winner in the cache.
+enum class OnMiss : std::uint8_t {
+  tune,     // tune now, within RuntimeOptions::tuning.budget (the default)
+  nearest,  // take the nearest known problem's winner, else the template's default configuration
+  fail,     // throw Error with ErrorCode::not_tuned
+};
+
+// Where a launched configuration came from.
+enum class Provenance : std::uint8_t { tuned, cached, nearest, defaulted };
+CUDADENT_API std::string_view name_of(Provenance provenance) noexcept;
+
+// A tuning run ends when any limit is reached, when the space is exhausted, or when `patience`
+// trials in a row have not improved the best by 1 %.
+struct Budget {
+  double seconds = 60;       // wall-clock; 0 means no limit
+  std::int64_t trials = 0;   // measured configurations; 0 means no limit
+  std::int64_t patience = 0;  // 0 means no limit
+};
+
+enum class TrialStatus : std::uint8_t {
+  ok,
+  compile_error,
+  compile_timeout,
+  invalid_resources,  // needs more registers, threads or shared memory than the device has
+  launch_error,
+  fault,
+  timeout,
+  wrong_result,
+};
+CUDADENT_API std::string_view name_of(TrialStatus status) noexcept;
+
+// One configuration, measured and verified, or failed and how.
+struct Trial {
+  std::string kernel_template;
+  Values configuration;
+  TrialStatus status = TrialStatus::ok;
+  std::string message;            // how it failed
+  std::vector<double> samples;    // seconds, in the order taken
+  double median = 0;              // seconds
+  double spread = 0;              // (third quartile − first quartile) / median
+  double error = 0;               // ‖out − ref‖ / ‖ref‖ of the worst output
+  double compile_seconds = 0;
+  bool from_cache = false;        // measured by an earlier run, not again by this one
+};
+
+struct TuneProgress {
+  std::int64_t measured = 0;    // trials so far, failures included
+  std::int64_t failed = 0;
+  std::uint64_t candidates = 0;  // size of the tuning space
+  double elapsed = 0;           // seconds
+  double best = 0;              // seconds; 0 before the first success
+  std::string phase;            // "search", "finalists"
+  const Trial* last = nullptr;
+};
+
+struct TuneOptions {
+  Budget budget;
+  std::string strategy = "auto";
+  std::uint64_t seed = 0;
+  int compile_workers = 0;                   // 0: one a core
+  std::vector<std::string> kernel_templates;  // empty: every template that fits
+  bool fresh = false;                        // measure again what the cache already knows
+  std::function<void(const TuneProgress&)> on_progress;  // called from the tuning thread
+  std::function<bool()> cancelled;           // polled; true ends the run with what it has
+};
+
+// The configuration to launch for a problem.
+struct Winner {
+  std::string kernel_template;
+  Values configuration;
+  double seconds = 0;  // median when tuned; 0 when never measured
+  Provenance provenance = Provenance::defaulted;
+};
+
+struct TuneResult {
+  std::string problem;          // "gemm m=… n=… …"
+  Winner winner;
+  double default_seconds = 0;   // median of the default configuration, in the same final comparison
+  double flops = 0;             // operations of the problem, for rates; 0 when the manifest has none
+  double bytes = 0;             // least traffic of the problem
+  std::vector<Trial> trials;
+  std::uint64_t candidates = 0;  // size of the tuning space
+  double elapsed = 0;           // seconds, and where they went:
+  double enumerate_seconds = 0, compile_seconds = 0, measure_seconds = 0, verify_seconds = 0,
+         search_seconds = 0, idle_seconds = 0;
+  std::string stopped_by;       // "exhausted", "time", "trials", "patience", "cancelled"
+};
+
+// ------------------------------------------------------------------------------------- runtime
+
+enum class LogLevel : std::uint8_t { info, warning };
+
+struct RuntimeOptions {
+  // "auto" (a GPU if there is one, else the host), "host", "cuda", "cuda:1".
+  std::string device = "auto";
+  // The database file; empty: CUDADENT_CACHE, else $XDG_CACHE_HOME/cudadent/cudadent.db;
+  // ":memory:" remembers nothing beyond the Runtime's life.
+  std::filesystem::path cache;
+  // Folders with operators and templates besides the built-in ones and CUDADENT_TEMPLATE_PATH.
+  std::vector<std::filesystem::path> template_paths;
+  OnMiss on_miss = OnMiss::tune;
+  TuneOptions tuning;  // for OnMiss::tune
+  std::function<void(LogLevel, std::string_view)> log;
+};
+
+// What a launch of some tensors does, for people.
+struct Explanation {
+  std::string problem;
+  Winner winner;
+};
+
+class Runtime;
+struct OperatorState;
+
+// An operator with its options bound: cheap to copy, valid as long as its Runtime.
+class CUDADENT_API Operator {
+ public:
+  // Launches on `tensors`, in the order the manifest declares them (Tensor{} for an optional one
+  // left out), on `stream`. Asynchronous on CUDA; on the host done when it returns. `scalars`
+  // replace the run-time scalars' defaults, in manifest order. A known problem takes no lock,
+  // allocates nothing and touches neither strings nor the database.
+  // Throws Error: invalid_argument when shapes, types, strides or devices do not fit, and what the
+  // miss policy or the device raise.
+  void operator()(std::initializer_list<Tensor> tensors, Stream stream = nullptr,
+                  std::span<const double> scalars = {}) const {
+    launch({tensors.begin(), tensors.size()}, stream, scalars);
+  }
+  void launch(std::span<const Tensor> tensors, Stream stream = nullptr,
+              std::span<const double> scalars = {}) const;
+
+  // Resolves, compiles and loads what launch() would run, without running it. Do this before
+  // capturing a stream into a graph: while capturing, an unknown problem is an error.
+  Explanation prepare(std::span<const Tensor> tensors) const;
+
+  [[nodiscard]] const std::string& name() const noexcept;
+  // Tensor names in the order launch() takes them.
+  [[nodiscard]] const std::vector<std::string>& tensors() const noexcept;
+
+ private:
+  friend class Runtime;
+  explicit Operator(std::shared_ptr<const OperatorState> state) : state_(std::move(state)) {}
+  std::shared_ptr<const OperatorState> state_;
+};
+
+class CUDADENT_API Runtime {
+ public:
+  // Throws Error: device_unavailable, cache_failed, invalid_manifest.
+  explicit Runtime(RuntimeOptions options = {});
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  // "NVIDIA H200", or the processor's name.
+  [[nodiscard]] const std::string& device_name() const noexcept;
+
+  // An operator by name, with options (and only options) bound: {{"activation", "relu"}}.
+  Operator op(std::string_view name, const Values& options = {});
+
+  // Tunes a problem given by its dimensions, data types and options, and remembers the winner.
+  TuneResult tune(std::string_view op, const Values& problem, const TuneOptions& options);
+  TuneResult tune(std::string_view op, const Values& problem);
+
+  // The winner that a launch of the problem would use now, without tuning; nothing if unknown.
+  std::optional<Winner> winner(std::string_view op, const Values& problem);
+
+  // Everything below the public API, for the tools that ship with cudadent.
+  struct Parts;
+  [[nodiscard]] Parts& parts() noexcept { return *parts_; }
+
+ private:
+  std::unique_ptr<Parts> parts_;
+};
+
+CUDADENT_API std::string_view version() noexcept;
+
+}  // namespace cudadent

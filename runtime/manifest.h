@@ -1,0 +1,143 @@
+// Operators and kernel templates as their manifests describe them. Immutable once loaded.
+#pragma once
+
+#include <cudadent/cudadent.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/expression.h"
+
+namespace cudadent {
+
+// A dimension of a tensor: a symbol that unifies, or a constant.
+struct DimensionSpec {
+  std::string symbol;         // empty for a constant
+  std::int64_t constant = 0;
+};
+using ShapeSpec = std::vector<DimensionSpec>;
+
+struct TensorSpec {
+  std::string name;
+  std::string doc;
+  // One shape, or one for each value of an option ("shape": {"layout_b": {"nk": […], "kn": […]}}).
+  std::string shape_option;  // empty when there is one shape
+  std::vector<std::pair<Value, ShapeSpec>> shapes;
+  std::string dtype;  // a dtype symbol, or a data type's name
+  bool output = false;
+  bool optional = false;
+
+  // Throws Error(internal) when the option has no such value.
+  [[nodiscard]] const ShapeSpec& shape_for(const Values& options) const;
+};
+
+struct DataTypeSpec {
+  std::string symbol;
+  std::vector<std::string> values;           // allowed
+  std::optional<std::string> default_symbol;  // another dtype symbol, or a data type's name
+};
+
+struct OptionSpec {
+  std::string name;
+  std::vector<Value> values;  // the first is the default
+};
+
+struct ScalarSpec {  // a run-time floating-point argument
+  std::string name;
+  double default_value = 0;
+};
+
+struct NormalInput { double mean = 0, deviation = 1; };
+struct UniformInput { double low = 0, high = 1; };
+using InputSpec = std::variant<NormalInput, UniformInput>;
+
+struct OperatorManifest {
+  std::string name;
+  std::string doc;
+  std::string origin;  // the file, for messages
+  std::vector<DataTypeSpec> dtypes;
+  std::vector<OptionSpec> options;
+  std::vector<TensorSpec> tensors;
+  std::vector<ScalarSpec> scalars;
+  std::vector<std::string> dimensions;  // symbols, in order of first appearance
+  std::vector<Expression> requires_;
+  std::vector<std::pair<std::string, Expression>> tuning_key;  // overrides; others stand as they are
+  std::optional<Expression> flops, bytes;
+  std::map<std::string, InputSpec> inputs;
+  std::string reference;
+  std::map<std::string, double> tolerance;  // by output data type's name
+  std::string hash;                         // of the manifest's text
+
+  [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
+};
+
+struct ParameterSpec {
+  std::string name;
+  std::vector<Value> values;
+};
+
+struct ArgumentSpec {
+  std::string name;       // tensor, tensor map, workspace, scalar — or empty:
+  std::optional<Expression> value;  // an integer or float expression
+  std::string type;       // "", "i32", "i64", "f32"
+};
+
+struct LaunchSpec {
+  std::string entry;
+  std::optional<Expression> when;
+  std::vector<Expression> grid, block, cluster;  // one to three each; cluster may be empty
+  std::optional<Expression> shared_memory;       // bytes
+  std::vector<ArgumentSpec> arguments;
+};
+
+struct WorkspaceSpec {
+  std::string name;
+  Expression bytes;
+  bool zero = false;
+  std::optional<Expression> when;
+};
+
+struct TensorMapSpec {
+  std::string name;
+  std::string tensor;  // tensor or workspace it describes
+  std::vector<Expression> dimensions;  // elements, innermost first
+  std::vector<Expression> strides;     // bytes, of all but the innermost; empty: packed
+  std::vector<Expression> box;         // elements, innermost first
+  std::optional<Expression> swizzle;   // bytes: 0, 32, 64, 128
+  std::optional<Expression> l2_promotion;  // bytes: 0, 64, 128, 256
+  std::string dtype;  // empty: the tensor's
+};
+
+struct KernelTemplate {
+  std::string name;
+  std::string op;
+  std::string backend;  // "cuda", "host"
+  std::string doc;
+  std::string origin;   // the manifest's file, for messages
+  std::vector<Expression> requires_;
+  std::vector<std::string> compile_time;  // problem values
+  std::vector<ParameterSpec> parameters;
+  std::map<std::string, Expression> defaults;
+  std::vector<std::pair<std::string, Expression>> let;
+  std::vector<Expression> constraints;
+  std::optional<Expression> prior;
+  std::vector<TensorMapSpec> tensor_maps;
+  std::vector<WorkspaceSpec> workspaces;
+  std::vector<LaunchSpec> launches;
+  std::vector<std::string> compile_options;
+  std::string source;  // with shared includes expanded; the prelude goes in front of `body`
+  std::string shared_source;  // types, always first
+  std::string hash;  // of manifest text, source and shared source
+};
+
+// `text` is the manifest's JSON; `origin` names it in errors. Throws Error(invalid_manifest) that
+// names file, field and reason.
+OperatorManifest parse_operator(std::string_view text, const std::string& origin);
+// Everything but source, shared_source and hash, which the template library fills in.
+KernelTemplate parse_template(std::string_view text, const std::string& origin,
+                              const OperatorManifest& op);
+
+}  // namespace cudadent
