@@ -1,0 +1,38 @@
+// All candidates for one problem: the tuning spaces of every template that fits, one after another.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tuner/tuning_space.h"
+
+namespace cudadent {
+
+using Candidate = std::uint64_t;  // index into a SearchSpace
+
+class SearchSpace {
+ public:
+  struct Member {
+    std::shared_ptr<const KernelTemplate> kernel_template;  // null for replayed spaces
+    TuningSpace space;
+    Candidate first = 0;  // index of the member's configuration 0
+    // Predicted cost of a configuration (lower is better); null when there is no prior. Costs of
+    // different members compare.
+    std::function<double(const Values&)> prior;
+  };
+
+  explicit SearchSpace(std::vector<Member> members);  // sets Member::first; drops empty members
+  [[nodiscard]] Candidate size() const noexcept { return size_; }
+  [[nodiscard]] const std::vector<Member>& members() const noexcept { return members_; }
+  [[nodiscard]] const Member& member_of(Candidate candidate) const;
+  [[nodiscard]] Values configuration(Candidate candidate) const;
+  [[nodiscard]] std::vector<Candidate> neighbours(Candidate candidate, Neighbourhood kind) const;
+
+ private:
+  std::vector<Member> members_;
+  Candidate size_ = 0;
+};
+
+}  // namespace cudadent
