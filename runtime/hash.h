@@ -1,6 +1,8 @@
 // Content hashes: 128-bit XXH3, as 32 hexadecimal digits. Not for adversaries.
 #pragma once
 
+#include <cstddef>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
