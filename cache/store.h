@@ -1,4 +1,5 @@
-// The database: every trial, every winner, every binary. One SQLite file; docs/cache.md has the schema.
+// The database: every trial, every winner, every binary. One SQLite file; docs/cache.md has the
+// schema.
 #pragma once
 
 #include <cudadent/cudadent.h>
@@ -14,8 +15,8 @@
 
 namespace cudadent {
 
-// What trials and winners are remembered under. Content, never names alone: a changed template changes
-// template_hash and so hides only its own rows.
+// What trials and winners are remembered under. Content, never names alone: a changed template
+// changes template_hash and so hides only its own rows.
 struct ProblemRecord {
   std::string op;
   std::string tuning_key;   // Problem::tuning_key()
@@ -48,21 +49,21 @@ struct WinnerRecord {
   std::string created;
 };
 
-// Safe from many threads, and from many processes on one file. Every write is one transaction: after a
-// crash or a full disk the file holds what was reported stored, and opens. Throws Error(cache_failed)
-// that names the file, what was attempted and what to do.
+// Safe from many threads, and from many processes on one file. Every write is one transaction:
+// after a crash or a full disk the file holds what was reported stored, and opens. Throws
+// Error(cache_failed) that names the file, what was attempted and what to do.
 class Store : public BinaryStore {
  public:
-  // Opens or creates; makes the folder (mode 0700) and the file (0600) when missing. ":memory:" keeps
-  // everything in memory. A file of an older schema is migrated; of a newer one, or that is not a
-  // cudadent database, is refused untouched.
+  // Opens or creates; makes the folder (mode 0700) and the file (0600) when missing. ":memory:"
+  // keeps everything in memory. A file of an older schema is migrated; of a newer one, or that is
+  // not a cudadent database, is refused untouched.
   explicit Store(const std::filesystem::path& file);
   ~Store() override;
 
   [[nodiscard]] const std::filesystem::path& file() const noexcept;
 
-  // Replaces the trial of the same problem_key, device_kind, template_hash, configuration, compiler and
-  // measurement.
+  // Replaces the trial of the same problem_key, device_kind, template_hash, configuration, compiler
+  // and measurement.
   void put_trial(const TrialRecord& record);
   // Trials of one exact problem on one kind of device, oldest first.
   std::vector<TrialRecord> trials(const std::string& op, const std::string& problem_key,
@@ -74,12 +75,15 @@ class Store : public BinaryStore {
   std::optional<WinnerRecord> winner(const std::string& op, const std::string& tuning_key,
                                      const std::string& device_kind);
   // All winners; of one op or one kind of device when given.
-  std::vector<WinnerRecord> winners(const std::string& op = {}, const std::string& device_kind = {});
+  std::vector<WinnerRecord> winners(const std::string& op = {},
+                                    const std::string& device_kind = {});
 
   std::optional<Binary> find_binary(const std::string& specialization_hash) override;
   void put_binary(const Binary& binary) override;
 
-  struct Counts { std::int64_t trials = 0, winners = 0, binaries = 0, binary_bytes = 0; };
+  struct Counts {
+    std::int64_t trials = 0, winners = 0, binaries = 0, binary_bytes = 0;
+  };
   Counts counts();
 
  private:

@@ -18,10 +18,10 @@ namespace cudadent {
 // Resource use of one kernel, from the compiler; −1 where it does not say.
 struct KernelResources {
   std::string entry;
-  std::int64_t registers = -1;      // a thread
-  std::int64_t spill_bytes = -1;    // stores + loads
-  std::int64_t local_bytes = -1;    // a thread: stack frame
-  std::int64_t shared_bytes = -1;   // static
+  std::int64_t registers = -1;     // a thread
+  std::int64_t spill_bytes = -1;   // stores + loads
+  std::int64_t local_bytes = -1;   // a thread: stack frame
+  std::int64_t shared_bytes = -1;  // static
   std::int64_t constant_bytes = -1;
 };
 
@@ -78,8 +78,8 @@ class Backend {
   // The compiler's name and version ("nvrtc 13.0.88"). Loads it if need be; throws
   // Error(compiler_unavailable) that says what to install.
   virtual std::string compiler() = 0;
-  // Compiles; safe from many threads at once. Throws Error(compile_failed) with the log in detail(), or
-  // compiler_unavailable.
+  // Compiles; safe from many threads at once. Throws Error(compile_failed) with the log in
+  // detail(), or compiler_unavailable.
   virtual Binary compile(const Specialization& specialization) = 0;
 
   // Throws Error(launch_failed) when the device rejects the image or lacks resources for the plan.
@@ -96,8 +96,9 @@ class Backend {
   // True while `stream` is being captured into a graph.
   virtual bool capturing(Stream stream) = 0;
 
-  // Runs the executable `count` times, each with a cold cache and queued behind earlier work so that
-  // host latency is not measured. Returns seconds a run, in order. Arguments' stream is ignored.
+  // Runs the executable `count` times, each with a cold cache and queued behind earlier work so
+  // that host latency is not measured. Returns seconds a run, in order. Arguments' stream is
+  // ignored.
   virtual std::vector<double> time(const Executable& executable, const LaunchArguments& arguments,
                                    int count) = 0;
 };

@@ -1,4 +1,5 @@
-// What runtime/ asks of the rooms above it: which configuration to launch, and where binaries are kept.
+// What runtime/ asks of the rooms above it: which configuration to launch, and where binaries are
+// kept.
 #pragma once
 
 #include <cudadent/cudadent.h>

@@ -21,18 +21,18 @@ struct Device {
   std::int64_t memory_bytes = 0;
   std::int64_t l2_bytes = 0;  // last-level cache on the host
   std::int64_t l1_bytes = 0;
-  std::int64_t max_shared_memory = 0;         // bytes a block, opted in
-  std::int64_t shared_memory_per_sm = 0;      // bytes
-  std::int64_t registers_per_sm = 0;          // 32-bit
+  std::int64_t max_shared_memory = 0;     // bytes a block, opted in
+  std::int64_t shared_memory_per_sm = 0;  // bytes
+  std::int64_t registers_per_sm = 0;      // 32-bit
   int max_threads_per_block = 0;
   int max_threads_per_sm = 0;
   int warp_size = 0;
-  int simd_bytes = 0;  // host vector width
-  int cores = 0;       // host cores usable by this process
-  double clock_hertz = 0;        // peak
-  double memory_bandwidth = 0;   // bytes a second, nominal; 0 unknown
-  std::string driver;  // version; metadata
-  std::string uuid;    // metadata
+  int simd_bytes = 0;           // host vector width
+  int cores = 0;                // host cores usable by this process
+  double clock_hertz = 0;       // peak
+  double memory_bandwidth = 0;  // bytes a second, nominal; 0 unknown
+  std::string driver;           // version; metadata
+  std::string uuid;             // metadata
 
   // What winners are shared by: two devices of one kind have the same. Leaves out driver and UUID.
   [[nodiscard]] std::string kind() const;

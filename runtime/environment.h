@@ -1,16 +1,16 @@
 // Every environment variable cudadent reads, read once, here.
 //
-// | variable                | meaning                                                              |
+// | variable                | meaning |
 // |-------------------------|----------------------------------------------------------------------|
-// | CUDADENT_CACHE          | the database file (or a folder to keep cudadent.db in)               |
-// | XDG_CACHE_HOME, HOME    | where the default database lies: <cache home>/cudadent/cudadent.db   |
-// | CUDADENT_TEMPLATE_PATH  | colon-separated folders with operators and templates of the user's   |
-// | CUDADENT_DEVICE         | the device for "auto": host, cuda, cuda:1                            |
-// | CUDADENT_NVRTC          | the libnvrtc.so file to load before looking elsewhere                |
-// | CUDADENT_HOST_COMPILER  | the C++ compiler of the host device; else CXX, c++, g++, clang++     |
-// | CUDADENT_HOST_THREADS   | threads of the host device; default: the cores this process may use  |
-// | CUDA_PATH, CUDA_HOME    | a toolkit to look for NVRTC in, last                                 |
-// | CONDA_PREFIX, VIRTUAL_ENV | environments to look for NVRTC in                                  |
+// | CUDADENT_CACHE          | the database file (or a folder to keep cudadent.db in) | |
+// XDG_CACHE_HOME, HOME    | where the default database lies: <cache home>/cudadent/cudadent.db   |
+// | CUDADENT_TEMPLATE_PATH  | colon-separated folders with operators and templates of the user's |
+// | CUDADENT_DEVICE         | the device for "auto": host, cuda, cuda:1 | | CUDADENT_NVRTC | the
+// libnvrtc.so file to load before looking elsewhere                | | CUDADENT_HOST_COMPILER  |
+// the C++ compiler of the host device; else CXX, c++, g++, clang++     | | CUDADENT_HOST_THREADS |
+// threads of the host device; default: the cores this process may use  | | CUDA_PATH, CUDA_HOME | a
+// toolkit to look for NVRTC in, last                                 | | CONDA_PREFIX, VIRTUAL_ENV
+// | environments to look for NVRTC in                                  |
 #pragma once
 
 #include <filesystem>
@@ -26,7 +26,7 @@ struct Environment {
   std::string nvrtc;
   std::string host_compiler;  // CUDADENT_HOST_COMPILER, else CXX
   int host_threads = 0;
-  std::vector<std::filesystem::path> cuda_homes;   // CUDA_PATH, CUDA_HOME, as set
+  std::vector<std::filesystem::path> cuda_homes;  // CUDA_PATH, CUDA_HOME, as set
   std::filesystem::path conda_prefix, virtual_env;
 
   static Environment read();

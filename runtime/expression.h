@@ -1,9 +1,10 @@
 // The expression language of manifests: a small safe subset of Python's expressions.
 //
-// Integers, floats, strings, True/False, names (also dotted: device.sm), + - * / // % **, comparison
-// chains, and/or/not, in / not in with a tuple or list, conditional expressions, and the functions
-// min max abs ceil_div round_up pow2_ceil size. Semantics are Python's: / is a float division, //
-// and % floor, and/or return an operand. Nothing else can be reached from an expression.
+// Integers, floats, strings, True/False, names (also dotted: device.sm), + - * / // % **,
+// comparison chains, and/or/not, in / not in with a tuple or list, conditional expressions, and the
+// functions min max abs ceil_div round_up pow2_ceil size. Semantics are Python's: / is a float
+// division, // and % floor, and/or return an operand. Nothing else can be reached from an
+// expression.
 #pragma once
 
 #include <cudadent/cudadent.h>
@@ -53,10 +54,31 @@ class Expression {
  private:
   friend class ExpressionParser;
   enum class Op : std::uint8_t {
-    constant, name, negate, positive, logical_not, logical_and, logical_or,
-    add, subtract, multiply, divide, floor_divide, modulo, power,
-    less, less_equal, greater, greater_equal, equal, not_equal,
-    in, not_in, conditional, chain, call
+    constant,
+    name,
+    negate,
+    positive,
+    logical_not,
+    logical_and,
+    logical_or,
+    add,
+    subtract,
+    multiply,
+    divide,
+    floor_divide,
+    modulo,
+    power,
+    less,
+    less_equal,
+    greater,
+    greater_equal,
+    equal,
+    not_equal,
+    in,
+    not_in,
+    conditional,
+    chain,
+    call
   };
   enum class Function : std::uint8_t { min, max, abs, ceil_div, round_up, pow2_ceil, size };
   // Children are nodes_[children_[first_child … first_child + child_count)].
@@ -65,8 +87,8 @@ class Expression {
     Function function = Function::min;
     std::uint32_t first_child = 0;
     std::uint32_t child_count = 0;
-    std::uint32_t name = 0;   // index into names_
-    Value value;              // of a constant
+    std::uint32_t name = 0;  // index into names_
+    Value value;             // of a constant
   };
   Value evaluate_node(std::uint32_t node, std::span<const Value* const> values) const;
   [[noreturn]] void fail(const std::string& reason) const;

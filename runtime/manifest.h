@@ -15,7 +15,7 @@ namespace cudadent {
 
 // A dimension of a tensor: a symbol that unifies, or a constant.
 struct DimensionSpec {
-  std::string symbol;         // empty for a constant
+  std::string symbol;  // empty for a constant
   std::int64_t constant = 0;
 };
 using ShapeSpec = std::vector<DimensionSpec>;
@@ -36,7 +36,7 @@ struct TensorSpec {
 
 struct DataTypeSpec {
   std::string symbol;
-  std::vector<std::string> values;           // allowed
+  std::vector<std::string> values;            // allowed
   std::optional<std::string> default_symbol;  // another dtype symbol, or a data type's name
 };
 
@@ -50,8 +50,12 @@ struct ScalarSpec {  // a run-time floating-point argument
   double default_value = 0;
 };
 
-struct NormalInput { double mean = 0, deviation = 1; };
-struct UniformInput { double low = 0, high = 1; };
+struct NormalInput {
+  double mean = 0, deviation = 1;
+};
+struct UniformInput {
+  double low = 0, high = 1;
+};
 using InputSpec = std::variant<NormalInput, UniformInput>;
 
 struct OperatorManifest {
@@ -64,7 +68,8 @@ struct OperatorManifest {
   std::vector<ScalarSpec> scalars;
   std::vector<std::string> dimensions;  // symbols, in order of first appearance
   std::vector<Expression> requires_;
-  std::vector<std::pair<std::string, Expression>> tuning_key;  // overrides; others stand as they are
+  std::vector<std::pair<std::string, Expression>>
+      tuning_key;  // overrides; others stand as they are
   std::optional<Expression> flops, bytes;
   std::map<std::string, InputSpec> inputs;
   std::string reference;
@@ -80,9 +85,9 @@ struct ParameterSpec {
 };
 
 struct ArgumentSpec {
-  std::string name;       // tensor, tensor map, workspace, scalar — or empty:
+  std::string name;                 // tensor, tensor map, workspace, scalar — or empty:
   std::optional<Expression> value;  // an integer or float expression
-  std::string type;       // "", "i32", "i64", "f32"
+  std::string type;                 // "", "i32", "i64", "f32"
 };
 
 struct LaunchSpec {
@@ -102,13 +107,13 @@ struct WorkspaceSpec {
 
 struct TensorMapSpec {
   std::string name;
-  std::string tensor;  // tensor or workspace it describes
-  std::vector<Expression> dimensions;  // elements, innermost first
-  std::vector<Expression> strides;     // bytes, of all but the innermost; empty: packed
-  std::vector<Expression> box;         // elements, innermost first
-  std::optional<Expression> swizzle;   // bytes: 0, 32, 64, 128
+  std::string tensor;                      // tensor or workspace it describes
+  std::vector<Expression> dimensions;      // elements, innermost first
+  std::vector<Expression> strides;         // bytes, of all but the innermost; empty: packed
+  std::vector<Expression> box;             // elements, innermost first
+  std::optional<Expression> swizzle;       // bytes: 0, 32, 64, 128
   std::optional<Expression> l2_promotion;  // bytes: 0, 64, 128, 256
-  std::string dtype;  // empty: the tensor's
+  std::string dtype;                       // empty: the tensor's
 };
 
 struct KernelTemplate {
@@ -116,7 +121,7 @@ struct KernelTemplate {
   std::string op;
   std::string backend;  // "cuda", "host"
   std::string doc;
-  std::string origin;   // the manifest's file, for messages
+  std::string origin;  // the manifest's file, for messages
   std::vector<Expression> requires_;
   std::vector<std::string> compile_time;  // problem values
   std::vector<ParameterSpec> parameters;
@@ -128,9 +133,9 @@ struct KernelTemplate {
   std::vector<WorkspaceSpec> workspaces;
   std::vector<LaunchSpec> launches;
   std::vector<std::string> compile_options;
-  std::string source;  // with shared includes expanded; the prelude goes in front of `body`
+  std::string source;         // with shared includes expanded; the prelude goes in front of `body`
   std::string shared_source;  // types, always first
-  std::string hash;  // of manifest text, source and shared source
+  std::string hash;           // of manifest text, source and shared source
 };
 
 // `text` is the manifest's JSON; `origin` names it in errors. Throws Error(invalid_manifest) that

@@ -12,8 +12,9 @@
 
 namespace cudadent {
 
-// values holds every dimension (integer), dtype symbol (string), option, scalar (float), has_<tensor>
-// for each optional tensor (bool) and `aligned` (every tensor's base is a multiple of 16 bytes).
+// values holds every dimension (integer), dtype symbol (string), option, scalar (float),
+// has_<tensor> for each optional tensor (bool) and `aligned` (every tensor's base is a multiple of
+// 16 bytes).
 struct Problem {
   std::shared_ptr<const OperatorManifest> op;
   Values values;
@@ -22,7 +23,8 @@ struct Problem {
   [[nodiscard]] std::string describe() const;
   // The problem as the cache keys it exactly: canonical JSON of values, scalars left out.
   [[nodiscard]] std::string key() const;
-  // The same with the operator's tuning-key expressions applied: problems with one key share a winner.
+  // The same with the operator's tuning-key expressions applied: problems with one key share a
+  // winner.
   [[nodiscard]] std::string tuning_key() const;
   [[nodiscard]] double flops() const;  // 0 when the manifest has none
   [[nodiscard]] double bytes() const;
@@ -31,15 +33,15 @@ struct Problem {
   [[nodiscard]] bool has(const TensorSpec& tensor) const;
 };
 
-// From names and values as a person gives them; what is left out takes its default, optional tensors
-// are absent unless has_<tensor> (or bias=1 for a tensor called bias) says so. Throws
+// From names and values as a person gives them; what is left out takes its default, optional
+// tensors are absent unless has_<tensor> (or bias=1 for a tensor called bias) says so. Throws
 // Error(invalid_argument) for unknown names, missing dimensions, values of the wrong kind or not
 // allowed, and problems the operator's `requires` rejects.
 Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& given);
 
-// From tensors, in the manifest's order, and options. Throws Error(invalid_argument) for shapes that
-// do not unify, wrong data types, non-contiguous tensors, missing tensors; names the tensor, what was
-// given and what was expected.
+// From tensors, in the manifest's order, and options. Throws Error(invalid_argument) for shapes
+// that do not unify, wrong data types, non-contiguous tensors, missing tensors; names the tensor,
+// what was given and what was expected.
 Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const Tensor> tensors,
                    const Values& options);
 

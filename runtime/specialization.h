@@ -22,12 +22,12 @@ struct Specialization {
   std::string source;        // whole: shared types, prelude, template
   std::vector<std::string> compile_options;
   std::vector<std::string> entries;  // kernels the binary must have
-  std::string hash;          // of source, options and architecture
+  std::string hash;                  // of source, options and architecture
   LaunchPlan plan;
 };
 
-// Throws Error(invalid_argument) when the configuration has unknown, missing or illegal values or breaks
-// a constraint, and invalid_manifest when an expression fails.
+// Throws Error(invalid_argument) when the configuration has unknown, missing or illegal values or
+// breaks a constraint, and invalid_manifest when an expression fails.
 Specialization specialize(std::shared_ptr<const KernelTemplate> kernel_template,
                           const Problem& problem, const Configuration& configuration,
                           const Device& device);

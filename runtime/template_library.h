@@ -41,7 +41,10 @@ class TemplateLibrary {
   std::vector<std::string> operators();
 
  private:
-  struct File { std::string path, origin; std::function<std::string()> read; };
+  struct File {
+    std::string path, origin;
+    std::function<std::string()> read;
+  };
   std::mutex mutex_;
   std::map<std::string, File, std::less<>> files_;  // by relative path
   std::map<std::string, std::shared_ptr<const OperatorEntry>, std::less<>> entries_;

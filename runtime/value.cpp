@@ -56,40 +56,62 @@ Error::Error(ErrorCode code, const std::string& message, std::string detail)
 
 std::string_view name_of(ErrorCode code) noexcept {
   switch (code) {
-    case ErrorCode::invalid_argument: return "invalid_argument";
-    case ErrorCode::invalid_manifest: return "invalid_manifest";
-    case ErrorCode::unsupported: return "unsupported";
-    case ErrorCode::not_tuned: return "not_tuned";
-    case ErrorCode::device_unavailable: return "device_unavailable";
-    case ErrorCode::compiler_unavailable: return "compiler_unavailable";
-    case ErrorCode::compile_failed: return "compile_failed";
-    case ErrorCode::launch_failed: return "launch_failed";
-    case ErrorCode::cache_failed: return "cache_failed";
-    case ErrorCode::internal: return "internal";
+    case ErrorCode::invalid_argument:
+      return "invalid_argument";
+    case ErrorCode::invalid_manifest:
+      return "invalid_manifest";
+    case ErrorCode::unsupported:
+      return "unsupported";
+    case ErrorCode::not_tuned:
+      return "not_tuned";
+    case ErrorCode::device_unavailable:
+      return "device_unavailable";
+    case ErrorCode::compiler_unavailable:
+      return "compiler_unavailable";
+    case ErrorCode::compile_failed:
+      return "compile_failed";
+    case ErrorCode::launch_failed:
+      return "launch_failed";
+    case ErrorCode::cache_failed:
+      return "cache_failed";
+    case ErrorCode::internal:
+      return "internal";
   }
   return "unknown";
 }
 
 std::string_view name_of(Provenance provenance) noexcept {
   switch (provenance) {
-    case Provenance::tuned: return "tuned";
-    case Provenance::cached: return "cached";
-    case Provenance::nearest: return "nearest";
-    case Provenance::defaulted: return "default";
+    case Provenance::tuned:
+      return "tuned";
+    case Provenance::cached:
+      return "cached";
+    case Provenance::nearest:
+      return "nearest";
+    case Provenance::defaulted:
+      return "default";
   }
   return "unknown";
 }
 
 std::string_view name_of(TrialStatus status) noexcept {
   switch (status) {
-    case TrialStatus::ok: return "ok";
-    case TrialStatus::compile_error: return "compile_error";
-    case TrialStatus::compile_timeout: return "compile_timeout";
-    case TrialStatus::invalid_resources: return "invalid_resources";
-    case TrialStatus::launch_error: return "launch_error";
-    case TrialStatus::fault: return "fault";
-    case TrialStatus::timeout: return "timeout";
-    case TrialStatus::wrong_result: return "wrong_result";
+    case TrialStatus::ok:
+      return "ok";
+    case TrialStatus::compile_error:
+      return "compile_error";
+    case TrialStatus::compile_timeout:
+      return "compile_timeout";
+    case TrialStatus::invalid_resources:
+      return "invalid_resources";
+    case TrialStatus::launch_error:
+      return "launch_error";
+    case TrialStatus::fault:
+      return "fault";
+    case TrialStatus::timeout:
+      return "timeout";
+    case TrialStatus::wrong_result:
+      return "wrong_result";
   }
   return "unknown";
 }
@@ -120,7 +142,8 @@ Value parse_value(std::string_view text) {
   if (text == "false" || text == "False") return false;
   const char* end = text.data() + text.size();
   std::int64_t integer = 0;
-  if (auto [p, error] = std::from_chars(text.data(), end, integer); error == std::errc{} && p == end)
+  if (auto [p, error] = std::from_chars(text.data(), end, integer);
+      error == std::errc{} && p == end)
     return integer;
   double real = 0;
   if (auto [p, error] = std::from_chars(text.data(), end, real); error == std::errc{} && p == end)
@@ -157,10 +180,10 @@ Values values_from_json(const nlohmann::json& json) {
 }
 
 bool is_true(const Value& value) noexcept {
-  return std::visit(Overloaded{[](bool v) { return v; }, [](std::int64_t v) { return v != 0; },
-                               [](double v) { return v != 0; },
-                               [](const std::string& v) { return !v.empty(); }},
-                    value);
+  return std::visit(
+      Overloaded{[](bool v) { return v; }, [](std::int64_t v) { return v != 0; },
+                 [](double v) { return v != 0; }, [](const std::string& v) { return !v.empty(); }},
+      value);
 }
 
 bool is_number(const Value& value) noexcept { return !std::holds_alternative<std::string>(value); }

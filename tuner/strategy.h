@@ -1,5 +1,5 @@
-// Search strategies behind one ask/tell interface. Each is deterministic under its seed and the order of
-// its tells, and can serve a batch: it may be asked again before it is told.
+// Search strategies behind one ask/tell interface. Each is deterministic under its seed and the
+// order of its tells, and can serve a batch: it may be asked again before it is told.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +21,11 @@ struct Observation {
 class Strategy {
  public:
   virtual ~Strategy() = default;
-  // Up to `count` candidates never asked before (nor told unasked); fewer, even none, while it waits to
-  // be told or when the space is exhausted.
+  // Up to `count` candidates never asked before (nor told unasked); fewer, even none, while it
+  // waits to be told or when the space is exhausted.
   virtual std::vector<Candidate> ask(std::size_t count) = 0;
-  // Results, in any order; also of candidates it did not ask for (known from the cache, or the default).
+  // Results, in any order; also of candidates it did not ask for (known from the cache, or the
+  // default).
   virtual void tell(const Observation& observation) = 0;
 };
 

@@ -33,9 +33,10 @@ enum class Neighbourhood : std::uint8_t {
   hamming,   // one parameter changed to any other value
 };
 
-// A forest: parameters that share no constraint (directly or through derived values) form independent
-// groups, each group a list of its valid partial configurations; the space is their product. A
-// constraint is applied as soon as its names are bound. Index 0 … size()−1 in a fixed order.
+// A forest: parameters that share no constraint (directly or through derived values) form
+// independent groups, each group a list of its valid partial configurations; the space is their
+// product. A constraint is applied as soon as its names are bound. Index 0 … size()−1 in a fixed
+// order.
 class TuningSpace {
  public:
   explicit TuningSpace(SpaceDefinition definition);
@@ -51,7 +52,8 @@ class TuningSpace {
   [[nodiscard]] Values configuration(std::uint64_t index) const;
   [[nodiscard]] std::optional<std::uint64_t> index_of(const Values& configuration) const;
   // Valid neighbours, in a fixed order, without the index itself.
-  [[nodiscard]] std::vector<std::uint64_t> neighbours(std::uint64_t index, Neighbourhood kind) const;
+  [[nodiscard]] std::vector<std::uint64_t> neighbours(std::uint64_t index,
+                                                      Neighbourhood kind) const;
 
  private:
   struct Group;

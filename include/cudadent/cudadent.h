@@ -90,28 +90,29 @@ inline constexpr std::int32_t host_memory = -1;
 struct Tensor {
   void* data = nullptr;
   DataType dtype = DataType::f32;
-  std::int32_t rank = -1;                       // -1: absent
-  std::int32_t device = host_memory;            // CUDA ordinal, or host_memory
-  std::array<std::int64_t, max_rank> shape{};   // elements
+  std::int32_t rank = -1;                        // -1: absent
+  std::int32_t device = host_memory;             // CUDA ordinal, or host_memory
+  std::array<std::int64_t, max_rank> shape{};    // elements
   std::array<std::int64_t, max_rank> strides{};  // elements between neighbours
 
   Tensor() = default;
-  // A contiguous row-major view.
-  Tensor(void* data, DataType dtype, std::initializer_list<std::int64_t> shape,
-         std::int32_t device = host_memory)
-      : data(data), dtype(dtype), rank(static_cast<std::int32_t>(shape.size())), device(device) {
-    if (shape.size() > max_rank) throw Error(ErrorCode::invalid_argument, "tensor of rank above 6");
+  // A contiguous row-major view. Throws Error(invalid_argument) above max_rank dimensions.
+  Tensor(void* memory, DataType element, std::initializer_list<std::int64_t> extents,
+         std::int32_t ordinal = host_memory)
+      : data(memory),
+        dtype(element),
+        rank(static_cast<std::int32_t>(extents.size())),
+        device(ordinal) {
+    if (extents.size() > max_rank)
+      throw Error(ErrorCode::invalid_argument, "a tensor of more than 6 dimensions");
     std::int64_t stride = 1;
-    for (int i = rank - 1; i >= 0; --i) {
-      shape_at(i) = shape.begin()[i];
-      strides[static_cast<std::size_t>(i)] = stride;
-      stride *= shape.begin()[i];
+    for (std::size_t i = extents.size(); i-- > 0;) {
+      shape[i] = extents.begin()[i];
+      strides[i] = stride;
+      stride *= shape[i];
     }
   }
   [[nodiscard]] bool present() const noexcept { return rank >= 0; }
-
- private:
-  std::int64_t& shape_at(int i) { return shape[static_cast<std::size_t>(i)]; }
 };
 
 // A CUstream (also a cudaStream_t), or null for the legacy default stream; ignored on the host.
@@ -133,8 +134,8 @@ CUDADENT_API std::string_view name_of(Provenance provenance) noexcept;
 // A tuning run ends when any limit is reached, when the space is exhausted, or when `patience`
 // trials in a row have not improved the best by 1 %.
 struct Budget {
-  double seconds = 60;       // wall-clock; 0 means no limit
-  std::int64_t trials = 0;   // measured configurations; 0 means no limit
+  double seconds = 60;        // wall-clock; 0 means no limit
+  std::int64_t trials = 0;    // measured configurations; 0 means no limit
   std::int64_t patience = 0;  // 0 means no limit
 };
 
@@ -155,22 +156,22 @@ struct Trial {
   std::string kernel_template;
   Values configuration;
   TrialStatus status = TrialStatus::ok;
-  std::string message;            // how it failed
-  std::vector<double> samples;    // seconds, in the order taken
-  double median = 0;              // seconds
-  double spread = 0;              // (third quartile − first quartile) / median
-  double error = 0;               // ‖out − ref‖ / ‖ref‖ of the worst output
+  std::string message;          // how it failed
+  std::vector<double> samples;  // seconds, in the order taken
+  double median = 0;            // seconds
+  double spread = 0;            // (third quartile − first quartile) / median
+  double error = 0;             // ‖out − ref‖ / ‖ref‖ of the worst output
   double compile_seconds = 0;
-  bool from_cache = false;        // measured by an earlier run, not again by this one
+  bool from_cache = false;  // measured by an earlier run, not again by this one
 };
 
 struct TuneProgress {
-  std::int64_t measured = 0;    // trials so far, failures included
+  std::int64_t measured = 0;  // trials so far, failures included
   std::int64_t failed = 0;
   std::uint64_t candidates = 0;  // size of the tuning space
-  double elapsed = 0;           // seconds
-  double best = 0;              // seconds; 0 before the first success
-  std::string phase;            // "search", "finalists"
+  double elapsed = 0;            // seconds
+  double best = 0;               // seconds; 0 before the first success
+  std::string phase;             // "search", "finalists"
   const Trial* last = nullptr;
 };
 
@@ -178,11 +179,11 @@ struct TuneOptions {
   Budget budget;
   std::string strategy = "auto";
   std::uint64_t seed = 0;
-  int compile_workers = 0;                   // 0: one a core
+  int compile_workers = 0;                    // 0: one a core
   std::vector<std::string> kernel_templates;  // empty: every template that fits
-  bool fresh = false;                        // measure again what the cache already knows
+  bool fresh = false;                         // measure again what the cache already knows
   std::function<void(const TuneProgress&)> on_progress;  // called from the tuning thread
-  std::function<bool()> cancelled;           // polled; true ends the run with what it has
+  std::function<bool()> cancelled;  // polled; true ends the run with what it has
 };
 
 // The configuration to launch for a problem.
@@ -194,17 +195,17 @@ struct Winner {
 };
 
 struct TuneResult {
-  std::string problem;          // "gemm m=… n=… …"
+  std::string problem;  // "gemm m=… n=… …"
   Winner winner;
-  double default_seconds = 0;   // median of the default configuration, in the same final comparison
-  double flops = 0;             // operations of the problem, for rates; 0 when the manifest has none
-  double bytes = 0;             // least traffic of the problem
+  double default_seconds = 0;  // median of the default configuration, in the same final comparison
+  double flops = 0;            // operations of the problem, for rates; 0 when the manifest has none
+  double bytes = 0;            // least traffic of the problem
   std::vector<Trial> trials;
   std::uint64_t candidates = 0;  // size of the tuning space
-  double elapsed = 0;           // seconds, and where they went:
+  double elapsed = 0;            // seconds, and where they went:
   double enumerate_seconds = 0, compile_seconds = 0, measure_seconds = 0, verify_seconds = 0,
          search_seconds = 0, idle_seconds = 0;
-  std::string stopped_by;       // "exhausted", "time", "trials", "patience", "cancelled"
+  std::string stopped_by;  // "exhausted", "time", "trials", "patience", "cancelled"
 };
 
 // ------------------------------------------------------------------------------------- runtime
