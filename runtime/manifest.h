@@ -126,6 +126,7 @@ struct KernelTemplate {
   std::vector<std::string> compile_time;  // problem values
   std::vector<ParameterSpec> parameters;
   std::map<std::string, Expression> defaults;
+  std::vector<std::string> default_order;  // as written: a later default may use an earlier one
   std::vector<std::pair<std::string, Expression>> let;
   std::vector<Expression> constraints;
   std::optional<Expression> prior;
@@ -133,6 +134,7 @@ struct KernelTemplate {
   std::vector<WorkspaceSpec> workspaces;
   std::vector<LaunchSpec> launches;
   std::vector<std::string> compile_options;
+  std::string source_file;    // beside the manifest
   std::string source;         // with shared includes expanded; the prelude goes in front of `body`
   std::string shared_source;  // types, always first
   std::string hash;           // of manifest text, source and shared source

@@ -1,0 +1,595 @@
+#include "runtime/manifest.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "runtime/device.h"
+#include "runtime/hash.h"
+#include "runtime/value.h"
+
+namespace cudadent {
+
+namespace {
+
+using Json = nlohmann::ordered_json;  // manifests are read in the order they are written
+
+// A place in a manifest: the JSON there, the file it is in and the way to it, so that every error
+// names file, field and reason.
+class Field {
+ public:
+  Field(const Json& json, const std::string& origin, std::string path)
+      : json_(json), origin_(origin), path_(std::move(path)) {}
+
+  [[noreturn]] void fail(const std::string& reason) const {
+    throw Error(ErrorCode::invalid_manifest,
+                fmt::format("{}: {}: {}", origin_, path_.empty() ? "manifest" : path_, reason));
+  }
+
+  [[nodiscard]] const Json& json() const { return json_; }
+
+  [[nodiscard]] bool has(const std::string& key) const { return json_.contains(key); }
+
+  [[nodiscard]] Field at(const std::string& key) const {
+    if (!json_.is_object()) fail("expected an object");
+    if (!json_.contains(key)) fail(fmt::format("\"{}\" is missing", key));
+    return {json_.at(key), origin_, path_.empty() ? key : path_ + "." + key};
+  }
+
+  void allow_keys(const std::set<std::string>& keys) const {
+    if (!json_.is_object()) fail("expected an object");
+    for (const auto& [key, value] : json_.items())
+      if (!keys.contains(key))
+        fail(fmt::format("unknown field \"{}\"; known: {}", key, fmt::join(keys, ", ")));
+  }
+
+  // Calls visit(key, field) for each member of an object.
+  template <class Visit>
+  void each_member(Visit visit) const {
+    if (!json_.is_object()) fail("expected an object");
+    for (const auto& [key, value] : json_.items()) visit(key, at(key));
+  }
+
+  template <class Visit>
+  void each_element(Visit visit) const {
+    if (!json_.is_array()) fail("expected an array");
+    std::size_t i = 0;
+    for (const auto& element : json_)
+      visit(Field(element, origin_, fmt::format("{}[{}]", path_, i++)));
+  }
+
+  [[nodiscard]] std::string text() const {
+    if (!json_.is_string()) fail(fmt::format("expected a string, found {}", json_.dump()));
+    return json_.get<std::string>();
+  }
+  [[nodiscard]] std::string text_or(const std::string& key, std::string otherwise) const {
+    return has(key) ? at(key).text() : otherwise;
+  }
+
+  [[nodiscard]] bool flag() const {
+    if (!json_.is_boolean()) fail(fmt::format("expected true or false, found {}", json_.dump()));
+    return json_.get<bool>();
+  }
+  [[nodiscard]] bool flag_or(const std::string& key, bool otherwise) const {
+    return has(key) ? at(key).flag() : otherwise;
+  }
+
+  [[nodiscard]] double number() const {
+    if (!json_.is_number()) fail(fmt::format("expected a number, found {}", json_.dump()));
+    return json_.get<double>();
+  }
+
+  [[nodiscard]] Value scalar() const {
+    try {
+      return value_from_json(json_);
+    } catch (const Error& error) {
+      fail(error.what());
+    }
+  }
+
+  // A string is an expression, anything else a constant.
+  [[nodiscard]] Expression expression() const {
+    if (!json_.is_string()) return Expression::constant(scalar());
+    try {
+      return Expression::parse(json_.get<std::string>());
+    } catch (const Error& error) {
+      fail(error.what());
+    }
+  }
+
+  [[nodiscard]] std::vector<Expression> expressions() const {
+    std::vector<Expression> all;
+    each_element([&](const Field& element) { all.push_back(element.expression()); });
+    return all;
+  }
+
+  [[nodiscard]] std::vector<std::string> texts() const {
+    std::vector<std::string> all;
+    each_element([&](const Field& element) { all.push_back(element.text()); });
+    return all;
+  }
+
+ private:
+  const Json& json_;
+  const std::string& origin_;
+  std::string path_;
+};
+
+Json parse_json(std::string_view text, const std::string& origin) {
+  try {
+    // Comments are allowed: manifests are written by people.
+    return Json::parse(text, nullptr, true, true);
+  } catch (const Json::parse_error& error) {
+    throw Error(ErrorCode::invalid_manifest, fmt::format("{}: not JSON: {}", origin, error.what()));
+  }
+}
+
+// Names end up as identifiers in generated source, so they must be able to be one there.
+void check_identifier(const Field& field, const std::string& name) {
+  static const std::set<std::string> reserved{
+      "auto",     "bool",   "break",    "case",    "char",     "class",    "const",    "continue",
+      "default",  "delete", "do",       "double",  "else",     "enum",     "extern",   "false",
+      "float",    "for",    "goto",     "if",      "inline",   "int",      "long",     "namespace",
+      "new",      "not",    "or",       "and",     "in",       "operator", "private",  "public",
+      "register", "return", "short",    "signed",  "sizeof",   "static",   "struct",   "switch",
+      "template", "this",   "true",     "typedef", "typename", "union",    "unsigned", "using",
+      "virtual",  "void",   "volatile", "while",   "device",   "True",     "False",    "is"};
+  const auto is_word = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+  };
+  if (name.empty() || std::isdigit(static_cast<unsigned char>(name[0])) ||
+      !std::all_of(name.begin(), name.end(), is_word) || reserved.contains(name))
+    field.fail(fmt::format("\"{}\" cannot be a name: expected letters, digits and _, not a keyword",
+                           name));
+}
+
+void check_names(const Field& field, const Expression& expression,
+                 const std::set<std::string>& known) {
+  for (const auto& name : expression.names())
+    if (!known.contains(name))
+      field.fail(fmt::format("expression '{}': unknown name '{}'; known: {}", expression.text(),
+                             name, fmt::join(known, ", ")));
+}
+
+void check_names(const Field& field, const std::vector<Expression>& expressions,
+                 const std::set<std::string>& known) {
+  for (const auto& expression : expressions) check_names(field, expression, known);
+}
+
+ShapeSpec parse_shape(const Field& field) {
+  ShapeSpec shape;
+  field.each_element([&](const Field& element) {
+    DimensionSpec dimension;
+    if (element.json().is_string()) {
+      dimension.symbol = element.text();
+      check_identifier(element, dimension.symbol);
+    } else if (element.json().is_number_integer() && element.json().get<std::int64_t>() >= 0) {
+      dimension.constant = element.json().get<std::int64_t>();
+    } else {
+      element.fail("a dimension is a name or a number ≥ 0");
+    }
+    shape.push_back(dimension);
+  });
+  if (shape.size() > max_rank) field.fail(fmt::format("at most {} dimensions", max_rank));
+  return shape;
+}
+
+const OptionSpec* find_option(const OperatorManifest& op, const std::string& name) {
+  for (const auto& option : op.options)
+    if (option.name == name) return &option;
+  return nullptr;
+}
+
+void parse_shapes(const Field& field, const OperatorManifest& op, TensorSpec& tensor) {
+  if (field.json().is_array()) {
+    tensor.shapes.emplace_back(true, parse_shape(field));
+    return;
+  }
+  if (!field.json().is_object() || field.json().size() != 1)
+    field.fail("expected an array, or an object of one option with a shape for each of its values");
+  tensor.shape_option = field.json().begin().key();
+  const OptionSpec* option = find_option(op, tensor.shape_option);
+  if (option == nullptr) field.fail(fmt::format("no option \"{}\"", tensor.shape_option));
+  const Field choices = field.at(tensor.shape_option);
+  choices.each_member([&](const std::string& key, const Field& shape) {
+    tensor.shapes.emplace_back(parse_value(key), parse_shape(shape));
+  });
+  for (const auto& value : option->values)
+    if (std::none_of(tensor.shapes.begin(), tensor.shapes.end(),
+                     [&](const auto& choice) { return choice.first == value; }))
+      choices.fail(fmt::format("no shape for {}={}", option->name, to_text(value)));
+}
+
+void parse_dtypes(const Field& field, OperatorManifest& op) {
+  field.each_member([&](const std::string& symbol, const Field& member) {
+    check_identifier(member, symbol);
+    member.allow_keys({"values", "default"});
+    DataTypeSpec spec{symbol, member.at("values").texts(), std::nullopt};
+    for (const auto& name : spec.values)
+      if (!data_type_named(name)) member.fail(fmt::format("unknown data type \"{}\"", name));
+    if (spec.values.empty()) member.fail("no values");
+    if (member.has("default")) {
+      spec.default_symbol = member.at("default").text();
+      const bool known = data_type_named(*spec.default_symbol).has_value() ||
+                         std::any_of(op.dtypes.begin(), op.dtypes.end(), [&](const auto& earlier) {
+                           return earlier.symbol == *spec.default_symbol;
+                         });
+      if (!known)
+        member.at("default").fail(fmt::format("\"{}\" is neither a data type nor an earlier symbol",
+                                              *spec.default_symbol));
+    }
+    op.dtypes.push_back(std::move(spec));
+  });
+}
+
+void parse_options(const Field& field, OperatorManifest& op) {
+  field.each_member([&](const std::string& name, const Field& member) {
+    check_identifier(member, name);
+    OptionSpec spec{name, {}};
+    member.each_element([&](const Field& element) {
+      Value value = element.scalar();
+      if (const auto* word = std::get_if<std::string>(&value)) check_identifier(element, *word);
+      spec.values.push_back(std::move(value));
+    });
+    if (spec.values.empty()) member.fail("no values");
+    op.options.push_back(std::move(spec));
+  });
+}
+
+void parse_tensors(const Field& field, OperatorManifest& op) {
+  field.each_member([&](const std::string& name, const Field& member) {
+    check_identifier(member, name);
+    member.allow_keys({"shape", "dtype", "role", "optional", "doc"});
+    TensorSpec tensor;
+    tensor.name = name;
+    tensor.doc = member.text_or("doc", "");
+    parse_shapes(member.at("shape"), op, tensor);
+    tensor.dtype = member.at("dtype").text();
+    const bool known = data_type_named(tensor.dtype).has_value() ||
+                       std::any_of(op.dtypes.begin(), op.dtypes.end(),
+                                   [&](const auto& spec) { return spec.symbol == tensor.dtype; });
+    if (!known)
+      member.at("dtype").fail(
+          fmt::format("\"{}\" is neither a data type nor a symbol of \"dtypes\"", tensor.dtype));
+    const std::string role = member.text_or("role", "input");
+    if (role != "input" && role != "output")
+      member.at("role").fail(fmt::format("\"{}\" is neither input nor output", role));
+    tensor.output = role == "output";
+    tensor.optional = member.flag_or("optional", false);
+    for (const auto& [value, shape] : tensor.shapes)
+      for (const auto& dimension : shape)
+        if (!dimension.symbol.empty() && std::find(op.dimensions.begin(), op.dimensions.end(),
+                                                   dimension.symbol) == op.dimensions.end())
+          op.dimensions.push_back(dimension.symbol);
+    op.tensors.push_back(std::move(tensor));
+  });
+  if (std::none_of(op.tensors.begin(), op.tensors.end(), [](const auto& t) { return t.output; }))
+    field.fail("no tensor has \"role\": \"output\"");
+}
+
+// "normal(0, 1)" or "uniform(-1, 1)".
+InputSpec parse_input(const Field& field) {
+  const std::string text = field.text();
+  const auto open = text.find('(');
+  try {
+    if (open != std::string::npos && text.back() == ')') {
+      const auto values = Expression::parse_list(text.substr(open));
+      if (values.size() == 2) {
+        const double first = as_real(values[0], "first argument");
+        const double second = as_real(values[1], "second argument");
+        if (text.substr(0, open) == "normal") return NormalInput{first, second};
+        if (text.substr(0, open) == "uniform") return UniformInput{first, second};
+      }
+    }
+  } catch (const Error& error) {
+    field.fail(error.what());
+  }
+  field.fail(fmt::format("\"{}\" is not normal(mean, deviation) or uniform(low, high)", text));
+}
+
+std::set<std::string> problem_names(const OperatorManifest& op) {
+  std::set<std::string> names(op.dimensions.begin(), op.dimensions.end());
+  for (const auto& spec : op.dtypes) names.insert(spec.symbol);
+  for (const auto& option : op.options) names.insert(option.name);
+  for (const auto& tensor : op.tensors)
+    if (tensor.optional) names.insert("has_" + tensor.name);
+  names.insert("aligned");
+  return names;
+}
+
+void check_distinct(const Field& field, const OperatorManifest& op) {
+  std::set<std::string> seen{"aligned"};
+  const auto add = [&](const std::string& name) {
+    if (!seen.insert(name).second) field.fail(fmt::format("the name \"{}\" is used twice", name));
+  };
+  for (const auto& name : op.dimensions) add(name);
+  for (const auto& spec : op.dtypes) add(spec.symbol);
+  for (const auto& option : op.options) add(option.name);
+  for (const auto& tensor : op.tensors) add(tensor.name);
+  for (const auto& tensor : op.tensors)
+    if (tensor.optional) add("has_" + tensor.name);
+  for (const auto& scalar : op.scalars) add(scalar.name);
+}
+
+std::optional<Expression> optional_expression(const Field& field, const std::string& key,
+                                              const std::set<std::string>& known) {
+  if (!field.has(key)) return std::nullopt;
+  Expression expression = field.at(key).expression();
+  check_names(field.at(key), expression, known);
+  return expression;
+}
+
+std::vector<Expression> optional_expressions(const Field& field, const std::string& key,
+                                             const std::set<std::string>& known) {
+  if (!field.has(key)) return {};
+  auto expressions = field.at(key).expressions();
+  check_names(field.at(key), expressions, known);
+  return expressions;
+}
+
+// One to three extents of a grid, block or cluster.
+std::vector<Expression> extents(const Field& field, const std::string& key,
+                                const std::set<std::string>& known) {
+  auto expressions = optional_expressions(field, key, known);
+  if (expressions.size() > 3) field.at(key).fail("at most three extents");
+  return expressions;
+}
+
+void parse_parameters(const Field& field, KernelTemplate& kernel) {
+  field.each_member([&](const std::string& name, const Field& member) {
+    check_identifier(member, name);
+    ParameterSpec parameter{name, {}};
+    member.each_element([&](const Field& element) {
+      Value value = element.scalar();
+      if (const auto* word = std::get_if<std::string>(&value)) check_identifier(element, *word);
+      if (std::find(parameter.values.begin(), parameter.values.end(), value) !=
+          parameter.values.end())
+        element.fail(fmt::format("the value {} stands twice", to_literal(value)));
+      parameter.values.push_back(std::move(value));
+    });
+    if (parameter.values.empty()) member.fail("no values");
+    kernel.parameters.push_back(std::move(parameter));
+  });
+}
+
+void parse_defaults(const Field& field, std::set<std::string> known, KernelTemplate& kernel) {
+  field.each_member([&](const std::string& name, const Field& member) {
+    const bool is_parameter =
+        std::any_of(kernel.parameters.begin(), kernel.parameters.end(),
+                    [&](const auto& parameter) { return parameter.name == name; });
+    if (!is_parameter) member.fail(fmt::format("\"{}\" is not a parameter", name));
+    Expression expression = member.expression();
+    // A string that is one of the parameter's values is that value, not an expression.
+    if (member.json().is_string())
+      for (const auto& parameter : kernel.parameters)
+        if (parameter.name == name && std::find(parameter.values.begin(), parameter.values.end(),
+                                                Value(member.text())) != parameter.values.end())
+          expression = Expression::constant(member.text());
+    check_names(member, expression, known);
+    known.insert(name);  // later defaults may build on earlier ones
+    kernel.defaults.emplace(name, std::move(expression));
+    kernel.default_order.push_back(name);
+  });
+}
+
+void parse_workspaces(const Field& field, const std::set<std::string>& known,
+                      KernelTemplate& kernel) {
+  field.each_member([&](const std::string& name, const Field& member) {
+    check_identifier(member, name);
+    member.allow_keys({"bytes", "zero", "when"});
+    WorkspaceSpec workspace;
+    workspace.name = name;
+    workspace.bytes = member.at("bytes").expression();
+    check_names(member.at("bytes"), workspace.bytes, known);
+    workspace.zero = member.flag_or("zero", false);
+    workspace.when = optional_expression(member, "when", known);
+    kernel.workspaces.push_back(std::move(workspace));
+  });
+}
+
+void parse_tensor_maps(const Field& field, const std::set<std::string>& known,
+                       const OperatorManifest& op, KernelTemplate& kernel) {
+  field.each_member([&](const std::string& name, const Field& member) {
+    check_identifier(member, name);
+    member.allow_keys({"tensor", "dims", "strides", "box", "swizzle", "l2_promotion", "dtype"});
+    TensorMapSpec map;
+    map.name = name;
+    map.tensor = member.text_or("tensor", name);
+    const bool is_workspace =
+        std::any_of(kernel.workspaces.begin(), kernel.workspaces.end(),
+                    [&](const auto& workspace) { return workspace.name == map.tensor; });
+    if (!op.tensor_index(map.tensor) && !is_workspace)
+      member.fail(fmt::format("\"{}\" is neither a tensor nor a workspace", map.tensor));
+    map.dimensions = member.at("dims").expressions();
+    map.box = member.at("box").expressions();
+    map.strides = optional_expressions(member, "strides", known);
+    check_names(member.at("dims"), map.dimensions, known);
+    check_names(member.at("box"), map.box, known);
+    if (map.dimensions.empty() || map.dimensions.size() > 5)
+      member.at("dims").fail("a tensor map has one to five dimensions");
+    if (map.box.size() != map.dimensions.size())
+      member.at("box").fail("as many extents as \"dims\" are needed");
+    if (!map.strides.empty() && map.strides.size() + 1 != map.dimensions.size())
+      member.at("strides").fail("one stride for each dimension but the innermost is needed");
+    map.swizzle = optional_expression(member, "swizzle", known);
+    map.l2_promotion = optional_expression(member, "l2_promotion", known);
+    map.dtype = member.text_or("dtype", "");
+    if (is_workspace && map.dtype.empty())
+      member.fail("a tensor map of a workspace needs \"dtype\"");
+    kernel.tensor_maps.push_back(std::move(map));
+  });
+}
+
+ArgumentSpec parse_argument(const Field& field, const std::set<std::string>& known,
+                            const std::set<std::string>& pointers) {
+  ArgumentSpec argument;
+  if (field.json().is_object()) {
+    field.allow_keys({"value", "type"});
+    argument.value = field.at("value").expression();
+    argument.type = field.text_or("type", "");
+    if (!argument.type.empty() && argument.type != "i32" && argument.type != "i64" &&
+        argument.type != "f32")
+      field.at("type").fail(fmt::format("\"{}\" is not i32, i64 or f32", argument.type));
+  } else {
+    if (field.json().is_string() && pointers.contains(field.text())) {
+      argument.name = field.text();
+      return argument;
+    }
+    argument.value = field.expression();
+  }
+  check_names(field, *argument.value, known);
+  return argument;
+}
+
+void parse_launches(const Field& field, const std::set<std::string>& known,
+                    const std::set<std::string>& pointers, KernelTemplate& kernel) {
+  field.each_element([&](const Field& member) {
+    member.allow_keys({"entry", "when", "grid", "block", "cluster", "shared_memory", "args"});
+    LaunchSpec launch;
+    launch.entry = member.at("entry").text();
+    check_identifier(member.at("entry"), launch.entry);
+    launch.when = optional_expression(member, "when", known);
+    launch.grid = extents(member, "grid", known);
+    launch.block = extents(member, "block", known);
+    launch.cluster = extents(member, "cluster", known);
+    if (launch.grid.empty()) member.fail("\"grid\" is missing or empty");
+    if (launch.block.empty()) launch.block.push_back(Expression::constant(std::int64_t{1}));
+    launch.shared_memory = optional_expression(member, "shared_memory", known);
+    member.at("args").each_element([&](const Field& element) {
+      launch.arguments.push_back(parse_argument(element, known, pointers));
+    });
+    kernel.launches.push_back(std::move(launch));
+  });
+  if (kernel.launches.empty()) field.fail("a template launches at least one kernel");
+}
+
+}  // namespace
+
+const ShapeSpec& TensorSpec::shape_for(const Values& options) const {
+  if (shape_option.empty()) return shapes.front().second;
+  const Value& chosen = options.find(shape_option)->second;
+  for (const auto& [value, shape] : shapes)
+    if (value == chosen) return shape;
+  throw Error(ErrorCode::internal,
+              fmt::format("tensor {} has no shape for {}={}", name, shape_option, to_text(chosen)));
+}
+
+std::optional<std::size_t> OperatorManifest::tensor_index(std::string_view tensor) const {
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    if (tensors[i].name == tensor) return i;
+  return std::nullopt;
+}
+
+OperatorManifest parse_operator(std::string_view text, const std::string& origin) {
+  const Json json = parse_json(text, origin);
+  const Field root(json, origin, "");
+  root.allow_keys({"$schema", "op", "doc", "dtypes", "options", "tensors", "scalars", "requires",
+                   "tuning_key", "flops", "bytes", "inputs", "reference", "tolerance"});
+  OperatorManifest op;
+  op.origin = origin;
+  op.name = root.at("op").text();
+  check_identifier(root.at("op"), op.name);
+  op.doc = root.text_or("doc", "");
+  op.hash = content_hash({text});
+  if (root.has("dtypes")) parse_dtypes(root.at("dtypes"), op);
+  if (root.has("options")) parse_options(root.at("options"), op);
+  parse_tensors(root.at("tensors"), op);
+  if (root.has("scalars"))
+    root.at("scalars").each_member([&](const std::string& name, const Field& member) {
+      check_identifier(member, name);
+      member.allow_keys({"default", "dtype", "doc"});
+      if (member.text_or("dtype", "f32") != "f32") member.at("dtype").fail("scalars are f32");
+      op.scalars.push_back({name, member.at("default").number()});
+    });
+  check_distinct(root, op);
+  const auto known = problem_names(op);
+  op.requires_ = optional_expressions(root, "requires", known);
+  if (root.has("tuning_key"))
+    root.at("tuning_key").each_member([&](const std::string& name, const Field& member) {
+      if (!known.contains(name)) member.fail(fmt::format("\"{}\" is not a problem value", name));
+      op.tuning_key.emplace_back(name, member.expression());
+      check_names(member, op.tuning_key.back().second, known);
+    });
+  op.flops = optional_expression(root, "flops", known);
+  op.bytes = optional_expression(root, "bytes", known);
+  if (root.has("inputs"))
+    root.at("inputs").each_member([&](const std::string& name, const Field& member) {
+      const auto index = op.tensor_index(name);
+      if (!index || op.tensors[*index].output)
+        member.fail(fmt::format("\"{}\" is not an input tensor", name));
+      op.inputs[name] = parse_input(member);
+    });
+  op.reference = root.text_or("reference", "reference");
+  if (root.has("tolerance"))
+    root.at("tolerance").each_member([&](const std::string& name, const Field& member) {
+      if (!data_type_named(name)) member.fail(fmt::format("unknown data type \"{}\"", name));
+      op.tolerance[name] = member.number();
+    });
+  return op;
+}
+
+KernelTemplate parse_template(std::string_view text, const std::string& origin,
+                              const OperatorManifest& op) {
+  const Json json = parse_json(text, origin);
+  const Field root(json, origin, "");
+  root.allow_keys({"$schema", "template", "backend", "doc", "source", "requires", "compile_time",
+                   "parameters", "default", "let", "constraints", "prior", "tensor_maps",
+                   "workspace", "launches", "compile_options"});
+  KernelTemplate kernel;
+  kernel.op = op.name;
+  kernel.origin = origin;
+  kernel.name = root.at("template").text();
+  check_identifier(root.at("template"), kernel.name);
+  kernel.backend = root.at("backend").text();
+  if (kernel.backend != "cuda" && kernel.backend != "host")
+    root.at("backend").fail(fmt::format("\"{}\" is not cuda or host", kernel.backend));
+  kernel.doc = root.text_or("doc", "");
+  kernel.source_file =
+      root.text_or("source", kernel.name + (kernel.backend == "cuda" ? ".cu" : ".cpp"));
+
+  std::set<std::string> known = problem_names(op);
+  for (const auto& [name, value] : Device{}.facts()) known.insert(name);
+  kernel.requires_ = optional_expressions(root, "requires", known);
+  if (root.has("compile_time")) {
+    kernel.compile_time = root.at("compile_time").texts();
+    for (const auto& name : kernel.compile_time)
+      if (!known.contains(name) || name.starts_with("device."))
+        root.at("compile_time").fail(fmt::format("\"{}\" is not a problem value", name));
+  }
+
+  if (root.has("parameters")) parse_parameters(root.at("parameters"), kernel);
+  if (root.has("default")) parse_defaults(root.at("default"), known, kernel);
+  const auto add_name = [&](const Field& field, const std::string& name) {
+    if (op.tensor_index(name) || !known.insert(name).second)
+      field.fail(fmt::format("the name \"{}\" is used twice", name));
+  };
+  for (const auto& parameter : kernel.parameters) add_name(root.at("parameters"), parameter.name);
+  if (root.has("let"))
+    root.at("let").each_member([&](const std::string& name, const Field& member) {
+      check_identifier(member, name);
+      Expression expression = member.expression();
+      check_names(member, expression, known);
+      add_name(member, name);
+      kernel.let.emplace_back(name, std::move(expression));
+    });
+  kernel.constraints = optional_expressions(root, "constraints", known);
+  kernel.prior = optional_expression(root, "prior", known);
+  if (root.has("workspace")) parse_workspaces(root.at("workspace"), known, kernel);
+  if (root.has("tensor_maps")) parse_tensor_maps(root.at("tensor_maps"), known, op, kernel);
+
+  std::set<std::string> pointers;
+  for (const auto& tensor : op.tensors) pointers.insert(tensor.name);
+  for (const auto& scalar : op.scalars) pointers.insert(scalar.name);
+  for (const auto& map : kernel.tensor_maps) pointers.insert(map.name);
+  for (const auto& workspace : kernel.workspaces)
+    if (!pointers.insert(workspace.name).second)
+      root.at("workspace").fail(fmt::format("the name \"{}\" is used twice", workspace.name));
+  parse_launches(root.at("launches"), known, pointers, kernel);
+  if (root.has("compile_options")) kernel.compile_options = root.at("compile_options").texts();
+  return kernel;
+}
+
+}  // namespace cudadent
