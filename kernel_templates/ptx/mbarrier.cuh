@@ -1,0 +1,59 @@
+// Barriers: mbarrier objects in shared memory (sm_90 and later), and named barriers of a block.
+//
+// An mbarrier counts arrivals and bytes still to come; its phase ends when both counts reach zero.
+// A waiter names the parity of the phase it waits for: the n-th phase (from 0) has parity n & 1,
+// and a wait for parity 1 on a fresh barrier returns at once. All addresses here are 32-bit
+// addresses of shared memory (see shared_address), 8-byte aligned, 8 bytes a barrier. Source: PTX
+// ISA, "Parallel Synchronization and Communication Instructions: mbarrier".
+#pragma once
+
+__device__ __forceinline__ void mbarrier_init(u32 barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+// Makes initialised barriers visible to the copy engine and to the other blocks of the cluster.
+// A block (or cluster) barrier must follow before anyone else uses them.
+__device__ __forceinline__ void mbarrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void mbarrier_arrive(u32 barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// Arrives on a barrier of any block of the cluster; `barrier` is an address from cluster_address.
+__device__ __forceinline__ void mbarrier_arrive_cluster(u32 barrier) {
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
+               : "memory");
+}
+
+// Arrives, and lets the current phase wait for `bytes` more bytes of asynchronous copies.
+__device__ __forceinline__ void mbarrier_arrive_expect_bytes(u32 barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+// Returns once the phase of this parity has ended. try_wait suspends the thread for a time limit
+// that the hardware chooses, so the loop rarely spins.
+__device__ __forceinline__ void mbarrier_wait(u32 barrier, u32 parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra finished;\n"
+      "bra again;\n"
+      "finished:\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+// Named barriers: `index` 1 to 15 (0 is __syncthreads), `threads` a multiple of 32 that arrive or
+// wait in all. Every thread of a warp must take part.
+__device__ __forceinline__ void named_barrier_sync(int index, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(index), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void named_barrier_arrive(int index, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(index), "r"(threads) : "memory");
+}
