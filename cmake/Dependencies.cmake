@@ -1,0 +1,43 @@
+# The libraries we use, each by its CMake package or, where a machine has bare headers, by path. CUDA and
+# NVRTC are not here: they are loaded at run time.
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+find_package(SQLite3 REQUIRED)
+
+# cudadent_header_only(<target> PACKAGE <package> TARGET <its target> HEADER <header> DEBIAN <package>)
+# Makes <target>, an interface library with the headers of a library.
+function(cudadent_header_only name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PACKAGE;TARGET;HEADER;DEBIAN" "DEFINITIONS")
+  add_library(${name} INTERFACE)
+  target_compile_definitions(${name} INTERFACE ${arg_DEFINITIONS})
+  if(arg_PACKAGE)
+    find_package(${arg_PACKAGE} QUIET)
+  endif()
+  if(arg_TARGET AND TARGET ${arg_TARGET})
+    target_link_libraries(${name} INTERFACE ${arg_TARGET})
+    return()
+  endif()
+  find_path(${name}_INCLUDE_DIR ${arg_HEADER})
+  mark_as_advanced(${name}_INCLUDE_DIR)
+  if(NOT ${name}_INCLUDE_DIR)
+    message(FATAL_ERROR "cudadent: <${arg_HEADER}> not found. Install ${arg_DEBIAN} (Debian, Ubuntu), "
+                        "or name the folder that holds include/${arg_HEADER} in CMAKE_PREFIX_PATH.")
+  endif()
+  target_include_directories(${name} SYSTEM INTERFACE "${${name}_INCLUDE_DIR}")
+endfunction()
+
+cudadent_header_only(cudadent_fmt PACKAGE fmt TARGET fmt::fmt-header-only
+    HEADER fmt/format.h DEBIAN libfmt-dev DEFINITIONS FMT_HEADER_ONLY=1)
+cudadent_header_only(cudadent_json PACKAGE nlohmann_json TARGET nlohmann_json::nlohmann_json
+    HEADER nlohmann/json.hpp DEBIAN nlohmann-json3-dev)
+cudadent_header_only(cudadent_xxhash
+    HEADER xxhash.h DEBIAN libxxhash-dev)
+if(CUDADENT_TOOLS)
+  cudadent_header_only(cudadent_cli11 PACKAGE CLI11 TARGET CLI11::CLI11
+      HEADER CLI/CLI.hpp DEBIAN libcli11-dev)
+endif()
+if(CUDADENT_TESTS)
+  cudadent_header_only(cudadent_doctest PACKAGE doctest TARGET doctest::doctest
+      HEADER doctest/doctest.h DEBIAN doctest-dev)
+endif()

@@ -1,0 +1,62 @@
+# How everything of ours is compiled.
+
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+# SQLite may lie in a folder the loader does not search (CMAKE_PREFIX_PATH).
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+
+if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(CUDADENT_CCACHE ccache)
+  if(CUDADENT_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER "${CUDADENT_CCACHE}")
+  endif()
+endif()
+
+add_library(cudadent_options INTERFACE)
+target_compile_features(cudadent_options INTERFACE cxx_std_20)
+target_compile_options(cudadent_options INTERFACE
+    -Wall -Wextra -Wpedantic -Wconversion -Wshadow $<$<BOOL:${CUDADENT_WERROR}>:-Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # Aggregates are filled by designated initialisers; what is left out has its default.
+  # The other two are wrong too often to stop a build (GCC 12 and 13, in the standard library).
+  target_compile_options(cudadent_options INTERFACE
+      -Wno-missing-field-initializers -Wno-error=restrict -Wno-error=maybe-uninitialized)
+elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(cudadent_options INTERFACE -Wno-missing-field-initializers)
+endif()
+if(CUDADENT_SANITIZE)
+  set(sanitize -fsanitize=${CUDADENT_SANITIZE} -fno-omit-frame-pointer)
+  if(CUDADENT_SANITIZE MATCHES "undefined")
+    list(APPEND sanitize -fno-sanitize-recover=undefined)
+  endif()
+  target_compile_options(cudadent_options INTERFACE ${sanitize})
+  target_link_options(cudadent_options INTERFACE ${sanitize})
+endif()
+
+# A library made of the objects that cudadent_objects compiled.
+function(cudadent_add_library name)
+  if(name MATCHES "_static$")
+    add_library(${name} STATIC $<TARGET_OBJECTS:cudadent_objects>)
+    # Whoever links the archive links these; LINK_ONLY keeps our flags and headers to ourselves.
+    target_link_libraries(${name} PUBLIC
+        $<LINK_ONLY:SQLite::SQLite3> $<LINK_ONLY:Threads::Threads> ${CMAKE_DL_LIBS})
+    set_target_properties(${name} PROPERTIES OUTPUT_NAME cudadent EXPORT_NAME cudadent_static)
+  else()
+    add_library(${name} SHARED $<TARGET_OBJECTS:cudadent_objects>)
+    target_link_libraries(${name} PRIVATE SQLite::SQLite3 Threads::Threads ${CMAKE_DL_LIBS}
+        $<BUILD_INTERFACE:cudadent_options>)
+    set_target_properties(${name} PROPERTIES
+        VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  endif()
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+  target_compile_features(${name} PUBLIC cxx_std_20)
+  target_include_directories(${name} PUBLIC
+      $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+      $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  add_library(cudadent::${name} ALIAS ${name})
+endfunction()
