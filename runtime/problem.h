@@ -18,10 +18,11 @@ namespace cudadent {
 struct Problem {
   std::shared_ptr<const OperatorManifest> op;
   Values values;
+  std::vector<double> scalars;  // run-time scalars in manifest order; not part of any key
 
   // "gemm m=4096 n=4096 k=4096 dtype=bf16": dimensions and dtypes, and what differs from defaults.
   [[nodiscard]] std::string describe() const;
-  // The problem as the cache keys it exactly: canonical JSON of values, scalars left out.
+  // The problem as the cache keys it exactly: canonical JSON of values.
   [[nodiscard]] std::string key() const;
   // The same with the operator's tuning-key expressions applied: problems with one key share a
   // winner.
@@ -44,5 +45,9 @@ Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& g
 // what was given and what was expected.
 Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const Tensor> tensors,
                    const Values& options);
+
+// Every option of the operator: the given ones, else their defaults. Throws Error(invalid_argument)
+// for unknown options and values that are not allowed.
+Values complete_options(const OperatorManifest& op, const Values& given);
 
 }  // namespace cudadent

@@ -1,0 +1,154 @@
+#include "runtime/template_library.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "runtime/hash.h"
+
+namespace cudadent {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read_file(const fs::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::ostringstream text;
+  text << stream.rdbuf();
+  if (!stream)
+    throw Error(ErrorCode::invalid_manifest, fmt::format("cannot read {}", path.string()));
+  return text.str();
+}
+
+std::string_view first_folder(std::string_view path) { return path.substr(0, path.find('/')); }
+
+}  // namespace
+
+TemplateLibrary::TemplateLibrary(std::vector<fs::path> folders) {
+  for (const auto& file : embedded_files())
+    files_[std::string(file.path)] = {std::string(file.path),
+                                      fmt::format("<built-in>/{}", file.path),
+                                      [text = file.text] { return std::string(text); }};
+  for (const auto& folder : folders) add_folder(folder);
+}
+
+void TemplateLibrary::add_folder(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error))
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("template folder {} is not a directory", folder.string()));
+  // A folder that is itself an operator is filed under the name of its folder.
+  const fs::path absolute = fs::weakly_canonical(folder);
+  const bool one_operator = fs::exists(absolute / "op.json");
+  const fs::path base = one_operator ? absolute.parent_path() : absolute;
+  const std::lock_guard lock(mutex_);
+  for (const auto& entry : fs::recursive_directory_iterator(absolute)) {
+    if (!entry.is_regular_file()) continue;
+    const std::string path = fs::relative(entry.path(), base).generic_string();
+    files_[path] = {path, entry.path().string(), [at = entry.path()] { return read_file(at); }};
+  }
+  entries_.clear();
+}
+
+std::vector<std::string> TemplateLibrary::operators() {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::string> names;
+  for (const auto& [path, file] : files_) {
+    const std::string_view folder = first_folder(path);
+    if (path == fmt::format("{}/op.json", folder) && !folder.starts_with('_'))
+      names.emplace_back(folder);
+  }
+  return names;
+}
+
+std::shared_ptr<const OperatorEntry> TemplateLibrary::find(std::string_view op) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto entry = entries_.find(op); entry != entries_.end()) return entry->second;
+    if (files_.contains(fmt::format("{}/op.json", op)))
+      return entries_.emplace(std::string(op), load(op)).first->second;
+  }
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("no operator \"{}\"; known: {}. Add a folder of your own with "
+                          "CUDADENT_TEMPLATE_PATH.",
+                          op, fmt::join(operators(), ", ")));
+}
+
+namespace {
+
+// Replaces each line `#include "folder/file"` by that file, once.
+class IncludeExpander {
+ public:
+  using Read = std::function<std::string(const std::string& path, const std::string& includer)>;
+  explicit IncludeExpander(Read read) : read_(std::move(read)) {}
+
+  std::string expand(const std::string& path, const std::string& includer) {
+    if (!seen_.insert(path).second) return {};
+    std::istringstream lines(read_(path, includer));
+    std::string expanded;
+    for (std::string line; std::getline(lines, line);) {
+      if (line.starts_with("#pragma once")) continue;
+      if (const auto included = included_file(line); !included.empty())
+        expanded += expand(included, path);
+      else
+        expanded += line + "\n";
+    }
+    return expanded;
+  }
+
+ private:
+  static std::string included_file(std::string_view line) {
+    constexpr std::string_view directive = "#include \"";
+    if (!line.starts_with(directive)) return {};
+    line.remove_prefix(directive.size());
+    return std::string(line.substr(0, line.find('"')));
+  }
+
+  Read read_;
+  std::set<std::string> seen_;
+};
+
+}  // namespace
+
+std::shared_ptr<const OperatorEntry> TemplateLibrary::load(std::string_view op) {
+  const auto read = [this](const std::string& path, const std::string& includer) {
+    const auto file = files_.find(path);
+    if (file == files_.end())
+      throw Error(ErrorCode::invalid_manifest,
+                  fmt::format("{}: no file {}. Only files of the template folders can be used.",
+                              includer, path));
+    return file->second.read();
+  };
+  auto entry = std::make_shared<OperatorEntry>();
+  const File& manifest_file = files_.at(fmt::format("{}/op.json", op));
+  auto manifest = std::make_shared<OperatorManifest>(
+      parse_operator(manifest_file.read(), manifest_file.origin));
+  if (manifest->name != op)
+    throw Error(ErrorCode::invalid_manifest,
+                fmt::format("{}: op: \"{}\" does not match its folder \"{}\"", manifest_file.origin,
+                            manifest->name, op));
+  entry->manifest = manifest;
+
+  for (const auto& [path, file] : files_) {
+    if (first_folder(path) != op || !path.ends_with(".json") || path == manifest_file.path)
+      continue;
+    const std::string text = file.read();
+    auto kernel = std::make_shared<KernelTemplate>(parse_template(text, file.origin, *manifest));
+    IncludeExpander expander(read);
+    kernel->shared_source =
+        expander.expand(kernel->backend == "cuda" ? "ptx/types.cuh" : "host/types.h", file.origin);
+    kernel->source = expander.expand(fmt::format("{}/{}", op, kernel->source_file), file.origin);
+    kernel->hash = content_hash({manifest->hash, text, kernel->shared_source, kernel->source});
+    entry->templates.push_back(std::move(kernel));
+  }
+  if (entry->templates.empty())
+    throw Error(ErrorCode::invalid_manifest,
+                fmt::format("{}: the operator has no template", manifest_file.origin));
+  return entry;
+}
+
+}  // namespace cudadent
