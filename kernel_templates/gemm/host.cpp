@@ -35,29 +35,32 @@ void finish(V sums, const dtype* bias, out_dtype* c, long long row, int column, 
 // Packing
 
 // to[depth][width] as f32 = the transpose of `rows` rows of `depth` elements, zero beyond them.
-// Goes by squares of LANES × LANES, so that each cache line of `from` is read once.
+// Squares are stored whole, over what is written later: the last ones go up to LANES floats beyond
+// the end of `to`.
 template <int width>
 void pack_rows(float* to, const dtype* from, long long stride, int rows, int depth) {
   for (int k0 = 0; k0 < depth; k0 += LANES) {
     const int kept = minimum(LANES, depth - k0);
-    for (int r0 = 0; r0 < width; r0 += LANES) {
-      const int square_rows = minimum(LANES, width - r0);
-      float square[LANES][LANES];
-      for (int r = 0; r < square_rows; ++r) {
-        V v = {};
-        if (r0 + r < rows) v = load_partial<LANES>(from + (r0 + r) * stride + k0, kept);
-        store<LANES>(square[r], v);
-      }
-      for (int i = 0; i < kept; ++i) {
-        float* column = to + (k0 + i) * width + r0;
-        if (square_rows == LANES) {
-          V v;
-          CUDADENT_UNROLL_ALL
-          for (int r = 0; r < LANES; ++r) v[r] = square[r][i];
-          store<LANES>(column, v);
-        } else {
-          for (int r = 0; r < square_rows; ++r) column[r] = square[r][i];
+    for (int r0 = (width - 1) / LANES * LANES; r0 >= 0; r0 -= LANES) {
+      V square[LANES] = {};
+      const dtype* corner = from + r0 * stride + k0;
+      if (kept == LANES && r0 + minimum(LANES, width) <= rows) {
+        CUDADENT_UNROLL_ALL
+        for (int r = 0; r < LANES; ++r) {
+          if (r0 + r < width) square[r] = load<LANES>(corner + r * stride);
         }
+      } else {
+        for (int r = 0; r < minimum(LANES, rows - r0); ++r) {
+          if (r0 + r < width) square[r] = load_partial<LANES>(corner + r * stride, kept);
+        }
+      }
+      transpose<LANES>(square);
+      float* column = to + k0 * width + r0;
+      if (kept == LANES) {
+        CUDADENT_UNROLL_ALL
+        for (int i = 0; i < LANES; ++i) store<LANES>(column + i * width, square[i]);
+      } else {
+        for (int i = 0; i < kept; ++i) store<LANES>(column + i * width, square[i]);
       }
     }
   }

@@ -246,6 +246,46 @@ inline float sum_of_lanes(typename simd<lanes>::f32 v) {
   }
 }
 
+namespace detail {
+
+template <int... values>
+struct indices {};
+template <int count, int... values>
+struct count_up : count_up<count - 1, count - 1, values...> {};
+template <int... values>
+struct count_up<0, values...> {
+  using type = indices<values...>;
+};
+
+// Both rows of a pair, with the blocks of `distance` lanes that lie off the diagonal exchanged.
+template <int lanes, int distance, int... i>
+inline void exchange(typename simd<lanes>::f32& a, typename simd<lanes>::f32& b, indices<i...>) {
+  const typename simd<lanes>::f32 first = a, second = b;
+#if defined(__clang__)
+  a = __builtin_shufflevector(first, second, (i & distance ? lanes + i - distance : i)...);
+  b = __builtin_shufflevector(first, second, (i & distance ? lanes + i : i + distance)...);
+#else
+  using I = typename simd<lanes>::i32;
+  a = __builtin_shuffle(first, second, I{(i & distance ? lanes + i - distance : i)...});
+  b = __builtin_shuffle(first, second, I{(i & distance ? lanes + i : i + distance)...});
+#endif
+}
+
+}  // namespace detail
+
+// Transposes a square of lanes × lanes in registers, halving the blocks it exchanges each time.
+template <int lanes, int distance = lanes / 2>
+inline void transpose(typename simd<lanes>::f32 (&rows)[lanes]) {
+  CUDADENT_UNROLL_ALL
+  for (int r = 0; r < lanes; ++r) {
+    if ((r & distance) == 0) {
+      detail::exchange<lanes, distance>(rows[r], rows[r + distance],
+                                        typename detail::count_up<lanes>::type{});
+    }
+  }
+  if constexpr (distance > 1) transpose<lanes, distance / 2>(rows);
+}
+
 // ---------------------------------------------------------------------------------------------
 // Activations of vectors. NaN in, NaN out.
 
