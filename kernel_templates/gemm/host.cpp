@@ -193,9 +193,9 @@ void outer_strip(const Extent& extent, int slice, int j, const dtype* a, const B
   for (int i = 0; i < extent.rows; i += TILE_M) {
     const int rows = minimum(TILE_M, extent.rows - i);
     RowsOfA tile_a;
-    tile_a.packed = scratch.a + i * BLOCK_K;
+    tile_a.packed = PACK_A ? scratch.a + i * BLOCK_K : nullptr;
     for (int r = 0; r < TILE_M; ++r) tile_a.rows[r] = a + (i + minimum(r, rows - 1)) * (long long)k;
-    float* kept = scratch.sums + i * BLOCK_COLUMNS + j;
+    float* kept = SLICES > 1 ? scratch.sums + i * BLOCK_COLUMNS + j : nullptr;
     V sums[TILE_M][TILE_N] = {};
     if (SLICES > 1 && slice > 0) {
       for (int r = 0; r < TILE_M; ++r) {

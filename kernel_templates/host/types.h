@@ -234,6 +234,47 @@ inline void store_partial(T* to, typename simd<lanes>::f32 value, int count) {
   for (int i = 0; i < count; ++i) to[i] = buffer[i];
 }
 
+// Stores that bypass the caches, for results nobody reads soon. The address must pass can_stream;
+// the stores are ordered before what other threads do next by streaming_fence. Where the
+// instruction set has none, can_stream says so.
+template <int lanes, typename T>
+inline bool can_stream([[maybe_unused]] const T* to) {
+#if defined(__x86_64__)
+  constexpr unsigned long long bytes = lanes * sizeof(T);
+  return bytes >= 16 && reinterpret_cast<unsigned long long>(to) % bytes == 0;
+#else
+  return false;
+#endif
+}
+template <int lanes, typename T>
+inline void store_streaming(T* to, typename simd<lanes>::f32 value) {
+#if defined(__x86_64__)
+  constexpr int bytes = lanes * sizeof(T);
+  T buffer[lanes];
+  store<lanes>(buffer, value);
+  typedef long long pair __attribute__((vector_size(16)));
+  [[maybe_unused]] pair parts[bytes < 16 ? 1 : bytes / 16];
+  if constexpr (bytes >= 16) {
+    __builtin_memcpy(parts, buffer, bytes);
+    CUDADENT_UNROLL_ALL
+    for (int i = 0; i < bytes / 16; ++i) {
+#if defined(__clang__)
+      __builtin_nontemporal_store(parts[i], reinterpret_cast<pair*>(to) + i);
+#else
+      __builtin_ia32_movntdq(reinterpret_cast<pair*>(to) + i, parts[i]);
+#endif
+    }
+  }
+#else
+  store<lanes>(to, value);
+#endif
+}
+inline void streaming_fence() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 // Pairwise, so the rounding error stays that of log2(lanes) additions.
 template <int lanes>
 inline float sum_of_lanes(typename simd<lanes>::f32 v) {
