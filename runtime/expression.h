@@ -15,6 +15,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/operand.h"
+
 namespace cudadent {
 
 // Names visible to an expression, innermost first. Holds pointers: the Values must outlive it.
@@ -36,8 +38,8 @@ class Expression {
  public:
   // Throws Error(invalid_manifest) that shows the text and the place.
   static Expression parse(std::string_view text);
-  // A list "[1, 2, 4]" or "(1, 2)" of constant expressions, as T1 files hold; a single value is a
-  // list of one.
+  // A list of constants as T1 files hold: "[1, 2, 4]", "(1, 2)", "list(range(32, 1025, 32))",
+  // "[2**i for i in range(6)]", sums of such; a single value is a list of one.
   static std::vector<Value> parse_list(std::string_view text);
   static Expression constant(Value value);
 
@@ -50,53 +52,42 @@ class Expression {
   [[nodiscard]] Value evaluate(const Scope& scope) const;
   // The same with the values of names(), in that order; for evaluating one expression many times.
   [[nodiscard]] Value evaluate(std::span<const Value* const> values) const;
+  // The same without throwing or allocating; the result may be a failure, for throw_failure(), and
+  // may borrow text from the values or from this expression.
+  [[nodiscard]] Operand evaluate(std::span<const Operand> values) const noexcept;
+  // Throws what evaluate() throws for a result that is a failure; `known` are names to list.
+  [[noreturn]] void throw_failure(const Operand& failure, std::span<const Operand> values,
+                                  std::span<const std::string> known = {}) const;
+
+  // The tree, for those who compile it into something else. Children come before their parents.
+  struct Node {
+    Operation operation = Operation::constant;
+    BuiltIn function = BuiltIn::min;  // of a call
+    std::uint32_t first_child = 0;    // into the children
+    std::uint32_t child_count = 0;
+    // A name's or constant's index; of a chain, its first comparison's.
+    std::uint32_t index = 0;
+  };
+  [[nodiscard]] std::span<const Node> nodes() const noexcept { return nodes_; }
+  [[nodiscard]] std::uint32_t root() const noexcept { return root_; }
+  [[nodiscard]] std::span<const std::uint32_t> children(const Node& node) const noexcept {
+    return std::span(children_).subspan(node.first_child, node.child_count);
+  }
+  [[nodiscard]] const Value& constant_of(const Node& node) const { return constants_[node.index]; }
+  // The comparisons of a chain, one fewer than its children.
+  [[nodiscard]] std::span<const Operation> comparisons(const Node& node) const noexcept {
+    return std::span(comparisons_).subspan(node.index, node.child_count - 1);
+  }
 
  private:
   friend class ExpressionParser;
-  enum class Op : std::uint8_t {
-    constant,
-    name,
-    negate,
-    positive,
-    logical_not,
-    logical_and,
-    logical_or,
-    add,
-    subtract,
-    multiply,
-    divide,
-    floor_divide,
-    modulo,
-    power,
-    less,
-    less_equal,
-    greater,
-    greater_equal,
-    equal,
-    not_equal,
-    in,
-    not_in,
-    conditional,
-    chain,
-    call
-  };
-  enum class Function : std::uint8_t { min, max, abs, ceil_div, round_up, pow2_ceil, size };
-  // Children are nodes_[children_[first_child … first_child + child_count)].
-  struct Node {
-    Op op = Op::constant;
-    Function function = Function::min;
-    std::uint32_t first_child = 0;
-    std::uint32_t child_count = 0;
-    std::uint32_t name = 0;  // index into names_
-    Value value;             // of a constant
-  };
-  Value evaluate_node(std::uint32_t node, std::span<const Value* const> values) const;
-  [[noreturn]] void fail(const std::string& reason) const;
 
   std::string text_;
   std::vector<std::string> names_;
+  std::vector<Value> constants_;
   std::vector<Node> nodes_;
   std::vector<std::uint32_t> children_;
+  std::vector<Operation> comparisons_;  // of chains
   std::uint32_t root_ = 0;
 };
 

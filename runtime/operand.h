@@ -1,0 +1,104 @@
+// What expressions compute with: a Value that owns nothing, and Python's arithmetic on it.
+//
+// A failed operation is an operand too. It only becomes an Error when it reaches the result, so that
+// a branch not taken may fail without harm and hot loops need no exception.
+#pragma once
+
+#include <cudadent/cudadent.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace cudadent {
+
+enum class Operation : std::uint8_t {
+  constant, name, negate, positive, logical_not, logical_and, logical_or,
+  add, subtract, multiply, divide, floor_divide, modulo, power,
+  less, less_equal, greater, greater_equal, equal, not_equal,
+  in, not_in, list, conditional, chain, call
+};
+enum class BuiltIn : std::uint8_t { min, max, abs, ceil_div, round_up, pow2_ceil, size };
+
+enum class Failure : std::uint8_t {
+  unknown_name,      // detail: index of the name
+  division_by_zero,
+  overflow,          // an integer that does not fit 64 bits, or a power out of a float's range
+  wrong_type,        // detail: the Operation
+  wrong_argument,    // detail: the BuiltIn
+};
+
+// Trivially copyable; `text` is borrowed from the Value it was made of.
+struct Operand {
+  enum class Kind : std::uint8_t { failure, boolean, integer, real, text };
+
+  Kind kind = Kind::integer;
+  Failure failure = Failure::unknown_name;
+  std::uint32_t detail = 0;
+  union {
+    std::int64_t integer = 0;  // also of a boolean: 0 or 1
+    double real;
+    const std::string* text;
+  };
+
+  static Operand of(bool value) noexcept { return of_integer(Kind::boolean, value ? 1 : 0); }
+  static Operand of(std::int64_t value) noexcept { return of_integer(Kind::integer, value); }
+  static Operand of(double value) noexcept {
+    Operand result;
+    result.kind = Kind::real;
+    result.real = value;
+    return result;
+  }
+  static Operand of(const Value& value) noexcept {
+    if (const auto* integer = std::get_if<std::int64_t>(&value)) return of(*integer);
+    if (const auto* real = std::get_if<double>(&value)) return of(*real);
+    if (const auto* flag = std::get_if<bool>(&value)) return of(*flag);
+    Operand result;
+    result.kind = Kind::text;
+    result.text = std::get_if<std::string>(&value);
+    return result;
+  }
+  static Operand failed(Failure failure, std::uint32_t detail = 0) noexcept {
+    Operand result;
+    result.kind = Kind::failure;
+    result.failure = failure;
+    result.detail = detail;
+    return result;
+  }
+
+  [[nodiscard]] bool is_failure() const noexcept { return kind == Kind::failure; }
+  // Booleans are integers, as in Python.
+  [[nodiscard]] bool is_integer() const noexcept {
+    return kind == Kind::integer || kind == Kind::boolean;
+  }
+  [[nodiscard]] bool is_number() const noexcept { return is_integer() || kind == Kind::real; }
+  [[nodiscard]] double as_double() const noexcept {
+    return kind == Kind::real ? real : static_cast<double>(integer);
+  }
+  // Python's truth; of a failure: false.
+  [[nodiscard]] bool is_true() const noexcept {
+    if (kind == Kind::real) return real != 0;
+    if (kind == Kind::text) return !text->empty();
+    return kind != Kind::failure && integer != 0;
+  }
+  [[nodiscard]] Value to_value() const;  // must not be a failure
+
+ private:
+  static Operand of_integer(Kind kind, std::int64_t value) noexcept {
+    Operand result;
+    result.kind = kind;
+    result.integer = value;
+    return result;
+  }
+};
+
+// negate, positive, logical_not.
+Operand apply(Operation operation, Operand operand) noexcept;
+// Arithmetic and comparisons; `in` and `not_in` of two texts (part of).
+Operand apply(Operation operation, Operand left, Operand right) noexcept;
+// `in` and `not_in` of a list.
+Operand contained(Operation operation, Operand needle, std::span<const Operand> list) noexcept;
+// The number of arguments has been checked by the parser.
+Operand call(BuiltIn function, std::span<const Operand> arguments) noexcept;
+
+}  // namespace cudadent
