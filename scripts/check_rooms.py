@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Fails when a room knows a room above it. The rooms are described in docs/architecture.md."""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Lowest first. The longest prefix of a path names its room.
+RANKS = {"include": 0, "runtime": 1, "cache": 2, "tuner": 3, "api": 4, "tuner/cli": 5, "bindings": 5}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+COMMENTS_AND_STRINGS = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+CUDA_API = re.compile(r"\b(?:nvrtc[A-Z]\w*|cu[A-Z]\w*|CU[a-z]\w*)\b")
+
+
+def room_of(path: str) -> str | None:
+    return max((room for room in RANKS if path.startswith(room + "/")), key=len, default=None)
+
+
+def faults_of(path: str, text: str) -> list[str]:
+    faults = []
+    includes = [(quote == '"', name) for quote, name in INCLUDE.findall(text)]
+    if path.startswith("kernel_templates/"):
+        if path.endswith((".cu", ".cuh")):
+            faults += [f'includes {name}: device code includes "ptx/…" only'
+                       for quoted, name in includes if not (quoted and name.startswith("ptx/"))]
+        return faults
+
+    room = room_of(path)
+    for quoted, name in includes:
+        target = "include/" + name if name.startswith("cudadent/") else name
+        other = room_of(target)
+        if quoted and other is None:
+            faults.append(f'includes "{name}", which is not a path from the root')
+        elif other is not None and other != room and RANKS[other] >= RANKS[room]:
+            faults.append(f"includes {name}: {room} is below {other}")
+        if name == "sqlite3.h" and room != "cache":
+            faults.append("includes sqlite3.h: only cache/ knows SQLite")
+        if re.match(r"(cuda|nvrtc)[\w.]*h?$", name):
+            faults.append(f"includes {name}: the CUDA APIs are declared in runtime/cuda")
+    if not path.startswith("runtime/cuda/"):
+        code = COMMENTS_AND_STRINGS.sub(" ", text)
+        faults += [f"mentions {name}: only runtime/cuda knows the CUDA APIs"
+                   for name in sorted(set(CUDA_API.findall(code)))]
+    return faults
+
+
+def main() -> int:
+    count = failures = 0
+    for top in ["include", "runtime", "cache", "tuner", "api", "bindings", "kernel_templates"]:
+        for file in sorted((ROOT / top).rglob("*")):
+            if file.suffix not in {".h", ".cpp", ".cu", ".cuh"}:
+                continue
+            count += 1
+            path = file.relative_to(ROOT).as_posix()
+            for fault in faults_of(path, file.read_text(encoding="utf-8")):
+                failures += 1
+                print(f"{path}: {fault}")
+    print(f"rooms: {count} files, {failures} faults")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
