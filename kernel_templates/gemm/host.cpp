@@ -16,9 +16,11 @@
 
 using V = simd<LANES>::f32;
 
+// Helpers are inline functions so that those a specialization does not use are not compiled.
+
 constexpr bool b_is_nk = layout_b == layout_b_kind::nk;
 
-V activate(V x) {
+inline V activate(V x) {
   if constexpr (activation == activation_kind::relu) return relu<LANES>(x);
   if constexpr (activation == activation_kind::gelu) return gelu<LANES>(x);
   if constexpr (activation == activation_kind::silu) return silu<LANES>(x);
@@ -26,7 +28,7 @@ V activate(V x) {
 }
 
 // Adds the bias, activates, rounds and stores `count` sums that belong at c[row][column…].
-void finish(V sums, const dtype* bias, out_dtype* c, long long row, int column, int count) {
+inline void finish(V sums, const dtype* bias, out_dtype* c, long long row, int column, int count) {
   if constexpr (has_bias) sums += load_partial<LANES>(bias + column, count);
   store_partial<LANES>(c + row * n + column, activate(sums), count);
 }
@@ -67,7 +69,7 @@ void pack_rows(float* to, const dtype* from, long long stride, int rows, int dep
 }
 
 // One strip of b, columns from `column`, as to[depth][STRIP] f32.
-void pack_strip(float* to, const dtype* b, int column, int k0, int depth) {
+inline void pack_strip(float* to, const dtype* b, int column, int k0, int depth) {
   const int columns = minimum(STRIP, n - column);
   if constexpr (b_is_nk) {
     pack_rows<STRIP>(to, b + column * (long long)k + k0, k, columns, depth);
@@ -205,7 +207,7 @@ void outer_strip(const Extent& extent, int slice, int j, const dtype* a, const B
       }
     }
     multiply_outer(sums, tile_a, strip, stride, depth);
-    if (slice < SLICES - 1) {
+    if (SLICES > 1 && slice < SLICES - 1) {
       for (int r = 0; r < TILE_M; ++r) {
         for (int v = 0; v < TILE_N; ++v) {
           store<LANES>(kept + r * BLOCK_COLUMNS + v * LANES, sums[r][v]);
@@ -222,8 +224,9 @@ void outer_strip(const Extent& extent, int slice, int j, const dtype* a, const B
   }
 }
 
-void outer_slice(const Extent& extent, int slice, const dtype* a, const dtype* b,
-                 const float* packed_b, const dtype* bias, out_dtype* c, const Scratch& scratch) {
+inline void outer_slice(const Extent& extent, int slice, const dtype* a, const dtype* b,
+                        const float* packed_b, const dtype* bias, out_dtype* c,
+                        const Scratch& scratch) {
   const int k0 = slice * BLOCK_K;
   const int depth = minimum(BLOCK_K, k - k0);
   if constexpr (PACK_A) {

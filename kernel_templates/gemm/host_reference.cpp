@@ -2,7 +2,7 @@
 // block computes ROWS × COLUMNS elements of c, and converts its operands to f64 tiles of DEPTH
 // along k first, so that both layouts of b share one loop that a compiler can vectorise.
 
-double activate(double x) {
+inline double activate(double x) {
   if constexpr (activation == activation_kind::relu) return x < 0 ? 0 : x;
   if constexpr (activation == activation_kind::gelu) {
     return 0.5 * x * __builtin_erfc(x * -0.70710678118654752);

@@ -11,21 +11,22 @@ using V = simd<LANES>::f32;
 constexpr int STEP = UNROLL * LANES;
 constexpr int WHOLE = columns / STEP * STEP;  // columns that whole steps cover
 
-V load_sum(const dtype* x, const dtype* residual, int column, int count) {
+inline V load_sum(const dtype* x, const dtype* residual, int column, int count) {
   V h = load_partial<LANES>(x + column, count);
   if constexpr (has_residual) h += load_partial<LANES>(residual + column, count);
   return h;
 }
 
-void store_result(dtype* y, V value, [[maybe_unused]] bool stream) {
+inline void store_result(dtype* y, V value, [[maybe_unused]] bool stream) {
   if constexpr (STREAM) {
     if (stream) return store_streaming<LANES>(y, value);
   }
   store<LANES>(y, value);
 }
 
-void normalize_row(const dtype* x, const dtype* weight, const dtype* residual, dtype* residual_out,
-                   dtype* y, float eps, [[maybe_unused]] float* cached) {
+inline void normalize_row(const dtype* x, const dtype* weight, const dtype* residual,
+                          dtype* residual_out, dtype* y, float eps,
+                          [[maybe_unused]] float* cached) {
   V squares[UNROLL] = {};
   const auto accumulate = [&](int i, int part, int count) __attribute__((always_inline)) {
     const V h = load_sum(x, residual, i, count);

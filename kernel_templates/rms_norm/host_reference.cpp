@@ -1,6 +1,6 @@
 // The reference of rms_norm on CPU cores: h and its statistics in f64, rounded once at the end.
 
-double sum_at(const dtype* x, const dtype* residual, long long at) {
+inline double sum_at(const dtype* x, const dtype* residual, long long at) {
   double h = to_f32(x[at]);
   if constexpr (has_residual) h += to_f32(residual[at]);
   return h;
