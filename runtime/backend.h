@@ -4,6 +4,7 @@
 #include <cudadent/cudadent.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -74,6 +75,9 @@ class Backend {
   virtual ~Backend() = default;
 
   [[nodiscard]] virtual const Device& device() const noexcept = 0;
+
+  // True when compiling takes cores away from what is measured.
+  [[nodiscard]] virtual bool compiling_disturbs_timing() const noexcept { return false; }
 
   // The compiler's name and version ("nvrtc 13.0.88"). Loads it if need be; throws
   // Error(compiler_unavailable) that says what to install.

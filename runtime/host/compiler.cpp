@@ -1,0 +1,181 @@
+#include "runtime/host/compiler.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+extern char** environ;
+
+namespace cudadent {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto compile_limit = std::chrono::seconds(120);
+
+// A folder of our own below the system's temporary one, removed with what is in it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::error_code error;
+    std::string pattern =
+        (std::filesystem::temp_directory_path(error) / "cudadent-XXXXXX").string();
+    if (error || ::mkdtemp(pattern.data()) == nullptr)
+      throw Error(ErrorCode::compile_failed,
+                  fmt::format("cannot make a temporary folder like {}: {}. Set TMPDIR to a folder "
+                              "that can be written.",
+                              pattern, std::strerror(errno)));
+    path_ = pattern;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  [[nodiscard]] std::string file(const char* name) const { return (path_ / name).string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+struct Outcome {
+  int status = 0;  // as waitpid gives it
+  bool timed_out = false;
+  bool started = false;
+};
+
+// Runs a program with its output in a file and no input. No shell is involved.
+Outcome run_program(const std::vector<std::string>& command, const std::string& output) {
+  std::vector<char*> arguments;
+  for (const auto& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
+  arguments.push_back(nullptr);
+
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_adddup2(&actions, 1, 2);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  // A process group of its own, so that a time-out ends the compiler's children too.
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setpgroup(&attributes, 0);
+
+  pid_t child = 0;
+  const int error =
+      ::posix_spawnp(&child, arguments[0], &actions, &attributes, arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  Outcome outcome;
+  if (error != 0) return outcome;
+  outcome.started = true;
+  const auto deadline = Clock::now() + compile_limit;
+  auto pause = std::chrono::microseconds(500);
+  while (::waitpid(child, &outcome.status, WNOHANG) == 0) {
+    if (!outcome.timed_out && Clock::now() > deadline) {
+      outcome.timed_out = true;
+      ::kill(-child, SIGKILL);
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, std::chrono::microseconds(5000));
+  }
+  return outcome;
+}
+
+std::string read_text(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::ostringstream text;
+  text << stream.rdbuf();
+  return text.str();
+}
+
+bool succeeded(const Outcome& outcome) {
+  return outcome.started && !outcome.timed_out && WIFEXITED(outcome.status) &&
+         WEXITSTATUS(outcome.status) == 0;
+}
+
+std::string why_failed(const Outcome& outcome) {
+  if (!outcome.started) return "the compiler could not be started";
+  if (outcome.timed_out) return fmt::format("the compiler took over {} s", compile_limit.count());
+  if (WIFSIGNALED(outcome.status))
+    return fmt::format("the compiler was ended by signal {}", WTERMSIG(outcome.status));
+  return "the compiler reported errors";
+}
+
+std::vector<std::byte> read_image(const std::string& path) {
+  const std::string text = read_text(path);
+  const auto* bytes = reinterpret_cast<const std::byte*>(text.data());
+  return {bytes, bytes + text.size()};
+}
+
+}  // namespace
+
+const HostCompiler::Found& HostCompiler::find() {
+  const std::lock_guard lock(mutex_);
+  if (!found_.program.empty()) return found_;
+  std::vector<std::string> tried;
+  const TemporaryFolder folder;
+  const std::string output = folder.file("version");
+  for (const std::string& program :
+       {preferred_, std::string("c++"), std::string("g++"), std::string("clang++")}) {
+    if (program.empty()) continue;
+    tried.push_back(program);
+    if (!succeeded(run_program({program, "--version"}, output))) continue;
+    const std::string text = read_text(output);
+    found_ = {program, text.substr(0, text.find('\n'))};
+    return found_;
+  }
+  throw Error(ErrorCode::compiler_unavailable,
+              fmt::format("no C++ compiler found (tried {}). Install one (Debian, Ubuntu: apt-get "
+                          "install g++) or name one in CUDADENT_HOST_COMPILER.",
+                          fmt::join(tried, ", ")));
+}
+
+std::string HostCompiler::name() { return find().version; }
+
+Binary HostCompiler::compile(const Specialization& specialization) {
+  const Found& compiler = find();
+  const TemporaryFolder folder;
+  const std::string source = folder.file("template.cpp"), image = folder.file("template.so"),
+                    log = folder.file("log");
+  {
+    std::ofstream stream(source, std::ios::binary);
+    stream << specialization.source;
+    if (!stream.flush())
+      throw Error(ErrorCode::compile_failed,
+                  fmt::format("cannot write {}: is the disk full?", source));
+  }
+  std::vector<std::string> command{compiler.program, "-std=c++20", "-O3", "-march=native",
+                                   "-fPIC",          "-shared",    "-x",  "c++",
+                                   source,           "-o",         image};
+  command.insert(command.begin() + 4, specialization.compile_options.begin(),
+                 specialization.compile_options.end());
+  const auto start = Clock::now();
+  const Outcome outcome = run_program(command, log);
+  Binary binary;
+  binary.compile_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  binary.log = read_text(log);
+  if (succeeded(outcome)) binary.image = read_image(image);
+  if (binary.image.empty())
+    throw Error(ErrorCode::compile_failed,
+                fmt::format("{}: {}", specialization.description, why_failed(outcome)), binary.log);
+  binary.specialization_hash = specialization.hash;
+  binary.architecture = specialization.architecture;
+  binary.compiler = compiler.version;
+  for (const auto& entry : specialization.entries) binary.resources.push_back({.entry = entry});
+  return binary;
+}
+
+}  // namespace cudadent
