@@ -4,6 +4,8 @@
 
 #include <cudadent/cudadent.h>
 
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -33,7 +35,7 @@ struct TrialRecord {
   std::string specialization_hash;  // of the binary
   std::vector<KernelResources> resources;
   Trial trial;
-  std::string created;  // ISO 8601, UTC; filled in when stored
+  std::string created;  // ISO 8601, UTC, milliseconds; when stored, unless given
 };
 
 struct WinnerRecord {
@@ -46,28 +48,39 @@ struct WinnerRecord {
   std::string compiler;
   std::string specialization_hash;
   std::string device_name, driver, uuid;  // metadata
-  std::string created;
+  std::string created;  // as in TrialRecord
 };
 
-// Safe from many threads, and from many processes on one file. Every write is one transaction:
-// after a crash or a full disk the file holds what was reported stored, and opens. Throws
-// Error(cache_failed) that names the file, what was attempted and what to do.
+// Safe from many threads, and from many processes on one file; in the child of a fork() it opens the
+// file anew (docs/cache.md has the limits). Every write is one transaction: after a crash of the process
+// or on a full disk the file holds what was reported stored, and opens; a power failure may cost the
+// last writes before it. A row that does not read as what was stored is as if it were not there.
+// Throws Error(cache_failed) that names the file, what was attempted and what to do.
 class Store : public BinaryStore {
  public:
-  // Opens or creates; makes the folder (mode 0700) and the file (0600) when missing. ":memory:"
-  // keeps everything in memory. A file of an older schema is migrated; of a newer one, or that is
-  // not a cudadent database, is refused untouched.
-  explicit Store(const std::filesystem::path& file);
+  // Opens or creates; makes the folder (mode 0700) and the file (0600) when missing. ":memory:" keeps
+  // everything in memory. A file of an older schema is migrated; of a newer one, or that is not a
+  // cudadent database, is refused untouched. A file that can be read but not written opens, and every
+  // put raises cache_failed. `busy_timeout` is how long to wait for another process's lock.
+  explicit Store(const std::filesystem::path& file,
+                 std::chrono::milliseconds busy_timeout = std::chrono::seconds(10));
   ~Store() override;
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
 
+  // Absolute, or ":memory:".
   [[nodiscard]] const std::filesystem::path& file() const noexcept;
+  // True when the file or its folder could not be written as it was opened.
+  [[nodiscard]] bool read_only() const noexcept;
 
-  // Replaces the trial of the same problem_key, device_kind, template_hash, configuration, compiler
-  // and measurement.
+  // Replaces the trial of the same op, problem_key, device_kind, template_hash, configuration, compiler
+  // and measurement. from_cache is not stored: trials() sets it.
   void put_trial(const TrialRecord& record);
   // Trials of one exact problem on one kind of device, oldest first.
   std::vector<TrialRecord> trials(const std::string& op, const std::string& problem_key,
                                   const std::string& device_kind);
+  // Every problem that has trials; of one op or one kind of device when given.
+  std::vector<ProblemRecord> problems(const std::string& op = {}, const std::string& device_kind = {});
 
   // Replaces the winner of the same op, tuning_key and device_kind.
   void put_winner(const WinnerRecord& record);
@@ -75,15 +88,15 @@ class Store : public BinaryStore {
   std::optional<WinnerRecord> winner(const std::string& op, const std::string& tuning_key,
                                      const std::string& device_kind);
   // All winners; of one op or one kind of device when given.
-  std::vector<WinnerRecord> winners(const std::string& op = {},
-                                    const std::string& device_kind = {});
+  std::vector<WinnerRecord> winners(const std::string& op = {}, const std::string& device_kind = {});
 
+  // Checks the image against its checksum: a damaged one counts as missing.
   std::optional<Binary> find_binary(const std::string& specialization_hash) override;
+  // Replaces the binary of the same specialization and compiler, and removes damaged ones of this
+  // specialization. An empty image is an Error(invalid_argument).
   void put_binary(const Binary& binary) override;
 
-  struct Counts {
-    std::int64_t trials = 0, winners = 0, binaries = 0, binary_bytes = 0;
-  };
+  struct Counts { std::int64_t trials = 0, winners = 0, binaries = 0, binary_bytes = 0; };
   Counts counts();
 
  private:

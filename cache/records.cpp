@@ -1,0 +1,106 @@
+#include "cache/records.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "runtime/value.h"
+
+namespace cudadent {
+
+namespace {
+
+using nlohmann::json;
+
+// Bytes that are not UTF-8 must not keep a trial out of the database.
+std::string text_of(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// The numbers of KernelResources by the names the database uses.
+constexpr std::array<std::pair<const char*, std::int64_t KernelResources::*>, 5> resource_fields = {
+    {
+        {"registers", &KernelResources::registers},
+        {"spill_bytes", &KernelResources::spill_bytes},
+        {"local_bytes", &KernelResources::local_bytes},
+        {"shared_bytes", &KernelResources::shared_bytes},
+        {"constant_bytes", &KernelResources::constant_bytes},
+    }};
+
+}  // namespace
+
+std::string encode_configuration(const Values& configuration) {
+  for (const auto& [name, value] : configuration) {
+    const auto* real = std::get_if<double>(&value);
+    if (real != nullptr && !std::isfinite(*real)) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("cannot store a configuration whose {} is {}", name, *real));
+    }
+  }
+  return text_of(to_json(configuration));
+}
+
+Values decode_configuration(std::string_view text) { return values_from_json(json::parse(text)); }
+
+std::string encode_samples(const std::vector<double>& samples) { return text_of(json(samples)); }
+
+std::vector<double> decode_samples(std::string_view text) {
+  const json list = json::parse(text);
+  std::vector<double> samples;
+  for (const json& sample : list.get_ref<const json::array_t&>()) {
+    samples.push_back(sample.is_null() ? std::numeric_limits<double>::quiet_NaN()
+                                       : sample.get<double>());
+  }
+  return samples;
+}
+
+std::string encode_resources(const std::vector<KernelResources>& resources) {
+  json list = json::array();
+  for (const KernelResources& kernel : resources) {
+    json object = {{"entry", kernel.entry}};
+    for (const auto& [name, field] : resource_fields) {
+      if (kernel.*field >= 0) object[name] = kernel.*field;
+    }
+    list.push_back(std::move(object));
+  }
+  return text_of(list);
+}
+
+std::vector<KernelResources> decode_resources(std::string_view text) {
+  const json list = json::parse(text);
+  std::vector<KernelResources> resources;
+  for (const json& object : list.get_ref<const json::array_t&>()) {
+    KernelResources kernel{.entry = object.at("entry").get<std::string>()};
+    for (const auto& [name, field] : resource_fields) {
+      if (object.contains(name)) kernel.*field = object.at(name).get<std::int64_t>();
+    }
+    resources.push_back(std::move(kernel));
+  }
+  return resources;
+}
+
+TrialStatus decode_status(std::string_view name) {
+  for (const TrialStatus status :
+       {TrialStatus::ok, TrialStatus::compile_error, TrialStatus::compile_timeout,
+        TrialStatus::invalid_resources, TrialStatus::launch_error, TrialStatus::fault,
+        TrialStatus::timeout, TrialStatus::wrong_result}) {
+    if (name_of(status) == name) return status;
+  }
+  throw Error(ErrorCode::invalid_argument, fmt::format("unknown trial status '{}'", name));
+}
+
+std::string utc_now() {
+  using namespace std::chrono;
+  const auto now = time_point_cast<milliseconds>(system_clock::now());
+  const auto milliseconds_in_second = now.time_since_epoch().count() % 1000;
+  return fmt::format("{:%FT%H:%M:%S}.{:03}Z", fmt::gmtime(system_clock::to_time_t(now)),
+                     milliseconds_in_second);
+}
+
+}  // namespace cudadent
