@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds and installs the Python package as pip would, into a scratch folder, and uses it from there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=$PWD/build/wheel-test
+rm -rf "$target"
+# The tools of .venv instead of a fresh environment, and the flags of the release build, so that ccache
+# knows most of the objects already.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+    --no-index -C cmake.define.CUDADENT_WERROR=ON --target "$target" .
+cd "$target"
+PYTHONPATH=$target "$OLDPWD/.venv/bin/python" -c 'import cudadent; print(cudadent.__version__)'
+if [[ -e bin/cudadent-tune ]]; then bin/cudadent-tune --version; fi

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# For a machine with an NVIDIA GPU: builds into build/gpu with every core, runs the tests (those that need a
+# GPU run where there is one), and times the operators. Installs nothing.
+#   CMAKE_PREFIX_PATH  folders with dependencies that are not installed (default: .deps, when it exists)
+#   CUDADENT_DEVICE    the device to use (default: cuda)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export CUDADENT_DEVICE=${CUDADENT_DEVICE:-cuda}
+nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+
+options=()
+prefix=${CMAKE_PREFIX_PATH:-}
+if [[ -z "$prefix" && -d .deps ]]; then prefix=$PWD/.deps; fi
+[[ -z "$prefix" ]] || options+=("-DCMAKE_PREFIX_PATH=$prefix")
+python=python3
+[[ ! -x .venv/bin/python ]] || python=$PWD/.venv/bin/python
+if "$python" -m pybind11 --cmakedir >/dev/null 2>&1; then
+  options+=(-DCUDADENT_PYTHON=ON "-DPython_EXECUTABLE=$(command -v "$python")")
+fi
+mkdir -p build/gpu
+log=build/gpu/build.log
+if ! { cmake -S . -B build/gpu -G Ninja -DCMAKE_BUILD_TYPE=Release "${options[@]}" &&
+       cmake --build build/gpu; } >"$log" 2>&1; then
+  grep -E -A 6 'error|Error' "$log" | head -n 80
+  exit 1
+fi
+echo "built in ${SECONDS} s"
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export CUDADENT_CACHE="$scratch/cudadent.db"
+export PATH="$PWD/build/gpu:$PATH"
+
+status=0
+# One at a time: tests that measure share the one device.
+ctest --test-dir build/gpu --output-on-failure --no-tests=error || status=1
+if [[ -d build/gpu/python/cudadent ]] && ls tests/python/test_*.py >/dev/null 2>&1; then
+  PYTHONPATH=$PWD/build/gpu/python "$python" -m pytest -q -p no:cacheprovider tests/python || status=1
+fi
+
+# Times: what each operator reaches after a short tuning run.
+budget=${CUDADENT_GPU_BUDGET:-30s}
+for problem in "gemm m=4096 n=4096 k=4096 dtype=bf16" "rms_norm"; do
+  read -r -a words <<<"$problem"
+  if ((${#words[@]} > 1)); then
+    cudadent-tune tune "${words[@]}" --budget "$budget" || status=1
+  fi
+done
+exit $status
