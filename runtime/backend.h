@@ -100,6 +100,8 @@ class Backend {
   // True while `stream` is being captured into a graph.
   virtual bool capturing(Stream stream) = 0;
 
+  // Name and version of how time() measures; figures of different methods do not compare.
+  [[nodiscard]] virtual std::string measurement() const = 0;
   // Runs the executable `count` times, each with a cold cache and queued behind earlier work so
   // that host latency is not measured. Returns seconds a run, in order. Arguments' stream is
   // ignored.

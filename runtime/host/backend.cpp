@@ -295,6 +295,7 @@ class HostBackend : public Backend {
   void synchronize() override {}
   bool capturing(Stream) override { return false; }
 
+  [[nodiscard]] std::string measurement() const override { return "host-clock-cold/1"; }
   std::vector<double> time(const Executable& executable, const LaunchArguments& arguments,
                            int count) override {
     using Clock = std::chrono::steady_clock;

@@ -1,0 +1,218 @@
+#include "runtime/dispatcher.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "runtime/specialization.h"
+#include "runtime/value.h"
+
+namespace cudadent {
+
+namespace {
+
+constexpr std::size_t first_slot_count = 64;
+
+std::uint64_t mix(std::uint64_t hash, std::int64_t word) noexcept {
+  hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x9E3779B97F4A7C15ULL;  // 2^64 / golden ratio
+  return hash ^ (hash >> 32);
+}
+
+// False when the tensors need the slow path to say what is wrong with them: too many, strided, or on
+// another device.
+bool make_key(std::span<const Tensor> tensors, std::int32_t device, DispatchKey& key) noexcept {
+  if (tensors.empty() || tensors.size() > max_tensors) return false;
+  std::uintptr_t address_bits = 0;
+  std::size_t count = 0;
+  std::uint64_t hash = tensors.size();
+  const auto add = [&](std::int64_t word) {
+    key.words[count++] = word;
+    hash = mix(hash, word);
+  };
+  for (const Tensor& tensor : tensors) {
+    if (!tensor.present()) {
+      add(-1);
+      continue;
+    }
+    if (tensor.device != device || tensor.rank > max_rank) return false;
+    add(static_cast<std::int64_t>(tensor.dtype) * 8 + tensor.rank);
+    std::int64_t stride = 1;
+    for (auto i = static_cast<std::size_t>(tensor.rank); i-- > 0;) {
+      if (tensor.strides[i] != stride && tensor.shape[i] > 1) return false;
+      add(tensor.shape[i]);
+      stride *= tensor.shape[i] > 1 ? tensor.shape[i] : 1;
+    }
+    address_bits |= reinterpret_cast<std::uintptr_t>(tensor.data);
+  }
+  add(static_cast<std::int64_t>(address_bits % 16 == 0));
+  key.count = count;
+  key.hash = hash;
+  return true;
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------- dispatch table
+
+DispatchTable::DispatchTable() { publish(first_slot_count); }
+
+const PreparedLaunch* DispatchTable::find(const DispatchKey& key) const noexcept {
+  const Slots& slots = *current_.load(std::memory_order_acquire);
+  const std::size_t mask = slots.size() - 1;
+  for (std::size_t i = key.hash & mask;; i = (i + 1) & mask) {
+    const PreparedLaunch* launch = slots[i].load(std::memory_order_acquire);
+    if (launch == nullptr) return nullptr;
+    if (launch->hash == key.hash && launch->key.size() == key.count &&
+        std::equal(launch->key.begin(), launch->key.end(), key.words.begin()))
+      return launch;
+  }
+}
+
+void DispatchTable::place(Slots& slots, const PreparedLaunch* launch) {
+  const std::size_t mask = slots.size() - 1;
+  std::size_t i = launch->hash & mask;
+  while (slots[i].load(std::memory_order_relaxed) != nullptr) i = (i + 1) & mask;
+  slots[i].store(launch, std::memory_order_release);
+}
+
+void DispatchTable::publish(std::size_t slot_count) {
+  auto slots = std::make_unique<Slots>(slot_count);
+  for (const PreparedLaunch* launch : visible_) place(*slots, launch);
+  current_.store(slots.get(), std::memory_order_release);
+  slots_.push_back(std::move(slots));
+}
+
+const PreparedLaunch* DispatchTable::insert(std::unique_ptr<const PreparedLaunch> launch) {
+  const std::lock_guard lock(mutex_);
+  const PreparedLaunch* inserted = launch.get();
+  launches_.push_back(std::move(launch));
+  visible_.push_back(inserted);
+  Slots& slots = *slots_.back();
+  // At most half full, so that a search for an absent key ends soon.
+  if (visible_.size() * 2 > slots.size())
+    publish(slots.size() * 2);
+  else
+    place(slots, inserted);
+  return inserted;
+}
+
+void DispatchTable::clear() {
+  const std::lock_guard lock(mutex_);
+  visible_.clear();
+  publish(first_slot_count);
+}
+
+// ------------------------------------------------------------------------------- dispatcher
+
+Dispatcher::Dispatcher(Backend& backend, TemplateLibrary& library, ConfigurationSource& source,
+                       BinaryStore& binaries)
+    : backend_(backend),
+      library_(library),
+      source_(source),
+      binaries_(binaries),
+      tensor_device_(backend.device().backend == "host" ? host_memory : backend.device().ordinal) {}
+
+std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const Values& options) {
+  auto entry = library_.find(op);
+  const Values complete = complete_options(*entry->manifest, options);
+  const std::string name = fmt::format("{} {}", op, to_text(complete));
+  const std::lock_guard lock(states_mutex_);
+  auto& state = states_[name];
+  if (state == nullptr || state->entry != entry) {
+    state = std::make_shared<OperatorState>();
+    state->dispatcher = this;
+    state->entry = std::move(entry);
+    state->options = complete;
+    for (const auto& scalar : state->entry->manifest->scalars)
+      state->default_scalars.push_back(scalar.default_value);
+    for (const auto& tensor : state->entry->manifest->tensors)
+      state->tensor_names.push_back(tensor.name);
+  }
+  return state;
+}
+
+void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
+                        std::span<const double> scalars) {
+  DispatchKey key;
+  const bool regular = make_key(tensors, tensor_device_, key);
+  const PreparedLaunch* launch = regular ? op.table.find(key) : nullptr;
+  if (launch == nullptr) {
+    if (regular && backend_.capturing(stream))
+      throw Error(ErrorCode::not_tuned,
+                  fmt::format("{}: these shapes are new and the stream is being captured into a "
+                              "graph. Call prepare() with them before capturing.",
+                              op.entry->manifest->name));
+    launch = &resolve(op, tensors, key);
+  }
+  if (scalars.empty()) scalars = op.default_scalars;
+  if (scalars.size() != op.default_scalars.size())
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{}: {} scalars given, expected {}", op.entry->manifest->name,
+                            scalars.size(), op.default_scalars.size()));
+  std::array<void*, max_tensors> pointers{};
+  for (std::size_t i = 0; i < tensors.size(); ++i) pointers[i] = tensors[i].data;
+  launch->executable->launch({{pointers.data(), max_tensors}, scalars, stream});
+}
+
+Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor> tensors) {
+  DispatchKey key;
+  const PreparedLaunch* launch =
+      make_key(tensors, tensor_device_, key) ? op.table.find(key) : nullptr;
+  if (launch == nullptr) launch = &resolve(op, tensors, key);
+  const Choice& choice = launch->choice;
+  return {launch->problem, Winner{choice.kernel_template->name, choice.configuration,
+                                  choice.seconds, choice.provenance}};
+}
+
+void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> tensors) const {
+  const auto place = [](std::int32_t device) {
+    return device == host_memory ? std::string("host memory") : fmt::format("cuda:{}", device);
+  };
+  for (std::size_t i = 0; i < std::min(tensors.size(), op.tensor_names.size()); ++i)
+    if (tensors[i].present() && tensors[i].device != tensor_device_)
+      throw Error(
+          ErrorCode::invalid_argument,
+          fmt::format("{}: {} is in {}, but this runtime's device is {} ({}). Move the tensor, or "
+                      "make a Runtime for its device.",
+                      op.entry->manifest->name, op.tensor_names[i], place(tensors[i].device),
+                      place(tensor_device_), backend_.device().name));
+}
+
+const PreparedLaunch& Dispatcher::resolve(const OperatorState& op, std::span<const Tensor> tensors,
+                                          const DispatchKey& key) {
+  check_device(op, tensors);
+  const Problem problem = problem_of(op.entry->manifest, tensors, op.options);
+  const std::lock_guard lock(resolve_mutex_);
+  if (const PreparedLaunch* launch = op.table.find(key)) return *launch;
+  auto launch = make_launch(op, problem);
+  launch->hash = key.hash;
+  launch->key.assign(key.words.begin(), key.words.begin() + static_cast<std::ptrdiff_t>(key.count));
+  return *op.table.insert(std::move(launch));
+}
+
+std::unique_ptr<PreparedLaunch> Dispatcher::make_launch(const OperatorState& op,
+                                                        const Problem& problem) {
+  auto launch = std::make_unique<PreparedLaunch>();
+  launch->problem = problem.describe();
+  launch->choice = source_.choose(*op.entry, problem);
+  const Specialization specialization = specialize(launch->choice.kernel_template, problem,
+                                                   launch->choice.configuration, backend_.device());
+  const Binary binary = obtain_binary(backend_, binaries_, specialization);
+  launch->executable = backend_.prepare(backend_.load(binary), specialization.plan);
+  return launch;
+}
+
+void Dispatcher::forget(std::string_view op) {
+  const std::lock_guard lock(states_mutex_);
+  for (auto& [name, state] : states_)
+    if (state->entry->manifest->name == op) state->table.clear();
+}
+
+Binary obtain_binary(Backend& backend, BinaryStore& store, const Specialization& specialization) {
+  if (auto binary = store.find_binary(specialization.hash)) return std::move(*binary);
+  Binary binary = backend.compile(specialization);
+  store.put_binary(binary);
+  return binary;
+}
+
+}  // namespace cudadent

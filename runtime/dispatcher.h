@@ -1,0 +1,107 @@
+// From tensors to a running kernel: tensors → dispatch table → executable, and on a miss
+// problem → configuration → specialization → binary → module → executable → table.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/backend.h"
+#include "runtime/configuration_source.h"
+#include "runtime/problem.h"
+#include "runtime/template_library.h"
+
+namespace cudadent {
+
+inline constexpr std::size_t max_tensors = 16;
+
+// What tells one launch from another: data types, shapes, presence and alignment of the tensors.
+struct DispatchKey {
+  static constexpr std::size_t capacity = max_tensors * (1 + max_rank) + 1;
+  std::array<std::int64_t, capacity> words;
+  std::size_t count = 0;
+  std::uint64_t hash = 0;
+};
+
+// A problem made ready to launch.
+struct PreparedLaunch {
+  std::uint64_t hash = 0;
+  std::vector<std::int64_t> key;
+  std::string problem;  // described, for people
+  Choice choice;
+  std::unique_ptr<const Executable> executable;
+};
+
+// A hash table whose readers take no lock. Writers take turns. What was in it lives as long as it does,
+// so that a reader never holds a dangling pointer.
+class DispatchTable {
+ public:
+  DispatchTable();
+  [[nodiscard]] const PreparedLaunch* find(const DispatchKey& key) const noexcept;
+  const PreparedLaunch* insert(std::unique_ptr<const PreparedLaunch> launch);
+  void clear();
+
+ private:
+  using Slots = std::vector<std::atomic<const PreparedLaunch*>>;  // a power of two of them
+  void publish(std::size_t slot_count);
+  static void place(Slots& slots, const PreparedLaunch* launch);
+
+  std::atomic<const Slots*> current_;
+  std::mutex mutex_;
+  std::vector<const PreparedLaunch*> visible_;
+  std::vector<std::unique_ptr<const PreparedLaunch>> launches_;  // all ever inserted
+  std::vector<std::unique_ptr<Slots>> slots_;                    // all ever published
+};
+
+class Dispatcher;
+
+// An operator with its options bound, and what is known of its problems.
+struct OperatorState {
+  Dispatcher* dispatcher = nullptr;
+  std::shared_ptr<const OperatorEntry> entry;
+  Values options;  // complete
+  std::vector<double> default_scalars;
+  std::vector<std::string> tensor_names;
+  mutable DispatchTable table;
+};
+
+class Dispatcher {
+ public:
+  // All must outlive the dispatcher.
+  Dispatcher(Backend& backend, TemplateLibrary& library, ConfigurationSource& source,
+             BinaryStore& binaries);
+
+  // The same state for the same operator and options.
+  std::shared_ptr<const OperatorState> bind(std::string_view op, const Values& options);
+
+  void launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
+              std::span<const double> scalars);
+  Explanation prepare(const OperatorState& op, std::span<const Tensor> tensors);
+
+  // Makes the next launch of each of the operator's problems ask for its configuration again.
+  void forget(std::string_view op);
+
+ private:
+  const PreparedLaunch& resolve(const OperatorState& op, std::span<const Tensor> tensors,
+                                const DispatchKey& key);
+  std::unique_ptr<PreparedLaunch> make_launch(const OperatorState& op, const Problem& problem);
+  void check_device(const OperatorState& op, std::span<const Tensor> tensors) const;
+
+  Backend& backend_;
+  TemplateLibrary& library_;
+  ConfigurationSource& source_;
+  BinaryStore& binaries_;
+  std::int32_t tensor_device_;  // what Tensor::device must be
+
+  std::mutex states_mutex_;
+  std::map<std::string, std::shared_ptr<OperatorState>> states_;  // by operator and options
+  std::mutex resolve_mutex_;  // one miss at a time: the second of two equal ones finds the first's
+};
+
+}  // namespace cudadent
