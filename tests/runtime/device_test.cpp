@@ -7,7 +7,7 @@
 using namespace cudadent;
 
 TEST_CASE("an architecture is found by every way of writing it") {
-  for (const char* name : {"sm_90", "sm_90a", "90", "90a"}) {
+  for (const std::string name : {"sm_90", "sm_90a", "90", "90a"}) {
     CAPTURE(name);
     const auto device = nominal_cuda_device(name);
     REQUIRE(device);
