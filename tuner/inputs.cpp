@@ -1,0 +1,147 @@
+#include "tuner/inputs.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+#include <span>
+#include <thread>
+
+namespace cudadent {
+
+namespace {
+
+// Elements that share one generator; chunks are independent, so that cores can share the work.
+constexpr std::size_t chunk_elements = 1 << 16;
+
+// SplitMix64 (Steele, Lea, Flood 2014): a counter through a mixing function.
+class Generator {
+ public:
+  explicit Generator(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t next() {
+    std::uint64_t z = state_ += 0x9E3779B97F4A7C15ULL;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+    return z ^ (z >> 31);
+  }
+  // Two floats in (0, 1].
+  std::pair<float, float> uniforms() {
+    const std::uint64_t bits = next();
+    constexpr float unit = 1.0F / 16777216.0F;  // 2^-24
+    return {static_cast<float>((bits >> 40) + 1) * unit,
+            static_cast<float>(((bits >> 16) & 0xFFFFFF) + 1) * unit};
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+std::pair<float, float> draw(const NormalInput& spec, Generator& generator) {
+  const auto [u, v] = generator.uniforms();  // Box and Muller's transform
+  const float radius = std::sqrt(-2.0F * std::log(u)) * static_cast<float>(spec.deviation);
+  const float angle = 2.0F * std::numbers::pi_v<float> * v;
+  const auto mean = static_cast<float>(spec.mean);
+  return {mean + radius * std::cos(angle), mean + radius * std::sin(angle)};
+}
+
+std::pair<float, float> draw(const UniformInput& spec, Generator& generator) {
+  const auto [u, v] = generator.uniforms();
+  const auto low = static_cast<float>(spec.low), width = static_cast<float>(spec.high - spec.low);
+  return {low + width * u, low + width * v};
+}
+
+template <class T>
+T convert(float value, DataType dtype) {
+  if constexpr (std::is_same_v<T, std::uint16_t>)
+    return dtype == DataType::bf16 ? to_bf16_bits(value) : to_f16_bits(value);
+  else if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(std::lround(value));
+  else
+    return static_cast<T>(value);
+}
+
+template <class T>
+void fill_chunk(const InputSpec& spec, DataType dtype, std::uint64_t seed, std::size_t chunk,
+                std::span<T> elements) {
+  Generator generator(seed * 0xD1342543DE82EF95ULL + chunk);
+  std::visit(
+      [&](const auto& distribution) {
+        for (std::size_t i = 0; i < elements.size(); i += 2) {
+          const auto [first, second] = draw(distribution, generator);
+          elements[i] = convert<T>(first, dtype);
+          if (i + 1 < elements.size()) elements[i + 1] = convert<T>(second, dtype);
+        }
+      },
+      spec);
+}
+
+template <class T>
+std::vector<std::byte> fill(const InputSpec& spec, DataType dtype, std::size_t count,
+                            std::uint64_t seed) {
+  std::vector<std::byte> bytes(count * sizeof(T));
+  const std::span<T> elements(reinterpret_cast<T*>(bytes.data()), count);
+  const std::size_t chunks = (count + chunk_elements - 1) / chunk_elements;
+  const std::size_t threads =
+      std::min<std::size_t>(std::max(1U, std::thread::hardware_concurrency()), chunks);
+  const auto work = [&](std::size_t first) {
+    for (std::size_t chunk = first; chunk < chunks; chunk += threads) {
+      const std::size_t start = chunk * chunk_elements;
+      fill_chunk(spec, dtype, seed, chunk,
+                 elements.subspan(start, std::min(chunk_elements, count - start)));
+    }
+  };
+  std::vector<std::jthread> workers;
+  for (std::size_t i = 1; i < threads; ++i) workers.emplace_back(work, i);
+  if (threads > 0) work(0);
+  workers.clear();  // joins
+  return bytes;
+}
+
+}  // namespace
+
+std::uint16_t to_bf16_bits(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40);
+  return static_cast<std::uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+std::uint16_t to_f16_bits(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFF;
+  if (magnitude > 0x7F800000) return static_cast<std::uint16_t>(sign | 0x7E00);
+  if (magnitude >= 0x477FF000) return static_cast<std::uint16_t>(sign | 0x7C00);  // ≥ 65520
+  if (magnitude < 0x38800000) {
+    // Below 2^-14 results are multiples of 2^-24; adding 0.5 makes the addition round to that.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
+    return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000));
+  }
+  const std::uint32_t rounded = magnitude - 0x38000000 + 0xFFF + ((magnitude >> 13) & 1);
+  return static_cast<std::uint16_t>(sign | (rounded >> 13));
+}
+
+std::vector<std::byte> random_elements(const InputSpec& spec, DataType dtype, std::size_t count,
+                                       std::uint64_t seed) {
+  switch (dtype) {
+    case DataType::f64:
+      return fill<double>(spec, dtype, count, seed);
+    case DataType::f32:
+      return fill<float>(spec, dtype, count, seed);
+    case DataType::bf16:
+    case DataType::f16:
+      return fill<std::uint16_t>(spec, dtype, count, seed);
+    case DataType::i64:
+      return fill<std::int64_t>(spec, dtype, count, seed);
+    case DataType::i32:
+      return fill<std::int32_t>(spec, dtype, count, seed);
+    case DataType::i8:
+      return fill<std::int8_t>(spec, dtype, count, seed);
+    case DataType::u8:
+    case DataType::boolean:
+      return fill<std::uint8_t>(spec, dtype, count, seed);
+  }
+  throw Error(ErrorCode::internal, "unknown data type");
+}
+
+}  // namespace cudadent

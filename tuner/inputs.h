@@ -1,0 +1,23 @@
+// Random inputs for tuning runs, as an operator's manifest asks for them.
+#pragma once
+
+#include <cudadent/cudadent.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "runtime/manifest.h"
+
+namespace cudadent {
+
+// `count` elements of `dtype` as bytes; the same for the same seed, on any number of cores. Integers are
+// rounded to nearest.
+std::vector<std::byte> random_elements(const InputSpec& spec, DataType dtype, std::size_t count,
+                                       std::uint64_t seed);
+
+// bf16 and f16 bits of a float, rounded to nearest even.
+std::uint16_t to_bf16_bits(float value) noexcept;
+std::uint16_t to_f16_bits(float value) noexcept;
+
+}  // namespace cudadent
