@@ -1,0 +1,188 @@
+#include "tuner/workbench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <numeric>
+
+#include "runtime/specialization.h"
+#include "tuner/inputs.h"
+
+namespace cudadent {
+
+namespace {
+
+constexpr std::byte poison{0xFF};  // NaN in every floating-point type, −1 in the integers
+constexpr double default_tolerance = 1e-5;
+// A single element may be this many times the tolerance off, relative to the output's root mean
+// square: a wrong tile of a large output hardly moves the norm of the whole.
+constexpr double element_slack = 10;
+
+std::size_t element_count(const std::vector<std::int64_t>& shape) {
+  return static_cast<std::size_t>(
+      std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>()));
+}
+
+double tolerance_of(const OperatorManifest& op, DataType dtype) {
+  const auto found = op.tolerance.find(std::string(name_of(dtype)));
+  return found == op.tolerance.end() ? default_tolerance : found->second;
+}
+
+}  // namespace
+
+std::shared_ptr<const KernelTemplate> reference_template(const OperatorEntry& entry,
+                                                         const std::string& backend) {
+  for (const auto& name : {entry.manifest->reference, backend + "_" + entry.manifest->reference})
+    for (const auto& kernel : entry.templates)
+      if (kernel->backend == backend && kernel->name == name) return kernel;
+  return nullptr;
+}
+
+Workbench::Workbench(Backend& backend, TemplateLibrary& library, BinaryStore& binaries,
+                     const OperatorEntry& entry, const Problem& problem, std::uint64_t seed)
+    : backend_(backend), library_(library), binaries_(binaries), problem_(problem) {
+  fill_tensors(seed);
+  prepare_outputs();
+  const auto kernel = reference_template(entry, backend.device().backend);
+  if (kernel == nullptr) return;
+  const auto configuration = default_configuration(*kernel, problem, backend.device());
+  if (!configuration)
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: the reference has no valid configuration", problem.describe()));
+  reference_ = kernel->name;
+  const auto executable = load(specialize(kernel, problem, *configuration, backend.device()));
+  poison_outputs();
+  run(*executable);
+  keep_as_expected();
+}
+
+std::unique_ptr<const Executable> Workbench::load(const Specialization& specialization) {
+  const Binary binary = obtain_binary(backend_, binaries_, specialization);
+  return backend_.prepare(backend_.load(binary), specialization.plan);
+}
+
+void Workbench::fill_tensors(std::uint64_t seed) {
+  const OperatorManifest& op = *problem_.op;
+  for (std::size_t i = 0; i < op.tensors.size(); ++i) {
+    const TensorSpec& spec = op.tensors[i];
+    Buffer buffer;
+    if (problem_.has(spec)) {
+      const DataType dtype = problem_.dtype_of(spec);
+      const std::size_t elements = element_count(problem_.shape_of(spec));
+      // Tensors declared unaligned are measured unaligned.
+      const bool aligned = std::get<bool>(problem_.values.at("aligned"));
+      const std::size_t offset = aligned ? 0 : size_of(dtype);
+      buffer = backend_.allocate(elements * size_of(dtype) + offset);
+      pointers_.push_back(static_cast<std::byte*>(buffer.data()) + offset);
+      if (!spec.output) {
+        const auto input = op.inputs.find(spec.name);
+        const auto bytes =
+            random_elements(input == op.inputs.end() ? InputSpec(NormalInput()) : input->second,
+                            dtype, elements, seed * 64 + i);
+        backend_.copy_to_device(pointers_.back(), bytes.data(), bytes.size());
+      }
+    } else {
+      pointers_.push_back(nullptr);
+    }
+    tensors_.push_back(std::move(buffer));
+  }
+}
+
+void Workbench::prepare_outputs() {
+  const auto comparison = library_.find("_compare");
+  comparison_ = backend_.allocate(4 * sizeof(double));
+  const OperatorManifest& op = *problem_.op;
+  for (std::size_t i = 0; i < op.tensors.size(); ++i) {
+    if (!op.tensors[i].output || !problem_.has(op.tensors[i])) continue;
+    const DataType dtype = problem_.dtype_of(op.tensors[i]);
+    Output output;
+    output.tensor = i;
+    output.elements = element_count(problem_.shape_of(op.tensors[i]));
+    output.expected = backend_.allocate(output.elements * size_of(dtype));
+    output.tolerance = tolerance_of(op, dtype);
+    const Problem compare =
+        make_problem(comparison->manifest, {{"count", static_cast<std::int64_t>(output.elements)},
+                                            {"dtype", std::string(name_of(dtype))}});
+    for (const auto& kernel : comparison->templates)
+      if (kernel->backend == backend_.device().backend)
+        output.compare = load(specialize(kernel, compare, {}, backend_.device()));
+    outputs_.push_back(std::move(output));
+  }
+}
+
+LaunchArguments Workbench::arguments() const { return {pointers_, problem_.scalars, nullptr}; }
+
+void Workbench::poison_outputs() {
+  for (const auto& output : outputs_)
+    backend_.fill(
+        pointers_[output.tensor], poison,
+        output.elements * size_of(problem_.dtype_of(problem_.op->tensors[output.tensor])));
+}
+
+void Workbench::run(const Executable& executable) {
+  executable.launch(arguments());
+  backend_.synchronize();
+}
+
+void Workbench::keep_as_expected() {
+  std::vector<std::byte> bytes;
+  for (auto& output : outputs_) {
+    bytes.resize(output.expected.bytes());
+    backend_.copy_to_host(bytes.data(), pointers_[output.tensor], bytes.size());
+    backend_.copy_to_device(output.expected.data(), bytes.data(), bytes.size());
+  }
+  has_expected_ = true;
+}
+
+Verdict Workbench::compare(Output& output) {
+  const std::string& name = problem_.op->tensors[output.tensor].name;
+  backend_.fill(comparison_.data(), std::byte{0}, comparison_.bytes());
+  const std::array<void*, 3> tensors{pointers_[output.tensor], output.expected.data(),
+                                     comparison_.data()};
+  const double slack = 2 * output.tolerance;
+  output.compare->launch({tensors, {&slack, 1}, nullptr});
+  backend_.synchronize();
+  std::array<double, 4> sums{};
+  backend_.copy_to_host(sums.data(), comparison_.data(), sizeof sums);
+  const auto [difference, magnitude, excess, broken] = sums;
+
+  const double root_mean_square =
+      std::sqrt(magnitude / static_cast<double>(std::max<std::size_t>(output.elements, 1)));
+  Verdict verdict;
+  verdict.error = magnitude > 0 ? std::sqrt(difference / magnitude) : std::sqrt(difference);
+  if (broken > 0)
+    verdict.complaint = fmt::format("{}: {} of {} elements are NaN, infinite or not written", name,
+                                    broken, output.elements);
+  else if (!(verdict.error <= output.tolerance))
+    verdict.complaint = fmt::format("{}: relative error {:.3g}, expected at most {:.3g}", name,
+                                    verdict.error, output.tolerance);
+  else if (!(excess <= element_slack * output.tolerance * root_mean_square))
+    verdict.complaint = fmt::format("{}: an element is off by {:.3g} times the root mean square",
+                                    name, excess / root_mean_square);
+  if (broken > 0) verdict.error = std::numeric_limits<double>::infinity();
+  return verdict;
+}
+
+Verdict Workbench::verify(const Executable& executable) {
+  poison_outputs();
+  run(executable);
+  if (!has_expected_) keep_as_expected();
+  Verdict worst;
+  for (auto& output : outputs_) {
+    if (output.elements == 0) continue;
+    Verdict verdict = compare(output);
+    worst.error = std::max(worst.error, verdict.error);
+    if (worst.complaint.empty()) worst.complaint = std::move(verdict.complaint);
+  }
+  return worst;
+}
+
+std::vector<double> Workbench::time(const Executable& executable, int count) {
+  return backend_.time(executable, arguments(), count);
+}
+
+}  // namespace cudadent

@@ -1,0 +1,75 @@
+// One problem laid out on a device: its inputs, the reference's outputs, and what candidates are verified
+// and timed with.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/backend.h"
+#include "runtime/configuration_source.h"
+#include "runtime/problem.h"
+#include "runtime/template_library.h"
+
+namespace cudadent {
+
+struct Verdict {
+  double error = 0;       // ‖out − ref‖ / ‖ref‖ of the worst output
+  std::string complaint;  // empty when every output is right
+};
+
+class Workbench {
+ public:
+  // Allocates and fills the tensors and runs the reference. Throws Error: launch_failed when the device
+  // has not enough memory, and what compiling the reference raises.
+  Workbench(Backend& backend, TemplateLibrary& library, BinaryStore& binaries,
+            const OperatorEntry& entry, const Problem& problem, std::uint64_t seed);
+
+  // The name of the template that outputs are compared with; empty when the operator has no reference on
+  // this device, in which case the first executable verified becomes it.
+  [[nodiscard]] const std::string& reference() const noexcept { return reference_; }
+
+  // Poisons the outputs, runs once, and compares. Throws Error(launch_failed) when the launch fails.
+  Verdict verify(const Executable& executable);
+
+  // Seconds of `count` runs, each with a cold cache.
+  std::vector<double> time(const Executable& executable, int count);
+
+  std::unique_ptr<const Executable> load(const Specialization& specialization);
+
+ private:
+  struct Output {
+    std::size_t tensor = 0;  // index in the manifest
+    std::size_t elements = 0;
+    Buffer expected;
+    double tolerance = 0;
+    std::unique_ptr<const Executable> compare;
+  };
+
+  void fill_tensors(std::uint64_t seed);
+  void prepare_outputs();
+  void poison_outputs();
+  void keep_as_expected();
+  void run(const Executable& executable);
+  Verdict compare(Output& output);
+  [[nodiscard]] LaunchArguments arguments() const;
+
+  Backend& backend_;
+  TemplateLibrary& library_;
+  BinaryStore& binaries_;
+  Problem problem_;
+  std::vector<Buffer> tensors_;  // in manifest order; empty ones are absent
+  std::vector<void*> pointers_;  // of tensors_
+  std::vector<Output> outputs_;
+  Buffer comparison_;  // what the internal operator writes
+  std::string reference_;
+  bool has_expected_ = false;
+};
+
+// The template outputs are verified against on this backend, named by the operator: `reference`, or
+// `host_reference` on the host; null when there is none.
+std::shared_ptr<const KernelTemplate> reference_template(const OperatorEntry& entry,
+                                                         const std::string& backend);
+
+}  // namespace cudadent
