@@ -97,6 +97,8 @@ class Backend {
   virtual void fill(void* device, std::byte value, std::size_t bytes) = 0;
   // Waits for all work; throws Error(launch_failed) with what went wrong on the device.
   virtual void synchronize() = 0;
+  // True once a fault has left the device unusable to this process: only a new process recovers.
+  [[nodiscard]] virtual bool lost() const noexcept { return false; }
   // True while `stream` is being captured into a graph.
   virtual bool capturing(Stream stream) = 0;
 
