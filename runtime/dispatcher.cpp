@@ -144,6 +144,22 @@ void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors
                               op.entry->manifest->name));
     launch = &resolve(op, tensors, key);
   }
+  run(*launch, op, tensors, stream, scalars);
+}
+
+bool Dispatcher::try_launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
+                            std::span<const double> scalars) {
+  DispatchKey key;
+  if (!make_key(tensors, tensor_device_, key)) return false;
+  const PreparedLaunch* launch = op.table.find(key);
+  if (launch == nullptr) return false;
+  run(*launch, op, tensors, stream, scalars);
+  return true;
+}
+
+void Dispatcher::run(const PreparedLaunch& launch, const OperatorState& op,
+                     std::span<const Tensor> tensors, Stream stream,
+                     std::span<const double> scalars) {
   if (scalars.empty()) scalars = op.default_scalars;
   if (scalars.size() != op.default_scalars.size())
     throw Error(ErrorCode::invalid_argument,
@@ -151,7 +167,7 @@ void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors
                             scalars.size(), op.default_scalars.size()));
   std::array<void*, max_tensors> pointers{};
   for (std::size_t i = 0; i < tensors.size(); ++i) pointers[i] = tensors[i].data;
-  launch->executable->launch({{pointers.data(), max_tensors}, scalars, stream});
+  launch.executable->launch({{pointers.data(), max_tensors}, scalars, stream});
 }
 
 Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor> tensors) {

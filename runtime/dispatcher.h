@@ -82,12 +82,17 @@ class Dispatcher {
 
   void launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
               std::span<const double> scalars);
+  // Launches if the table knows the tensors' problem; false without doing anything otherwise.
+  bool try_launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
+                  std::span<const double> scalars);
   Explanation prepare(const OperatorState& op, std::span<const Tensor> tensors);
 
   // Makes the next launch of each of the operator's problems ask for its configuration again.
   void forget(std::string_view op);
 
  private:
+  static void run(const PreparedLaunch& launch, const OperatorState& op,
+                  std::span<const Tensor> tensors, Stream stream, std::span<const double> scalars);
   const PreparedLaunch& resolve(const OperatorState& op, std::span<const Tensor> tensors,
                                 const DispatchKey& key);
   std::unique_ptr<PreparedLaunch> make_launch(const OperatorState& op, const Problem& problem);

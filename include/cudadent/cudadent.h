@@ -231,6 +231,37 @@ struct Explanation {
   Winner winner;
 };
 
+// What an operator takes, as its manifest says; shapes are those of the options bound.
+struct OperatorInfo {
+  struct TensorInfo {
+    std::string name, doc;
+    std::vector<std::string> shape;  // a dimension's name ("m"), or a number ("3")
+    std::string dtype;               // the name of a data type, or of one of `dtypes`
+    bool output = false;
+    bool optional = false;
+  };
+  struct DataTypeInfo {
+    std::string name;
+    std::vector<std::string> allowed;
+    std::string
+        otherwise;  // what it is when no tensor says: a data type, or another name; or empty
+  };
+  struct OptionInfo {
+    std::string name;
+    std::vector<Value> allowed;  // the first is the default
+    Value bound;
+  };
+  struct ScalarInfo {
+    std::string name;
+    double otherwise = 0;
+  };
+  std::string name, doc;
+  std::vector<TensorInfo> tensors;  // in the order launch() takes them
+  std::vector<DataTypeInfo> dtypes;
+  std::vector<OptionInfo> options;
+  std::vector<ScalarInfo> scalars;  // in the order launch() takes them
+};
+
 class Runtime;
 struct OperatorState;
 
@@ -250,6 +281,12 @@ class CUDADENT_API Operator {
   void launch(std::span<const Tensor> tensors, Stream stream = nullptr,
               std::span<const double> scalars = {}) const;
 
+  // Launches as launch() does if the problem is known, and says so; does nothing if launch() would
+  // have to look it up, tune or compile, or would refuse the tensors. For callers that hold
+  // something the slow way must not hold, such as Python's interpreter lock.
+  [[nodiscard]] bool try_launch(std::span<const Tensor> tensors, Stream stream = nullptr,
+                                std::span<const double> scalars = {}) const;
+
   // Resolves, compiles and loads what launch() would run, without running it. Do this before
   // capturing a stream into a graph: while capturing, an unknown problem is an error.
   Explanation prepare(std::span<const Tensor> tensors) const;
@@ -257,6 +294,7 @@ class CUDADENT_API Operator {
   [[nodiscard]] const std::string& name() const noexcept;
   // Tensor names in the order launch() takes them.
   [[nodiscard]] const std::vector<std::string>& tensors() const noexcept;
+  [[nodiscard]] OperatorInfo info() const;
 
  private:
   friend class Runtime;
