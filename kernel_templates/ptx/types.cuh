@@ -59,6 +59,28 @@ __host__ __device__ constexpr bool is_pow2(int a) { return a > 0 && (a & (a - 1)
 // Floor of the base-2 logarithm of a positive integer.
 __host__ __device__ constexpr int log2_floor(int a) { return a <= 1 ? 0 : 1 + log2_floor(a / 2); }
 
+// Calls f(constant<0>()), f(constant<1>()), ... up to COUNT - 1: a loop whose index is a compile-time
+// constant from the start, for arrays that must stay in registers.
+template <int VALUE>
+struct constant {
+  static constexpr int value = VALUE;
+};
+template <int COUNT, int FIRST = 0, typename F>
+__device__ __forceinline__ void static_for(F&& f) {
+  if constexpr (FIRST < COUNT) {
+    f(constant<FIRST>());
+    static_for<COUNT, FIRST + 1>(f);
+  }
+}
+
+// The same value, which the compiler cannot see through: NVRTC 13.0 unrolls a loop over a constant
+// number of tiles, all 128 of them, even under `#pragma unroll 1`.
+__device__ __forceinline__ int opaque(int value) {
+  int result;
+  asm volatile("mov.s32 %0, %1;" : "=r"(result) : "r"(value));
+  return result;
+}
+
 __device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x) & 31; }
 // The index of the warp in its block, broadcast so that the compiler keeps it in a uniform
 // register.
@@ -176,12 +198,14 @@ __device__ __forceinline__ uint4 load_16(const void* address) {
 __device__ __forceinline__ void store_16(void* address, uint4 value) {
   *static_cast<uint4*>(address) = value;
 }
-// Global memory that the kernel never writes: through the read-only path, and not kept in L1.
+// Global memory that is read once: not kept in L1. Not through the read-only path, so that an output
+// may lie where the input did.
 __device__ __forceinline__ uint4 load_16_streaming(const void* address) {
   uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(address));
+               : "l"(address)
+               : "memory");
   return value;
 }
 // Global memory that nobody reads soon: evicted from the L2 cache first.
@@ -220,6 +244,80 @@ __device__ __forceinline__ uint4 pack_16(const float (&in)[per_16_bytes<T>]) {
   }
   return make_uint4(words[0], words[1], words[2], words[3]);
 }
+
+// N consecutive elements of T (N a power of two, N * sizeof(T) at most 16), kept packed in registers
+// and moved by one access as wide as all of them.
+template <typename T, int N>
+struct Vector {
+  static constexpr int BYTES = N * static_cast<int>(sizeof(T));
+  static_assert(is_pow2(N) && BYTES <= 16, "a vector is at most 16 bytes");
+  u32 words[maximum(1, BYTES / 4)];
+
+  __device__ __forceinline__ void load(const T* address) {
+    if constexpr (BYTES == 16) {
+      const uint4 value = *reinterpret_cast<const uint4*>(address);
+      words[0] = value.x;
+      words[1] = value.y;
+      words[2] = value.z;
+      words[3] = value.w;
+    } else if constexpr (BYTES == 8) {
+      const uint2 value = *reinterpret_cast<const uint2*>(address);
+      words[0] = value.x;
+      words[1] = value.y;
+    } else if constexpr (BYTES == 4) {
+      words[0] = *reinterpret_cast<const u32*>(address);
+    } else {
+      words[0] = *reinterpret_cast<const u16*>(address);
+    }
+  }
+  // As load_16_streaming where the vector is that wide.
+  __device__ __forceinline__ void load_streaming(const T* address) {
+    if constexpr (BYTES == 16) {
+      const uint4 value = load_16_streaming(address);
+      words[0] = value.x;
+      words[1] = value.y;
+      words[2] = value.z;
+      words[3] = value.w;
+    } else {
+      load(address);
+    }
+  }
+  __device__ __forceinline__ void store(T* address) const {
+    if constexpr (BYTES == 16) {
+      *reinterpret_cast<uint4*>(address) = make_uint4(words[0], words[1], words[2], words[3]);
+    } else if constexpr (BYTES == 8) {
+      *reinterpret_cast<uint2*>(address) = make_uint2(words[0], words[1]);
+    } else if constexpr (BYTES == 4) {
+      *reinterpret_cast<u32*>(address) = words[0];
+    } else {
+      *reinterpret_cast<u16*>(address) = static_cast<u16>(words[0]);
+    }
+  }
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (u32& word : words) word = 0;
+  }
+  // `index` must be a compile-time constant after unrolling.
+  __device__ __forceinline__ float get(int index) const {
+    if constexpr (is_16bit_float<T>) {
+      return index % 2 == 0 ? unpack_low<T>(words[index / 2]) : unpack_high<T>(words[index / 2]);
+    } else {
+      static_assert(same_type<T, f32>, "a vector holds bf16, f16 or f32");
+      return __uint_as_float(words[index]);
+    }
+  }
+  __device__ __forceinline__ void set(const float (&values)[N]) {
+    if constexpr (is_16bit_float<T> && N == 1) {
+      words[0] = from_f32<T>(values[0]).bits;
+    } else if constexpr (is_16bit_float<T>) {
+#pragma unroll
+      for (int i = 0; i < N / 2; ++i) words[i] = pack2<T>(values[2 * i], values[2 * i + 1]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < N; ++i) words[i] = __float_as_uint(values[i]);
+    }
+  }
+};
 
 // The 32-bit address of shared memory that PTX instructions take.
 __device__ __forceinline__ u32 shared_address(const void* pointer) {

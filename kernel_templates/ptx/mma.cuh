@@ -1,0 +1,81 @@
+// Warp-level matrix products (mma.sync) and the loads that feed them (ldmatrix).
+//
+// Fragment layouts are those of the PTX ISA, "Matrix fragments for mma.m16n8k16": with
+// group = lane / 4 and pair = lane % 4, a lane holds
+//   a[0] A(group,     2·pair..+1)        a[1] A(group + 8, 2·pair..+1)
+//   a[2] A(group,     2·pair + 8..+9)    a[3] A(group + 8, 2·pair + 8..+9)
+//   b[0] B(2·pair..+1, group)            b[1] B(2·pair + 8..+9, group)
+//   d[0..1] D(group, 2·pair..+1)         d[2..3] D(group + 8, 2·pair..+1)
+#pragma once
+
+// d += a · b for a 16x16 tile of A and a 16x8 tile of B, accumulated in f32. sm_80 and later.
+template <typename T>
+__device__ __forceinline__ void mma_16x8x16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+  static_assert(is_16bit_float<T>, "mma_16x8x16 multiplies bf16 or f16");
+  if constexpr (same_type<T, bf16>) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  }
+}
+
+// The same product from the same fragments for sm_75, which has f16 with k = 8 only: the left half
+// of A is a[0], a[1] and the upper half of B is b[0].
+__device__ __forceinline__ void mma_16x8x16_turing(float (&d)[4], const u32 (&a)[4],
+                                                   const u32 (&b)[2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+  }
+}
+
+// Four 8x8 matrices of 16-bit elements from shared memory: lanes 8·i to 8·i + 7 give the addresses
+// of the rows (16 bytes each, 16-byte aligned) of matrix i, which arrives in out[i] with lane l
+// holding elements 2·(l % 4) and the next of row l / 4. sm_75 and later.
+__device__ __forceinline__ void load_matrix_x4(u32 (&out)[4], u32 row_address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(row_address)
+               : "memory");
+}
+__device__ __forceinline__ void load_matrix_x2(u32 (&out)[2], u32 row_address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+               : "=r"(out[0]), "=r"(out[1])
+               : "r"(row_address)
+               : "memory");
+}
+// The same with each matrix transposed on the way.
+__device__ __forceinline__ void load_matrix_transposed_x4(u32 (&out)[4], u32 row_address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(row_address)
+               : "memory");
+}
+__device__ __forceinline__ void load_matrix_transposed_x2(u32 (&out)[2], u32 row_address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(out[0]), "=r"(out[1])
+               : "r"(row_address)
+               : "memory");
+}
+
+// Where 16-byte chunk `chunk` of row `row` lies, in chunks, in a shared-memory tile whose rows are
+// CHUNKS chunks long. The XOR spreads the 8 rows that one ldmatrix phase reads (and the 8 lanes of
+// one 16-byte store phase) over all 32 banks. CHUNKS is a multiple of 4.
+template <int CHUNKS>
+__device__ __forceinline__ int swizzled_chunk(int row, int chunk) {
+  static_assert(CHUNKS % 4 == 0, "rows of a swizzled tile are multiples of 64 bytes");
+  const int mask = CHUNKS % 8 == 0 ? row & 7 : (row >> 1) & 3;
+  return row * CHUNKS + (chunk ^ mask);
+}

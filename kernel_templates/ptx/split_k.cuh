@@ -1,0 +1,55 @@
+// Adding up one output tile whose k range was split over several blocks, inside the same launch.
+#pragma once
+
+// Every block of a tile calls this with its own sums. It leaves them in `partials` and counts itself;
+// in the block that is last it replaces the sums by the total of all PARTS and returns true. The
+// total is always added in the order of the parts, so that equal inputs give equal bits whatever
+// the timing. Only a thread with the same index reads what a thread wrote, so the order of values in
+// a tile does not matter, and accesses are 16 bytes wide and coalesced.
+//
+// partials: PARTS * THREADS * QUADS * 4 floats for each tile. counters: one u32 a tile, zero before
+// the first launch; it is left zero.
+template <int PARTS, int THREADS_A_BLOCK, int QUADS>
+__device__ __forceinline__ bool combine_parts(float (&sums)[QUADS][4], float* partials,
+                                              u32* counters, int tile, int part) {
+  constexpr int PART_QUADS = THREADS_A_BLOCK * QUADS;
+  const int thread = static_cast<int>(threadIdx.x);
+  float4* const parts =
+      reinterpret_cast<float4*>(partials) + static_cast<i64>(tile) * PARTS * PART_QUADS + thread;
+#pragma unroll
+  for (int quad = 0; quad < QUADS; ++quad) {
+    parts[part * PART_QUADS + quad * THREADS_A_BLOCK] =
+        make_float4(sums[quad][0], sums[quad][1], sums[quad][2], sums[quad][3]);
+  }
+
+  // The pattern of the CUDA programming guide's threadFenceReduction: write, fence, count.
+  __shared__ bool is_last;
+  __threadfence();
+  __syncthreads();
+  if (thread == 0) {
+    is_last = atomicAdd(counters + tile, 1u) == PARTS - 1;
+    if (is_last) counters[tile] = 0;
+  }
+  __syncthreads();
+  if (!is_last) return false;
+  __threadfence();
+
+#pragma unroll
+  for (auto& quad : sums) {
+#pragma unroll
+    for (float& sum : quad) sum = 0.0f;
+  }
+  // Not unrolled over parts: all their loads at once would need more registers than there are.
+#pragma unroll 1
+  for (int other = 0; other < PARTS; ++other) {
+#pragma unroll
+    for (int quad = 0; quad < QUADS; ++quad) {
+      const float4 value = __ldcg(parts + other * PART_QUADS + quad * THREADS_A_BLOCK);
+      sums[quad][0] += value.x;
+      sums[quad][1] += value.y;
+      sums[quad][2] += value.z;
+      sums[quad][3] += value.w;
+    }
+  }
+  return true;
+}
