@@ -1,0 +1,40 @@
+// A tuning run: searches the configurations of every template that fits a problem, by measurement, and
+// remembers every trial and the winner.
+#pragma once
+
+#include <cudadent/cudadent.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cache/store.h"
+#include "runtime/backend.h"
+#include "runtime/problem.h"
+#include "runtime/template_library.h"
+#include "tuner/search_space.h"
+
+namespace cudadent {
+
+struct TuningContext {
+  Backend& backend;
+  TemplateLibrary& library;
+  Store& store;
+  std::function<void(LogLevel, std::string_view)> log;  // may be empty
+};
+
+// Throws Error: unsupported when no template fits or no configuration is valid, compile_failed or
+// launch_failed when every candidate fails (detail() has the first log), compiler_unavailable.
+TuneResult tune(const TuningContext& context, const OperatorEntry& entry, const Problem& problem,
+                const TuneOptions& options);
+
+// The candidates of a tuning run: the spaces of all templates (of those named, when any are) that fit,
+// the reference left out unless it is the only one. Throws Error(unsupported) that gives each template's
+// reason when none fits, or when no configuration is valid.
+SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
+                         const std::vector<std::string>& kernel_templates);
+
+// The problem as the store knows it.
+ProblemRecord problem_record(const Problem& problem, const Device& device);
+
+}  // namespace cudadent
