@@ -106,8 +106,11 @@ class Evaluator {
         return chain(node, children);
       case Operation::call:
         return over_all(children, [&](auto list) { return call(node.function, list); });
-      default:
-        return apply(node.operation, (*this)(children[0]), (*this)(children[1]));
+      default: {
+        const Operand left = (*this)(children[0]);
+        const Operand right = (*this)(children[1]);
+        return apply(node.operation, left, right);
+      }
     }
   }
 
@@ -144,8 +147,9 @@ class Evaluator {
                     [&](auto list) { return contained(operation, left, list); });
   }
 
+  // Not inlined: its buffer would grow every frame of the recursion.
   template <class Function>
-  [[nodiscard]] Operand over_all(std::span<const std::uint32_t> children,
+  [[nodiscard, gnu::noinline]] Operand over_all(std::span<const std::uint32_t> children,
                                  Function&& function) const {
     Operands operands(children.size());
     const auto list = operands.span();

@@ -221,7 +221,7 @@ Operand apply(Operation operation, Operand operand) noexcept {
   return operand.integer == smallest ? overflow() : Operand::of(-operand.integer);
 }
 
-Operand apply(Operation operation, Operand left, Operand right) noexcept {
+Operand apply_any(Operation operation, Operand left, Operand right) noexcept {
   if (left.is_failure()) return left;
   if (right.is_failure()) return right;
   if (operation == Operation::in || operation == Operation::not_in) {

@@ -6,6 +6,7 @@
 
 #include <cudadent/cudadent.h>
 
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -81,6 +82,12 @@ struct Operand {
     if (kind == Kind::text) return !text->empty();
     return kind != Kind::failure && integer != 0;
   }
+  // The payload as it lies in memory, for telling operands of one kind apart.
+  [[nodiscard]] std::uint64_t bits() const noexcept {
+    if (kind == Kind::real) return std::bit_cast<std::uint64_t>(real);
+    if (kind == Kind::text) return reinterpret_cast<std::uintptr_t>(text);
+    return static_cast<std::uint64_t>(integer);
+  }
   [[nodiscard]] Value to_value() const;  // must not be a failure
 
  private:
@@ -95,7 +102,48 @@ struct Operand {
 // negate, positive, logical_not.
 Operand apply(Operation operation, Operand operand) noexcept;
 // Arithmetic and comparisons; `in` and `not_in` of two texts (part of).
-Operand apply(Operation operation, Operand left, Operand right) noexcept;
+Operand apply_any(Operation operation, Operand left, Operand right) noexcept;
+
+// The same, quick for the integers that nearly all expressions are about.
+inline Operand apply(Operation operation, Operand left, Operand right) noexcept {
+  if (left.kind != Operand::Kind::integer || right.kind != Operand::Kind::integer) {
+    return apply_any(operation, left, right);
+  }
+  const std::int64_t a = left.integer, b = right.integer;
+  std::int64_t result = 0;
+  switch (operation) {
+    case Operation::add:
+      if (!__builtin_add_overflow(a, b, &result)) return Operand::of(result);
+      break;
+    case Operation::subtract:
+      if (!__builtin_sub_overflow(a, b, &result)) return Operand::of(result);
+      break;
+    case Operation::multiply:
+      if (!__builtin_mul_overflow(a, b, &result)) return Operand::of(result);
+      break;
+    case Operation::floor_divide:
+      if (a >= 0 && b > 0) return Operand::of(a / b);
+      break;
+    case Operation::modulo:
+      if (a >= 0 && b > 0) return Operand::of(a % b);
+      break;
+    case Operation::less:
+      return Operand::of(a < b);
+    case Operation::less_equal:
+      return Operand::of(a <= b);
+    case Operation::greater:
+      return Operand::of(a > b);
+    case Operation::greater_equal:
+      return Operand::of(a >= b);
+    case Operation::equal:
+      return Operand::of(a == b);
+    case Operation::not_equal:
+      return Operand::of(a != b);
+    default:
+      break;
+  }
+  return apply_any(operation, left, right);
+}
 // `in` and `not_in` of a list.
 Operand contained(Operation operation, Operand needle, std::span<const Operand> list) noexcept;
 // The number of arguments has been checked by the parser.
