@@ -10,6 +10,8 @@
 //     tile is stored while the next is multiplied.
 //   CLUSTER_M, CLUSTER_N: two blocks take neighbouring tiles along m (or n); each loads half of the
 //     operand that they share and multicasts it to both.
+//   CLUSTER_K: as many blocks split k between them, exchange their sums through each other's shared
+//     memory, and each finishes some columns. For few tiles and a long k.
 //   RASTER: how many clusters along m form a band; tiles are walked down a band, then along n, so
 //   that
 //     the blocks that run together touch few rows of a and of b, which the L2 cache then holds.
@@ -25,9 +27,13 @@
 namespace {
 
 constexpr bool PINGPONG = SCHEDULE == SCHEDULE_kind::pingpong;
-constexpr int CLUSTER = CLUSTER_M * CLUSTER_N;
+constexpr int MULTICAST = CLUSTER_M * CLUSTER_N;  // Blocks that share operands.
+constexpr bool SPLIT = CLUSTER_K > 1;
+constexpr int CLUSTER = MULTICAST * CLUSTER_K;
 constexpr int THREADS = 128 * (CONSUMERS + 1);
-constexpr int K_BLOCKS = ceil_div(k, BK);
+constexpr int ALL_K_BLOCKS = ceil_div(k, BK);
+constexpr int K_BLOCKS =
+    ceil_div(ALL_K_BLOCKS, CLUSTER_K);  // Of one block of the cluster, at most.
 constexpr int N_CLUSTERS = ceil_div(ceil_div(n, BN), CLUSTER_N);
 constexpr bool B_IS_N_MAJOR = layout_b == layout_b_kind::kn;
 
@@ -37,8 +43,8 @@ constexpr int ROW_STEPS = ROWS / 64;
 
 // Registers a thread: a multiprocessor has 65536, and the producer needs few. With one consumer the
 // cap at entry is already as high as it can be.
-constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 40 : 32;
-constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 232 : 160;
+constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
+constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 
 // Shared memory: the stages of a, the stages of b, the buffers of c, the barriers. Every operand
 // tile starts at a multiple of 1024 bytes, as the 128-byte swizzle needs.
@@ -53,6 +59,9 @@ constexpr int BARRIER_OFFSET = C_OFFSET + C_BYTES;
 static_assert(BARRIER_OFFSET + STAGES * 16 <= shared_bytes, "the manifest's shared memory");
 static_assert(ROWS % 64 == 0 && BN % 16 == 0 && BK * sizeof(dtype) == 128);
 static_assert(!PINGPONG || CONSUMERS > 1);
+static_assert(!SPLIT || (MULTICAST == 1 && !PINGPONG && BN % (8 * CLUSTER_K) == 0));
+static_assert(!SPLIT || (CLUSTER_K - 1) * K_BLOCKS < ALL_K_BLOCKS, "every block has some of k");
+static_assert(!SPLIT || BM * BN * 4 <= C_OFFSET, "partial sums fit in the ring");
 static_assert(!B_IS_N_MAJOR || BN % 64 == 0);
 
 // A place in the ring: the stage, and the parity of the trip around it.
@@ -98,7 +107,7 @@ struct TileOrigin {
 __device__ __forceinline__ void load_stage(const TensorMap& a_map, const TensorMap& b_map,
                                            u32 shared, int stage, u32 full, TileOrigin tile,
                                            int k_block, int rank) {
-  constexpr u16 ALL_BLOCKS = (1 << CLUSTER) - 1;
+  constexpr u16 ALL_BLOCKS = (1 << MULTICAST) - 1;
   const int k_start = k_block * BK;
   const u32 a_stage = shared + A_OFFSET + stage * A_BYTES;
   const u32 b_stage = shared + B_OFFSET + stage * B_BYTES;
@@ -151,8 +160,9 @@ __device__ __forceinline__ u32 load_bias(const dtype* bias, int column) {
 }
 
 // Stores the 16 rows of a warp, from `row`, as 16-bit floats: a box of C_BOX columns at a time goes
-// through a buffer in shared memory to the copy engine. `buffer` alternates between two, so that
-// one is filled while the other is read. Only this warp uses them, and no other barrier is needed.
+// through a buffer in shared memory to the copy engine. With two buffers, `buffer` alternates
+// between them and one is filled while the other is read. Only this warp uses them: no other
+// barrier is needed.
 template <typename OUT>
 __device__ __forceinline__ void store_rows(const TensorMap& c_map, const dtype* bias, u32 buffers,
                                            int& buffer, float (&accumulators)[BN / 2], int row,
@@ -172,8 +182,8 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const dtype* 
     const int box_column = column + box * C_BOX;
     if (box_column >= n) return;
     const u32 destination = buffers + buffer * C_BUFFER_BYTES;
-    buffer ^= 1;
-    if (lane == 0) tma_wait_group_read<1>();
+    if constexpr (STORE_BUFFERS > 1) buffer ^= 1;
+    if (lane == 0) tma_wait_group_read<STORE_BUFFERS - 1>();
     __syncwarp();
 #pragma unroll
     for (int j = 0; j < C_BOX / 16; ++j) {
@@ -199,28 +209,51 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const dtype* 
   }
 }
 
-// The same as f32, straight from registers: four lanes write 32 neighbouring bytes.
+// The number of k blocks that the block of this rank multiplies.
+__device__ __forceinline__ int k_blocks_of(int rank) {
+  return SPLIT ? min(K_BLOCKS, ALL_K_BLOCKS - rank * K_BLOCKS) : K_BLOCKS;
+}
+
 template <typename OUT>
-__device__ __forceinline__ void store_rows_f32(OUT* c, const dtype* bias,
-                                               float (&accumulators)[BN / 2], int row, int column,
-                                               int m) {
+__device__ __forceinline__ void store_pair(OUT* address, float low, float high) {
+  if constexpr (is_16bit_float<OUT>) {
+    *reinterpret_cast<u32*>(address) = pack2<OUT>(low, high);
+  } else {
+    *reinterpret_cast<float2*>(address) = make_float2(low, high);
+  }
+}
+
+// Stores an 8 by 8 piece of the accumulator and the one 8 rows below it straight from registers: four
+// lanes write neighbouring elements. `row` and `column` are of the lane's first element.
+template <typename OUT>
+__device__ __forceinline__ void store_piece(OUT* c, const dtype* bias, float d0, float d1, float d2,
+                                            float d3, int row, int column, int m) {
+  if (column >= n) return;
+  const u32 pair = load_bias(bias, column);
+  finish(d0, d1, pair);
+  finish(d2, d3, pair);
+  OUT* address = c + static_cast<i64>(row) * n + column;
+  if (row < m) store_pair(address, d0, d1);
+  if (row + 8 < m) store_pair(address + 8 * n, d2, d3);
+}
+
+// The 16 rows of a warp from `row`, straight from registers.
+template <typename OUT>
+__device__ __forceinline__ void store_rows_directly(OUT* c, const dtype* bias,
+                                                    float (&accumulators)[BN / 2], int row,
+                                                    int column, int m) {
   const int lane = lane_index();
-  const int upper = row + lane / 4;
-  const int first = column + lane % 4 * 2;
-  OUT* address = c + static_cast<i64>(upper) * n + first;
 #pragma unroll
   for (int j = 0; j < BN / 8; ++j) {
     float* d = accumulators + 4 * j;
-    const u32 pair = load_bias(bias, first + j * 8);
-    finish(d[0], d[1], pair);
-    finish(d[2], d[3], pair);
-    if (first + j * 8 < n) {
-      if (upper < m) *reinterpret_cast<float2*>(address + j * 8) = make_float2(d[0], d[1]);
-      if (upper + 8 < m) {
-        *reinterpret_cast<float2*>(address + 8 * n + j * 8) = make_float2(d[2], d[3]);
-      }
-    }
+    store_piece(c, bias, d[0], d[1], d[2], d[3], row + lane / 4, column + j * 8 + lane % 4 * 2, m);
   }
+}
+
+// Partial sums lie in the ring as 16-byte pieces: four accumulators of a thread are those of 8 columns
+// of the tile. `slot` counts the 64-row steps of the whole tile.
+__device__ __forceinline__ u32 partial_address(u32 shared, int slot, int columns_8, int thread) {
+  return shared + ((slot * (BN / 8) + columns_8) * 128 + thread) * 16;
 }
 
 }  // namespace
@@ -244,12 +277,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     for (int i = 0; i < STAGES; ++i) {
       mbarrier_init(full_barriers + 8 * i, 1);
       // A stage is empty when its readers in every block that it is multicast to are done.
-      mbarrier_init(empty_barriers + 8 * i, CLUSTER * (PINGPONG ? 1 : CONSUMERS));
+      mbarrier_init(empty_barriers + 8 * i, MULTICAST * (PINGPONG ? 1 : CONSUMERS));
     }
     mbarrier_init_fence();
   }
   if constexpr (CLUSTER > 1) {
-    cluster_sync();
+    cluster_arrive_relaxed();
+    cluster_wait();
   } else {
     __syncthreads();
   }
@@ -258,6 +292,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int work = m_clusters * N_CLUSTERS;
   const int first_work = static_cast<int>(blockIdx.x) / CLUSTER;
   const int work_step = static_cast<int>(gridDim.x) / CLUSTER;
+  const int k_blocks = k_blocks_of(rank);
 
   if (warpgroup == 0) {
     if constexpr (CONSUMERS > 1) registers_decrease<PRODUCER_REGISTERS>();
@@ -266,22 +301,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       for (int index = first_work; index < work; index += work_step) {
         const TileOrigin tile(index, m_clusters, rank);
 #pragma unroll 1
-        for (int k_block = 0; k_block < K_BLOCKS; ++k_block) {
+        for (int k_block = 0; k_block < k_blocks; ++k_block) {
           const u32 full = full_barriers + 8 * ring.stage;
           mbarrier_wait(empty_barriers + 8 * ring.stage, ring.parity ^ 1);
           mbarrier_arrive_expect_bytes(full, A_BYTES + B_BYTES);
-          load_stage(a_map, b_map, shared, ring.stage, full, tile, k_block, rank);
+          load_stage(a_map, b_map, shared, ring.stage, full, tile,
+                     (SPLIT ? rank * K_BLOCKS : 0) + k_block, rank);
           ring.advance();
         }
       }
     }
     __syncwarp();
+    if constexpr (SPLIT) cluster_sync();
   } else {
     if constexpr (CONSUMERS > 1) registers_increase<CONSUMER_REGISTERS>();
     const int consumer = warpgroup - 1;
     const int thread = static_cast<int>(threadIdx.x) % 128;
     const int first_row = (PINGPONG ? 0 : consumer * ROWS) + warp % 4 * 16;
-    const u32 store_buffers = shared + C_OFFSET + (warp - 4) * (2 * C_BUFFER_BYTES);
+    const u32 store_buffers = shared + C_OFFSET + (warp - 4) * (STORE_BUFFERS * C_BUFFER_BYTES);
     int store_buffer = 0;
 
     // Descriptors of stage 0; later stages are a constant distance on.
@@ -293,10 +330,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
     // One thread a block of the cluster tells that block's producer that a stage has been read.
     const u32 empty_of_peer =
-        CLUSTER > 1 ? cluster_address(empty_barriers, thread % CLUSTER) : empty_barriers;
+        MULTICAST > 1 ? cluster_address(empty_barriers, thread % MULTICAST) : empty_barriers;
     auto release = [&](int stage) {
-      if (thread < CLUSTER) {
-        if constexpr (CLUSTER > 1) {
+      if (thread < MULTICAST) {
+        if constexpr (MULTICAST > 1) {
           mbarrier_arrive_cluster(empty_of_peer + 8 * stage);
         } else {
           mbarrier_arrive(empty_of_peer + 8 * stage);
@@ -309,6 +346,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if constexpr (PINGPONG) {
       for (int i = 0; i < consumer; ++i) ring.skip<K_BLOCKS>();
       index += consumer * work_step;
+      // The first consumer's first turn.
+      if (consumer == CONSUMERS - 1) named_barrier_arrive(1, 256);
     }
 
     float accumulators[ROW_STEPS][BN / 2];
@@ -317,9 +356,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
         for (int i = 0; i < ROW_STEPS * BN / 2; ++i) accumulators[i / (BN / 2)][i % (BN / 2)] = 0;
       }
+      // A turn begins when the consumer before has seen all its stages full. Only then do the parities
+      // that this one waits for mean the right trip around the ring: a waiter who is a whole trip
+      // early takes the end of an older phase for its own.
+      if constexpr (PINGPONG) named_barrier_sync(1 + consumer, 256);
       int unreleased = 0;  // The stage that the wgmma group still in flight reads.
 #pragma unroll 1
-      for (int k_block = 0; k_block < K_BLOCKS; ++k_block) {
+      for (int k_block = 0; k_block < k_blocks; ++k_block) {
         mbarrier_wait(full_barriers + 8 * ring.stage, ring.parity);
         const u64 a_stage = wgmma_advance(a_descriptor, ring.stage * A_BYTES);
         const u64 b_stage = wgmma_advance(b_descriptor, ring.stage * B_BYTES);
@@ -348,6 +391,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
         ring.advance();
       }
+      if constexpr (PINGPONG) named_barrier_arrive(1 + (consumer + 1) % CONSUMERS, 256);
       if constexpr (IN_FLIGHT > 0 && K_BLOCKS > 0) {
         wgmma_wait_group<0>();
         release(unreleased);
@@ -357,14 +401,57 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       if constexpr (PINGPONG) ring.skip<K_BLOCKS*(CONSUMERS - 1)>();
 
       const TileOrigin tile(index, m_clusters, rank);
+      if constexpr (SPLIT) {
+        // There is one tile a cluster, so the ring is free once every consumer is here.
+        named_barrier_sync(1, 128 * CONSUMERS);
 #pragma unroll
-      for (int i = 0; i < ROW_STEPS; ++i) {
-        const int row = tile.row + first_row + i * 64;
-        if constexpr (is_16bit_float<out_dtype>) {
-          store_rows<out_dtype>(c_map, bias, store_buffers, store_buffer, accumulators[i], row,
-                                tile.column, m);
-        } else {
-          store_rows_f32<out_dtype>(c, bias, accumulators[i], row, tile.column, m);
+        for (int i = 0; i < ROW_STEPS; ++i) {
+#pragma unroll
+          for (int j = 0; j < BN / 8; ++j) {
+            const float* d = accumulators[i] + 4 * j;
+            shared_store_f32x4(partial_address(shared, consumer * ROW_STEPS + i, j, thread), d[0],
+                               d[1], d[2], d[3]);
+          }
+        }
+        cluster_sync();
+        constexpr int SHARE = BN / 8 / CLUSTER_K;  // Groups of 8 columns that a block finishes.
+        const int lane = lane_index();
+#pragma unroll
+        for (int i = 0; i < ROW_STEPS; ++i) {
+          const int row = tile.row + first_row + i * 64 + lane / 4;
+#pragma unroll
+          for (int j = 0; j < SHARE; ++j) {
+            const int columns_8 = rank * SHARE + j;
+            if (tile.column + columns_8 * 8 >= n) break;
+            const u32 address =
+                partial_address(shared, consumer * ROW_STEPS + i, columns_8, thread);
+            float4 part[CLUSTER_K];
+#pragma unroll
+            for (int p = 0; p < CLUSTER_K; ++p) {
+              part[p] = cluster_load_f32x4(cluster_address(address, p));
+            }
+            float4 sum = part[0];
+#pragma unroll
+            for (int p = 1; p < CLUSTER_K; ++p) {
+              sum.x += part[p].x;
+              sum.y += part[p].y;
+              sum.z += part[p].z;
+              sum.w += part[p].w;
+            }
+            store_piece(c, bias, sum.x, sum.y, sum.z, sum.w, row,
+                        tile.column + columns_8 * 8 + lane % 4 * 2, m);
+          }
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < ROW_STEPS; ++i) {
+          const int row = tile.row + first_row + i * 64;
+          if constexpr (is_16bit_float<out_dtype>) {
+            store_rows<out_dtype>(c_map, bias, store_buffers, store_buffer, accumulators[i], row,
+                                  tile.column, m);
+          } else {
+            store_rows_directly(c, bias, accumulators[i], row, tile.column, m);
+          }
         }
       }
     }
@@ -372,6 +459,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (lane_index() == 0) tma_wait_group<0>();
     __syncwarp();
   }
-  // A block must not leave while the other may still arrive on its barriers.
-  if constexpr (CLUSTER > 1) cluster_sync();
+  // A block must not leave while another may still arrive on its barriers or read its sums.
+  if constexpr (CLUSTER > 1) {
+    cluster_arrive_relaxed();
+    cluster_wait();
+  }
 }

@@ -9,10 +9,15 @@ __device__ __forceinline__ int cluster_rank() {
   return static_cast<int>(rank);
 }
 
-// All threads of all blocks of the cluster arrive (release), then wait (acquire). Every thread of a
-// warp must take part. A block must not exit while another one can still touch its shared memory.
+// All threads of all blocks of the cluster arrive, then wait. Every thread of a warp must take part.
+// What a thread wrote before it arrived, others see after they waited. A block must not exit while
+// another one can still touch its shared memory.
 __device__ __forceinline__ void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+// Publishes nothing, and so needs no fence: after mbarrier_init_fence, or before an exit.
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -30,7 +35,8 @@ __device__ __forceinline__ u32 cluster_address(u32 address, int rank) {
   return result;
 }
 
-// Shared memory of any block of the cluster; addresses from cluster_address.
+// 16 bytes of the shared memory of any block of the cluster (an address from cluster_address), and of
+// this block's own.
 __device__ __forceinline__ float4 cluster_load_f32x4(u32 address) {
   float4 value;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -38,4 +44,10 @@ __device__ __forceinline__ float4 cluster_load_f32x4(u32 address) {
                : "r"(address)
                : "memory");
   return value;
+}
+__device__ __forceinline__ void shared_store_f32x4(u32 address, float x, float y, float z,
+                                                   float w) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(x), "f"(y), "f"(z),
+               "f"(w)
+               : "memory");
 }
