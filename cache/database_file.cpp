@@ -82,7 +82,7 @@ bool present(const fs::path& path) noexcept { return ::access(path.c_str(), F_OK
 sqlite::Connection open_for_reading(const fs::path& file, std::chrono::milliseconds busy_timeout) {
   if (!present(file.string() + "-wal") && !present(file.string() + "-journal")) {
     sqlite::Connection connection(file, Access::immutable, busy_timeout);
-    if (connection.query_text("PRAGMA journal_mode") == "wal") return connection;
+    if (connection.marked_as_wal()) return connection;
   }
   return {file, Access::read_only, busy_timeout};
 }

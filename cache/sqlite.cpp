@@ -193,6 +193,18 @@ std::string Connection::try_journal_mode(std::string_view mode) noexcept {
   return answer;
 }
 
+bool Connection::marked_as_wal() const noexcept {
+  // Read through SQLite's own descriptor: to close one of ours would drop this process's locks.
+  sqlite3_file* handle = nullptr;
+  sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_FILE_POINTER, &handle);
+  if (handle == nullptr || handle->pMethods == nullptr) return false;
+  // "File format write version", https://www.sqlite.org/fileformat2.html#the_database_header
+  constexpr sqlite3_int64 offset = 18;
+  constexpr unsigned char wal = 2;
+  unsigned char version = 0;
+  return handle->pMethods->xRead(handle, &version, 1, offset) == SQLITE_OK && version == wal;
+}
+
 void Connection::leave_log_alone() noexcept {
   sqlite3_db_config(database_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
 }

@@ -79,6 +79,8 @@ class Connection {
   // Asks for a journal mode without waiting for other processes; returns the mode now in force, or
   // nothing when it cannot be told. A file system that cannot do it is no failure.
   std::string try_journal_mode(std::string_view mode) noexcept;
+  // Whether the file says it is in WAL mode; an immutable connection takes no notice of that.
+  [[nodiscard]] bool marked_as_wal() const noexcept;
   // The next close leaves the -wal file as it is, instead of moving it into the database.
   void leave_log_alone() noexcept;
 

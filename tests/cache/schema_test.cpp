@@ -1,0 +1,97 @@
+// Migration: how an empty or older database becomes a current one, and what is refused.
+#include "cache/schema.h"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <thread>
+
+#include "support.h"
+
+namespace cudadent {
+namespace {
+
+using namespace cache_tests;
+
+constexpr std::array<std::string_view, 1> first = {"CREATE TABLE dogs (name TEXT);"};
+constexpr std::array<std::string_view, 3> third = {
+    first[0], "ALTER TABLE dogs ADD COLUMN age INTEGER DEFAULT 3; CREATE TABLE cats (name TEXT);",
+    "UPDATE dogs SET age = age + 1;"};
+constexpr std::array<std::string_view, 2> broken = {
+    first[0], "CREATE TABLE cats (name TEXT); ALTER TABLE birds ADD COLUMN wings;"};
+
+sqlite::Connection connect(const std::filesystem::path& file) {
+  if (!std::filesystem::exists(file)) std::ofstream(file).close();
+  return {file, sqlite::Connection::Access::read_write, std::chrono::seconds(10)};
+}
+
+TEST_CASE("an older schema takes every step to the newest, with its rows") {
+  const TemporaryFolder folder;
+  sqlite::Connection connection = connect(folder / "a.db");
+  bring_up_to_date(connection, first);
+  CHECK(connection.query_integer("PRAGMA user_version") == 1);
+  CHECK(connection.query_integer("PRAGMA application_id") == database_application_id);
+  connection.execute("INSERT INTO dogs VALUES ('Bello')");
+
+  bring_up_to_date(connection, third);
+  CHECK(connection.query_integer("PRAGMA user_version") == 3);
+  CHECK(connection.query_integer("SELECT age FROM dogs WHERE name = 'Bello'") == 4);
+  bring_up_to_date(connection, third);  // nothing more to do
+  CHECK(connection.query_integer("SELECT age FROM dogs WHERE name = 'Bello'") == 4);
+}
+
+TEST_CASE("a step that fails leaves the older schema whole") {
+  const TemporaryFolder folder;
+  const auto file = folder / "a.db";
+  {
+    sqlite::Connection connection = connect(file);
+    bring_up_to_date(connection, first);
+    CHECK(contains(cache_error([&] { bring_up_to_date(connection, broken); }), "birds"));
+  }
+  sqlite::Connection connection = connect(file);
+  CHECK(connection.query_integer("PRAGMA user_version") == 1);
+  CHECK(connection.query_integer("SELECT count(*) FROM sqlite_master WHERE name = 'cats'") == 0);
+}
+
+TEST_CASE("a newer schema is refused") {
+  const TemporaryFolder folder;
+  const auto file = folder / "a.db";
+  sqlite::Connection connection = connect(file);
+  bring_up_to_date(connection, third);
+  const std::string message = cache_error([&] { bring_up_to_date(connection, first); });
+  CHECK(contains(message, file.string()));
+  CHECK(contains(message, "newer cudadent"));
+  CHECK(contains(message, "schema 3"));
+  CHECK(contains(message, "CUDADENT_CACHE"));
+}
+
+TEST_CASE("an older schema that cannot be written is refused") {
+  const TemporaryFolder folder;
+  const auto file = folder / "a.db";
+  {
+    sqlite::Connection connection = connect(file);
+    bring_up_to_date(connection, first);
+  }
+  sqlite::Connection connection(file, sqlite::Connection::Access::read_only,
+                                std::chrono::seconds(10));
+  bring_up_to_date(connection, first);
+  CHECK(contains(cache_error([&] { bring_up_to_date(connection, third); }), "cannot be written"));
+}
+
+TEST_CASE("several threads may make one database at once") {
+  const TemporaryFolder folder;
+  const auto file = folder / "sub" / "a.db";
+  std::vector<std::thread> threads;
+  std::array<std::string, 8> messages;
+  for (std::string& message : messages) {
+    threads.emplace_back(
+        [&] { message = cache_error([&] { Store(file).put_trial(gemm_trial()); }); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& message : messages) CHECK(message == "");
+  CHECK(Store(file).counts().trials == 1);
+  CHECK(run_sql(file, "PRAGMA integrity_check") == "ok");
+}
+
+}  // namespace
+}  // namespace cudadent
