@@ -1,0 +1,48 @@
+// What a Runtime is made of, for the tools that ship with cudadent.
+#pragma once
+
+#include <memory>
+
+#include "cache/store.h"
+#include "runtime/backend.h"
+#include "runtime/dispatcher.h"
+#include "runtime/environment.h"
+#include "runtime/template_library.h"
+#include "tuner/cached_source.h"
+#include "tuner/tuner.h"
+
+namespace cudadent {
+
+// "auto", "host", "cuda" or "cuda:N" → a backend. Throws Error: invalid_argument for another name,
+// device_unavailable with what is wrong.
+std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment);
+
+// Binaries in the store, where failing to keep one is a warning: it costs a compile later, not a launch.
+class ForgivingBinaryStore : public BinaryStore {
+ public:
+  ForgivingBinaryStore(Store& store, std::function<void(LogLevel, std::string_view)> log)
+      : store_(store), log_(std::move(log)) {}
+  std::optional<Binary> find_binary(const std::string& specialization_hash) override;
+  void put_binary(const Binary& binary) override;
+
+ private:
+  Store& store_;
+  std::function<void(LogLevel, std::string_view)> log_;
+};
+
+struct Runtime::Parts {
+  explicit Parts(const RuntimeOptions& options,
+                 const Environment& environment = Environment::read());
+  [[nodiscard]] TuningContext tuning_context();
+
+  std::unique_ptr<Backend> backend;
+  TemplateLibrary library;
+  Store store;
+  std::function<void(LogLevel, std::string_view)> log;
+  TuneOptions tuning;
+  CachedSource source;
+  ForgivingBinaryStore binaries;
+  Dispatcher dispatcher;
+};
+
+}  // namespace cudadent

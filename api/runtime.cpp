@@ -1,0 +1,111 @@
+#include <cudadent/cudadent.h>
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "api/parts.h"
+#include "runtime/cuda/backend.h"
+#include "runtime/host/backend.h"
+
+namespace cudadent {
+
+namespace {
+
+std::vector<std::filesystem::path> template_folders(const RuntimeOptions& options,
+                                                    const Environment& environment) {
+  auto folders = environment.template_paths;
+  folders.insert(folders.end(), options.template_paths.begin(), options.template_paths.end());
+  return folders;
+}
+
+int cuda_ordinal(const std::string& name) {
+  if (name == "cuda") return 0;
+  int ordinal = -1;
+  if (name.starts_with("cuda:")) {
+    const char* end = name.data() + name.size();
+    const auto [p, error] = std::from_chars(name.data() + 5, end, ordinal);
+    if (error == std::errc{} && p == end && ordinal >= 0) return ordinal;
+  }
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("unknown device \"{}\"; expected auto, host, cuda or cuda:N", name));
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment) {
+  const std::string wanted = name.empty() || name == "auto" ? environment.device : name;
+  if (wanted.empty() || wanted == "auto")
+    return cuda_device_count() > 0 ? make_cuda_backend(0, environment)
+                                   : make_host_backend(environment);
+  if (wanted == "host") return make_host_backend(environment);
+  return make_cuda_backend(cuda_ordinal(wanted), environment);
+}
+
+std::optional<Binary> ForgivingBinaryStore::find_binary(const std::string& specialization_hash) {
+  return store_.find_binary(specialization_hash);
+}
+
+void ForgivingBinaryStore::put_binary(const Binary& binary) {
+  try {
+    store_.put_binary(binary);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::cache_failed) throw;
+    if (log_) log_(LogLevel::warning, error.what());
+  }
+}
+
+Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& environment)
+    : backend(open_device(options.device, environment)),
+      library(template_folders(options, environment)),
+      store(options.cache.empty() ? environment.cache : options.cache),
+      log(options.log),
+      tuning(options.tuning),
+      source(tuning_context(), options.on_miss, options.tuning),
+      binaries(store, log),
+      dispatcher(*backend, library, source, binaries) {}
+
+TuningContext Runtime::Parts::tuning_context() { return {*backend, library, store, log}; }
+
+Runtime::Runtime(RuntimeOptions options) : parts_(std::make_unique<Parts>(options)) {}
+Runtime::~Runtime() = default;
+
+const std::string& Runtime::device_name() const noexcept { return parts_->backend->device().name; }
+
+Operator Runtime::op(std::string_view name, const Values& options) {
+  return Operator(parts_->dispatcher.bind(name, options));
+}
+
+TuneResult Runtime::tune(std::string_view op, const Values& problem, const TuneOptions& options) {
+  const auto entry = parts_->library.find(op);
+  const auto result = cudadent::tune(parts_->tuning_context(), *entry,
+                                     make_problem(entry->manifest, problem), options);
+  parts_->dispatcher.forget(op);
+  return result;
+}
+
+TuneResult Runtime::tune(std::string_view op, const Values& problem) {
+  return tune(op, problem, parts_->tuning);
+}
+
+std::optional<Winner> Runtime::winner(std::string_view op, const Values& problem) {
+  const auto entry = parts_->library.find(op);
+  const auto choice = parts_->source.known(*entry, make_problem(entry->manifest, problem));
+  if (!choice) return std::nullopt;
+  return Winner{choice->kernel_template->name, choice->configuration, choice->seconds,
+                choice->provenance};
+}
+
+void Operator::launch(std::span<const Tensor> tensors, Stream stream,
+                      std::span<const double> scalars) const {
+  state_->dispatcher->launch(*state_, tensors, stream, scalars);
+}
+
+Explanation Operator::prepare(std::span<const Tensor> tensors) const {
+  return state_->dispatcher->prepare(*state_, tensors);
+}
+
+const std::string& Operator::name() const noexcept { return state_->entry->manifest->name; }
+
+const std::vector<std::string>& Operator::tensors() const noexcept { return state_->tensor_names; }
+
+}  // namespace cudadent
