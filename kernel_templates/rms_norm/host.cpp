@@ -39,7 +39,7 @@ inline void normalize_row(const dtype* x, const dtype* weight, const dtype* resi
   }
   for (int i = WHOLE; i < columns; i += LANES) accumulate(i, 0, minimum(LANES, columns - i));
   for (int u = 1; u < UNROLL; ++u) squares[0] += squares[u];
-  const float mean = sum_of_lanes<LANES>(squares[0]) / columns;
+  const float mean = sum_of_lanes<LANES>(squares[0]) / maximum(columns, 1);
   const float scale = 1.0f / __builtin_sqrtf(mean + eps);
 
   const auto h_at = [&](int i, [[maybe_unused]] int count) __attribute__((always_inline)) {

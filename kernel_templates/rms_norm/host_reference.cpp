@@ -16,7 +16,7 @@ void rms_norm_reference(const Block& block, const dtype* x, const dtype* weight,
       const double h = sum_at(x, residual, start + i);
       squares += h * h;
     }
-    const double scale = 1 / __builtin_sqrt(squares / columns + eps);
+    const double scale = 1 / __builtin_sqrt(squares / maximum(columns, 1) + eps);
     for (int i = 0; i < columns; ++i) {
       const double h = sum_at(x, residual, start + i);
       y[start + i] = from_f32<dtype>(static_cast<float>(h * scale * to_f32(weight[i])));
