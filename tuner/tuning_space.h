@@ -33,15 +33,21 @@ enum class Neighbourhood : std::uint8_t {
   hamming,   // one parameter changed to any other value
 };
 
-// A forest: parameters that share no constraint (directly or through derived values) form
-// independent groups, each group a list of its valid partial configurations; the space is their
-// product. A constraint is applied as soon as its names are bound. Index 0 … size()−1 in a fixed
-// order.
+// A forest: parameters that share no constraint (directly or through derived values) form independent
+// groups, and the space is the product of the groups. A group is a tree of choices, one parameter a
+// level, cut where a constraint becomes false, in which equal subtrees are stored once and know how
+// many configurations they hold: counting, indexing and finding walk it and list nothing.
+// Index 0 … size()−1 in an order that depends on the definition alone.
+//
+// A configuration whose constraint fails (a division by zero, an unknown name) while no other
+// constraint rejects it is an Error(invalid_manifest) of the constructor, naming the constraint. The
+// parts of "a and b" count as constraints of their own there.
 class TuningSpace {
  public:
   explicit TuningSpace(SpaceDefinition definition);
 
-  [[nodiscard]] std::uint64_t size() const noexcept;      // valid configurations
+  // Valid configurations; saturating: of more than 2^64−1, only so many have an index.
+  [[nodiscard]] std::uint64_t size() const noexcept;
   [[nodiscard]] std::uint64_t raw_size() const noexcept;  // product of the value counts, saturating
   [[nodiscard]] const std::vector<ParameterSpec>& parameters() const noexcept;
 
@@ -50,6 +56,7 @@ class TuningSpace {
   [[nodiscard]] Point point(std::uint64_t index) const;
   [[nodiscard]] std::optional<std::uint64_t> index_of(const Point& point) const;
   [[nodiscard]] Values configuration(std::uint64_t index) const;
+  // Values equal as Python's are: 1, 1.0 and true. Nothing when a parameter is missing or unknown.
   [[nodiscard]] std::optional<std::uint64_t> index_of(const Values& configuration) const;
   // Valid neighbours, in a fixed order, without the index itself.
   [[nodiscard]] std::vector<std::uint64_t> neighbours(std::uint64_t index,

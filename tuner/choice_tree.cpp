@@ -1,0 +1,370 @@
+#include "tuner/choice_tree.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+namespace cudadent {
+namespace {
+
+constexpr std::uint32_t complete = 0;  // the node below the last choice
+constexpr std::uint32_t nothing = 1;   // the node that holds no choice
+constexpr std::uint32_t no_failure = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint32_t vacant = std::numeric_limits<std::uint32_t>::max();
+
+std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<std::uint64_t>::max() : sum;
+}
+
+std::uint64_t mixed(std::uint64_t hash, std::uint64_t word) {
+  hash = (hash ^ word) * 0x9e3779b97f4a7c15U;
+  return hash ^ (hash >> 29);
+}
+
+// An open-addressing set of numbers that stand for things stored elsewhere.
+class IndexSet {
+ public:
+  // The entry for which `same` holds, or the place for a new one.
+  template <class Same>
+  std::uint32_t* find(std::uint64_t hash, Same&& same) {
+    std::size_t at = hash & (slots_.size() - 1);
+    while (slots_[at].index != vacant) {
+      if (slots_[at].tag == static_cast<std::uint32_t>(hash >> 32) && same(slots_[at].index)) {
+        return &slots_[at].index;
+      }
+      at = (at + 1) & (slots_.size() - 1);
+    }
+    return nullptr;
+  }
+
+  void insert(std::uint64_t hash, std::uint32_t index) {
+    if (++count_ * 2 > slots_.size()) grow();
+    place({hash, static_cast<std::uint32_t>(hash >> 32), index});
+  }
+
+  void clear() {
+    slots_ = std::vector<Slot>(64);
+    count_ = 0;
+  }
+
+ private:
+  struct Slot {
+    std::uint64_t hash = 0;
+    std::uint32_t tag = 0;
+    std::uint32_t index = vacant;
+  };
+
+  void place(const Slot& slot) {
+    std::size_t at = slot.hash & (slots_.size() - 1);
+    while (slots_[at].index != vacant) at = (at + 1) & (slots_.size() - 1);
+    slots_[at] = slot;
+  }
+
+  void grow() {
+    std::vector<Slot> old(slots_.size() * 2);
+    old.swap(slots_);
+    for (const Slot& slot : old) {
+      if (slot.index != vacant) place(slot);
+    }
+  }
+
+  std::vector<Slot> slots_ = std::vector<Slot>(64);
+  std::size_t count_ = 0;
+};
+
+// Remembers the subtree for each state of what the rest of the walk depends on. Gives up where states
+// hardly ever come again, so that spaces without structure cost no memory for nothing.
+class Memory {
+ public:
+  explicit Memory(std::size_t words) : words_(words) {}
+
+  [[nodiscard]] std::uint32_t* find(std::span<const std::uint64_t> key, std::uint64_t hash) {
+    if (given_up_) return nullptr;
+    std::uint32_t* found = index_.find(hash, [&](std::uint32_t entry) {
+      return std::equal(key.begin(), key.end(), keys_.begin() + static_cast<long>(entry * words_));
+    });
+    ++asked_;
+    if (found != nullptr) ++found_;
+    if (asked_ % 65536 == 0 && found_ * 16 < asked_) give_up();
+    return found == nullptr || given_up_ ? nullptr : &subtrees_[*found];
+  }
+
+  void insert(std::span<const std::uint64_t> key, std::uint64_t hash, std::uint32_t subtree) {
+    if (given_up_ || subtrees_.size() * words_ > most_words) return;
+    keys_.insert(keys_.end(), key.begin(), key.end());
+    index_.insert(hash, static_cast<std::uint32_t>(subtrees_.size()));
+    subtrees_.push_back(subtree);
+  }
+
+  [[nodiscard]] bool given_up() const noexcept { return given_up_; }
+
+ private:
+  static constexpr std::size_t most_words = 4'000'000;  // 32 MB a level
+
+  void give_up() {
+    given_up_ = true;
+    index_.clear();
+    keys_ = {};
+    subtrees_ = {};
+  }
+
+  std::size_t words_;
+  IndexSet index_;
+  std::vector<std::uint64_t> keys_;
+  std::vector<std::uint32_t> subtrees_;
+  std::uint64_t asked_ = 0, found_ = 0;
+  bool given_up_ = false;
+};
+
+}  // namespace
+
+class ChoiceTreeBuilder {
+ public:
+  ChoiceTreeBuilder(ChoiceTree& tree, const ConstraintProgram& program,
+                    const std::vector<ParameterSpec>& specs)
+      : tree_(tree), program_(program), values_(program.nodes().size()), positions_(specs.size()) {
+    for (std::size_t i = 0; i < values_.size(); ++i) values_[i] = program.nodes()[i].constant;
+    make_levels(specs);
+    tree_.nodes_.resize(2);
+    tree_.nodes_[complete].size = 1;
+    tree_.root_ = build(0, no_failure);
+  }
+
+ private:
+  using NodeIndex = ConstraintProgram::NodeIndex;
+
+  // Computes one node; those of two operands, nearly all, take a short way.
+  struct Step {
+    NodeIndex node = 0;
+    bool binary = false;
+    Operation operation = Operation::constant;
+    NodeIndex left = 0, right = 0;
+  };
+
+  // What happens when one parameter is bound.
+  struct Level {
+    std::uint32_t parameter = 0;
+    std::optional<NodeIndex> variable;
+    std::vector<Operand> values;
+    std::vector<Step> computed;  // nodes that can be computed now, children first
+    std::vector<ConstraintProgram::Constraint> checks;
+    std::vector<NodeIndex> state;         // earlier nodes that this or a later level reads
+    std::vector<ChoiceTree::Edge> edges;  // of the node being built; at most one a level at a time
+    std::vector<std::uint64_t> key;
+    Memory memory{0};
+  };
+
+  // The level at which a node can be computed; −1 for constants, nothing if not in this group.
+  [[nodiscard]] std::optional<int> level_of(NodeIndex node) const {
+    int result = -1;
+    for (const std::uint32_t parameter : program_.nodes()[node].parameters) {
+      const auto found = std::find(tree_.parameters_.begin(), tree_.parameters_.end(), parameter);
+      if (found == tree_.parameters_.end()) return std::nullopt;
+      result = std::max(result, static_cast<int>(found - tree_.parameters_.begin()));
+    }
+    return result;
+  }
+
+  void make_levels(const std::vector<ParameterSpec>& specs) {
+    for (const std::uint32_t parameter : tree_.parameters_) {
+      Level& level = levels_.emplace_back();
+      level.parameter = parameter;
+      level.variable = program_.variable(parameter);
+      for (const Value& value : specs[parameter].values) level.values.push_back(Operand::of(value));
+    }
+    const std::vector<bool> needed = add_checks();
+    std::vector<int> last_reader(needed.size(), -1);
+    std::vector<int> computed_at(needed.size(), -1);
+    for (NodeIndex i = 0; i < needed.size(); ++i) {
+      if (!needed[i]) continue;
+      computed_at[i] = *level_of(i);
+      for (const NodeIndex child : program_.nodes()[i].children) {
+        last_reader[child] = std::max(last_reader[child], computed_at[i]);
+      }
+      const bool variable = program_.nodes()[i].operation == Operation::name;
+      if (!variable && computed_at[i] >= 0) {
+        levels_[static_cast<std::size_t>(computed_at[i])].computed.push_back(step_for(i));
+      }
+    }
+    for (NodeIndex i = 0; i < needed.size(); ++i) {
+      if (computed_at[i] < 0) continue;
+      for (int level = computed_at[i] + 1; level <= last_reader[i]; ++level) {
+        levels_[static_cast<std::size_t>(level)].state.push_back(i);
+      }
+    }
+    for (Level& level : levels_) {
+      // One word a value, and a nibble for its kind; the first nibble is for a pending failure.
+      level.key.resize(level.state.size() + (level.state.size() + 16) / 16);
+      level.memory = Memory(level.key.size());
+    }
+  }
+
+  [[nodiscard]] Step step_for(NodeIndex index) const {
+    const auto& node = program_.nodes()[index];
+    const bool binary = node.operation >= Operation::add && node.operation <= Operation::not_equal;
+    if (!binary) return {index, false, node.operation, 0, 0};
+    return {index, true, node.operation, node.children[0], node.children[1]};
+  }
+
+  // Puts the constraints of this group where they can be checked; marks the nodes they read.
+  std::vector<bool> add_checks() {
+    std::vector<bool> needed(program_.nodes().size(), false);
+    for (const auto& constraint : program_.constraints()) {
+      const auto level = level_of(constraint.root);
+      if (!level || *level < 0) continue;
+      levels_[static_cast<std::size_t>(*level)].checks.push_back(constraint);
+      needed[constraint.root] = true;
+    }
+    for (std::size_t i = needed.size(); i-- > 0;) {
+      if (!needed[i]) continue;
+      for (const NodeIndex child : program_.nodes()[i].children) needed[child] = true;
+    }
+    return needed;
+  }
+
+  // The subtree below the choices made so far. `failure` is a constraint that failed on the way:
+  // it matters only if no other constraint rejects.
+  std::uint32_t build(std::size_t depth, std::uint32_t failure) {
+    if (depth == levels_.size()) {
+      if (failure != no_failure) program_.report_failure(failure, positions_);
+      return complete;
+    }
+    Level& level = levels_[depth];
+    const std::uint64_t hash = make_key(level, failure);
+    if (const std::uint32_t* known = level.memory.find(level.key, hash)) return *known;
+    level.edges.clear();
+    for (std::size_t i = 0; i < level.values.size(); ++i) {
+      const auto position = static_cast<std::uint16_t>(i);
+      positions_[level.parameter] = position;
+      std::uint32_t pending = failure;
+      if (!bind(level, i, pending)) continue;
+      const std::uint32_t child = build(depth + 1, pending);
+      if (child != nothing) level.edges.push_back({0, child, position});
+    }
+    const std::uint32_t result = interned(level.edges);
+    if (!level.memory.given_up()) {
+      make_key(level, failure);  // deeper levels have not touched the state's values
+      level.memory.insert(level.key, hash, result);
+    }
+    return result;
+  }
+
+  // Binds the level's parameter; false when a constraint rejects it.
+  bool bind(const Level& level, std::size_t position, std::uint32_t& failure) {
+    if (level.variable) values_[*level.variable] = level.values[position];
+    for (const Step& step : level.computed) {
+      values_[step.node] = step.binary
+                               ? apply(step.operation, values_[step.left], values_[step.right])
+                               : program_.evaluate(program_.nodes()[step.node], values_);
+    }
+    for (const auto& check : level.checks) {
+      const Operand& verdict = values_[check.root];
+      if (verdict.is_failure()) {
+        if (!check.part && failure == no_failure) failure = check.source;
+      } else if (!verdict.is_true()) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  std::uint64_t make_key(Level& level, std::uint32_t failure) const {
+    if (level.memory.given_up()) return 0;
+    const std::size_t count = level.state.size();
+    std::fill(level.key.begin() + static_cast<long>(count), level.key.end(), 0);
+    level.key[count] = failure == no_failure ? 0 : 1;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Operand& value = values_[level.state[i]];
+      const std::uint64_t detail = value.is_failure() ? 1 + value.detail : 0;
+      level.key[i] = value.bits() + (detail << 8U) + static_cast<std::uint64_t>(value.failure);
+      level.key[count + (i + 1) / 16] |= static_cast<std::uint64_t>(value.kind)
+                                         << (4U * ((i + 1) % 16));
+    }
+    std::uint64_t hash = 0;
+    for (const std::uint64_t word : level.key) hash = mixed(hash, word);
+    return hash;
+  }
+
+  // The node with these edges, stored once.
+  std::uint32_t interned(std::span<const ChoiceTree::Edge> edges) {
+    if (edges.empty()) return nothing;
+    std::uint64_t hash = edges.size();
+    for (const auto& edge : edges) {
+      hash = mixed(hash, (std::uint64_t{edge.child} << 16U) | edge.position);
+    }
+    const std::uint32_t* known = interned_.find(hash, [&](std::uint32_t index) {
+      const auto others = tree_.edges(tree_.nodes_[index]);
+      return std::equal(edges.begin(), edges.end(), others.begin(), others.end(),
+                        [](const auto& a, const auto& b) {
+                          return a.child == b.child && a.position == b.position;
+                        });
+    });
+    if (known != nullptr) return *known;
+    ChoiceTree::Node node;
+    check_room(edges.size());
+    node.first_edge = static_cast<std::uint32_t>(tree_.edges_.size());
+    node.edge_count = static_cast<std::uint32_t>(edges.size());
+    for (const auto& edge : edges) {
+      tree_.edges_.push_back({node.size, edge.child, edge.position});
+      node.size = saturating_add(node.size, tree_.nodes_[edge.child].size);
+    }
+    tree_.nodes_.push_back(node);
+    const auto index = static_cast<std::uint32_t>(tree_.nodes_.size() - 1);
+    interned_.insert(hash, index);
+    return index;
+  }
+
+  void check_room(std::size_t more) const {
+    constexpr std::size_t most_edges = 1U << 27U;  // 2 GB
+    if (tree_.edges_.size() + more <= most_edges) return;
+    throw Error(ErrorCode::unsupported,
+                "the tuning space is too large and irregular to be listed: give its parameters "
+                "fewer values, or its constraints more structure");
+  }
+
+  ChoiceTree& tree_;
+  const ConstraintProgram& program_;
+  std::vector<Operand> values_;  // by the program's nodes
+  std::vector<std::uint16_t> positions_;
+  std::vector<Level> levels_;
+  IndexSet interned_;
+};
+
+ChoiceTree::ChoiceTree(const ConstraintProgram& program, const std::vector<ParameterSpec>& specs,
+                       std::vector<std::uint32_t> parameters)
+    : parameters_(std::move(parameters)) {
+  ChoiceTreeBuilder(*this, program, specs);
+  nodes_.shrink_to_fit();
+  edges_.shrink_to_fit();
+}
+
+void ChoiceTree::locate(std::uint64_t index, std::span<std::uint16_t> positions) const {
+  std::uint32_t at = root_;
+  for (const std::uint32_t parameter : parameters_) {
+    const auto choices = edges(nodes_[at]);
+    const auto after = std::upper_bound(choices.begin(), choices.end(), index,
+                                        [](auto i, const Edge& edge) { return i < edge.before; });
+    const Edge& edge = *(after - 1);
+    positions[parameter] = edge.position;
+    index -= edge.before;
+    at = edge.child;
+  }
+}
+
+std::optional<std::uint64_t> ChoiceTree::index_of(std::span<const std::uint16_t> positions) const {
+  std::uint32_t at = root_;
+  std::uint64_t index = 0;
+  for (const std::uint32_t parameter : parameters_) {
+    const auto choices = edges(nodes_[at]);
+    const auto found =
+        std::lower_bound(choices.begin(), choices.end(), positions[parameter],
+                         [](const Edge& edge, auto position) { return edge.position < position; });
+    if (found == choices.end() || found->position != positions[parameter]) return std::nullopt;
+    index = saturating_add(index, found->before);
+    at = found->child;
+  }
+  return index;
+}
+
+}  // namespace cudadent
