@@ -164,6 +164,8 @@ enum class TensorMapType : int {
   FUNCTION(library_unload, "cuLibraryUnload", true, Result(Library))                               \
   FUNCTION(library_kernel, "cuLibraryGetKernel", true, Result(Kernel*, Library, const char* name)) \
   FUNCTION(kernel_function, "cuKernelGetFunction", true, Result(Function*, Kernel))                \
+  /* since 12.4 */                                                                                 \
+  FUNCTION(function_load, "cuFuncLoad", false, Result(Function))                                   \
   FUNCTION(function_attribute, "cuFuncGetAttribute", true,                                         \
            Result(int*, FunctionAttribute, Function))                                              \
   FUNCTION(function_set_attribute, "cuFuncSetAttribute", true,                                     \

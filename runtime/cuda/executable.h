@@ -1,0 +1,143 @@
+// Launching a plan: arguments laid out once, patched and passed to the driver at each launch.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "runtime/backend.h"
+#include "runtime/cuda/gpu.h"
+#include "runtime/launch_plan.h"
+
+namespace cudadent::cuda {
+
+// A loaded cubin.
+class CudaModule final : public Module {
+ public:
+  // Throws Error(launch_failed) when the driver rejects the image.
+  CudaModule(std::shared_ptr<const Gpu> gpu, const Binary& binary);
+  ~CudaModule() override;
+  CudaModule(const CudaModule&) = delete;
+  CudaModule& operator=(const CudaModule&) = delete;
+
+  // Throws Error(launch_failed) when there is no such kernel, or it cannot be put on the device.
+  [[nodiscard]] Function function(const std::string& entry) const;
+  // Raises a function's limit; executables of one module may want different ones.
+  void allow_shared_memory(Function function, const std::string& entry, unsigned bytes) const;
+
+ private:
+  std::shared_ptr<const Gpu> gpu_;
+  Library library_ = nullptr;
+  mutable std::mutex attributes_;
+};
+
+// A tensor map's encoding, all but the address.
+struct TensorMapEncoding {
+  bool of_workspace = false;
+  std::uint32_t index = 0;  // of the tensor or workspace
+  TensorMapType type = TensorMapType::f32;
+  std::uint32_t rank = 0;  // 0: no launch uses the map
+  std::array<std::uint64_t, 5> dimensions{};
+  std::array<std::uint64_t, 5> strides{};
+  std::array<std::uint32_t, 5> box{};
+  int swizzle = 0;       // CUtensorMapSwizzle
+  int l2_promotion = 0;  // CUtensorMapL2promotion
+  std::string name;
+};
+
+// Where everything lies in an argument block, an area of memory that one launch at a time uses:
+//
+//   tensor maps, 128 bytes each | values, 8 bytes each | pointers to the parameters of each launch
+//   | address each tensor map was last encoded for
+//
+// Tensors, workspaces and scalars have one value each, shared by all launches of the plan; constants
+// have one for each place they are passed in and are never written again.
+struct ArgumentLayout {
+  struct Patch {
+    std::uint32_t index;   // of the tensor, workspace or scalar
+    std::uint32_t offset;  // of the value, in bytes
+  };
+  struct Constant {
+    std::uint32_t offset;
+    std::uint64_t bits;
+  };
+  std::vector<Patch> tensors, workspaces, scalars;
+  std::vector<Constant> constants;
+  std::vector<TensorMapEncoding> tensor_maps;
+  std::vector<std::uint32_t> parameters;  // offsets of values and maps, launch after launch
+  std::size_t pointers_offset = 0;
+  std::size_t addresses_offset = 0;
+  std::size_t bytes = 0;
+  std::size_t tensor_count = 0, scalar_count = 0;  // that a caller must hand in at least
+
+  // One stream-ordered allocation holds all workspaces, those to be zeroed first.
+  std::vector<std::size_t> workspace_offsets;  // by workspace; those of 0 bytes are null
+  std::vector<bool> workspace_used;
+  std::size_t workspace_bytes = 0;
+  std::size_t zeroed_bytes = 0;
+};
+
+// Throws Error(invalid_manifest) for arguments that name what the plan does not have, and
+// Error(launch_failed) for a tensor map the hardware cannot do.
+ArgumentLayout lay_out(const LaunchPlan& plan);
+
+// One kernel of a plan, resolved.
+struct Step {
+  Function function = nullptr;
+  std::array<unsigned, 3> grid{1, 1, 1};
+  std::array<unsigned, 3> block{1, 1, 1};
+  unsigned shared_memory = 0;
+  bool clustered = false;
+  LaunchAttribute cluster;
+  std::size_t first_parameter = 0;
+  std::string entry;
+};
+
+class CudaExecutable final : public Executable {
+ public:
+  CudaExecutable(std::shared_ptr<const Gpu> gpu, std::shared_ptr<const CudaModule> module,
+                 ArgumentLayout layout, std::vector<Step> steps);
+  ~CudaExecutable() override;
+  CudaExecutable(const CudaExecutable&) = delete;
+  CudaExecutable& operator=(const CudaExecutable&) = delete;
+
+  void launch(const LaunchArguments& arguments) const override;
+
+ private:
+  // Threads that launch the same executable at once take different blocks. More threads than blocks
+  // build one on their stack.
+  static constexpr std::size_t block_count = 4;
+  struct alignas(64) Block {  // a cache line each
+    std::atomic_flag busy;
+    std::byte* memory = nullptr;
+  };
+
+  void initialise(std::byte* block) const;
+  void launch_on(std::byte* block, const LaunchArguments& arguments) const;
+  void launch_on_stack(const LaunchArguments& arguments) const;
+  void write_workspaces(std::byte* block, DevicePointer base) const;
+  void encode_tensor_maps(std::byte* block, const LaunchArguments& arguments,
+                          DevicePointer workspaces) const;
+  void launch_step(const Step& step, void** parameters, Stream stream) const;
+
+  std::shared_ptr<const Gpu> gpu_;
+  std::shared_ptr<const CudaModule> module_;
+  ArgumentLayout layout_;
+  std::vector<Step> steps_;
+  std::byte* storage_ = nullptr;
+  mutable std::array<Block, block_count> blocks_;
+};
+
+// Resolves the plan's kernels in the module and checks what the driver would only report as "invalid
+// value": parameters (Error invalid_manifest), grid, block, cluster and shared memory (Error
+// launch_failed).
+std::unique_ptr<const Executable> prepare_executable(std::shared_ptr<const Gpu> gpu,
+                                                     std::shared_ptr<const CudaModule> module,
+                                                     const LaunchPlan& plan);
+
+}  // namespace cudadent::cuda

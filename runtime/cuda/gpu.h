@@ -1,0 +1,45 @@
+// A GPU opened for use: its driver, facts, primary context and what belongs to the context.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string_view>
+
+#include "runtime/cuda/driver.h"
+#include "runtime/device.h"
+
+namespace cudadent::cuda {
+
+// Modules, executables and buffers share one and hold on to it, so that the context outlives them.
+class Gpu {
+ public:
+  // Retains the primary context, which the CUDA runtime (and so PyTorch) uses too; its settings are
+  // left as they are. Throws Error(device_unavailable).
+  static std::shared_ptr<const Gpu> open(const Driver& driver, int ordinal);
+  ~Gpu();
+  Gpu(const Gpu&) = delete;
+  Gpu& operator=(const Gpu&) = delete;
+
+  Driver driver;
+  Device device;
+  DeviceHandle handle = 0;
+  Context context = nullptr;
+  Stream stream = nullptr;    // our own, not ordered with the legacy default stream
+  MemoryPool pool = nullptr;  // for workspaces; null where the device has no memory pools
+  unsigned max_grid[3] = {};  // blocks
+
+  // Throws Error(launch_failed), and remembers when the error is one the context does not survive.
+  void check(Result result, std::string_view attempted) const {
+    if (result != Result::success) [[unlikely]]
+      fail(result, attempted);
+  }
+  [[noreturn]] void fail(Result result, std::string_view attempted) const;
+  [[nodiscard]] bool lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
+  [[nodiscard]] ContextScope scope() const { return ContextScope(driver, context); }
+
+ private:
+  Gpu() = default;
+  mutable std::atomic<bool> lost_ = false;
+};
+
+}  // namespace cudadent::cuda

@@ -1,0 +1,86 @@
+// A CUDA driver made of functions, so that the CUDA backend runs and is checked without a GPU.
+//
+// It keeps what it is handed: memory is the host's, a launch is a record with its parameters'
+// bytes. Any function can be told to fail. One at a time, since the driver's table holds plain
+// function pointers: its state is a global that each FakeDriver starts afresh.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "runtime/cuda/driver.h"
+
+namespace cudadent::test {
+
+struct FakeKernel {
+  std::vector<std::size_t> parameter_bytes;
+  int max_threads = 1024;
+  int registers = 32;
+  int static_shared = 0;
+  int max_dynamic_shared = 48 * 1024;
+  bool non_portable_cluster = false;
+  bool loaded = false;
+};
+
+struct FakeLaunch {
+  std::string kernel;
+  std::array<unsigned, 3> grid, block, cluster{1, 1, 1};
+  unsigned shared_memory = 0;
+  Stream stream = nullptr;
+  std::vector<std::vector<std::byte>> parameters;
+  // A parameter as a value.
+  template <typename T>
+  [[nodiscard]] T parameter(std::size_t i) const {
+    T value;
+    if (parameters.at(i).size() != sizeof value) throw std::logic_error("parameter size");
+    std::memcpy(&value, parameters.at(i).data(), sizeof value);
+    return value;
+  }
+};
+
+struct FakeState {
+  std::mutex mutex;
+  std::map<std::string, FakeKernel> kernels;
+  std::map<std::string, cuda::Result> failures;  // by symbol: what it returns
+  std::vector<std::string> calls;                // symbols, in order
+  std::vector<FakeLaunch> launches;
+  std::vector<cuda::Context> context_stack;  // of all threads: enough for tests
+  std::set<cuda::DevicePointer> memory, stream_memory;
+  std::size_t last_stream_bytes = 0;
+  int encodes = 0;
+  int libraries = 0, events = 0, streams = 0, pools = 0, contexts = 0;
+  int capability = 90;
+  cuda::CaptureStatus capture = cuda::CaptureStatus::none;
+
+  [[nodiscard]] int count(const std::string& symbol) const {
+    int found = 0;
+    for (const std::string& call : calls) found += call == symbol;
+    return found;
+  }
+};
+
+class FakeDriver {
+ public:
+  FakeDriver();
+  FakeState& operator*() const;
+  FakeState* operator->() const { return &**this; }
+  cuda::Driver table;
+};
+
+// What the fake encodes into a tensor map: everything it was told.
+struct FakeTensorMap {
+  std::uint64_t address;
+  std::uint32_t type, rank, swizzle, l2_promotion;
+  std::uint64_t dimensions[5];
+  std::uint64_t stride;  // the first
+  std::uint32_t box[5];
+};
+static_assert(sizeof(FakeTensorMap) <= sizeof(cuda::TensorMap));
+
+}  // namespace cudadent::test
