@@ -263,17 +263,9 @@ class TuningRun {
     } catch (const Error& error) {
       if (trial.status == TrialStatus::ok) trial.status = TrialStatus::invalid_resources;
       trial.message = with_detail(error);
-      check_device(trial);
-    }
-  }
-
-  // A kernel that faulted leaves the context unusable: the run ends with what it has.
-  void check_device(Trial& trial) {
-    try {
-      context_.backend.synchronize();
-    } catch (const Error&) {
-      trial.status = TrialStatus::fault;
-      device_lost_ = true;
+      // A kernel that faulted leaves the context unusable: the run ends with what it has.
+      device_lost_ = context_.backend.lost();
+      if (device_lost_) trial.status = TrialStatus::fault;
     }
   }
 

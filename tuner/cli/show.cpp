@@ -1,0 +1,127 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "runtime/value.h"
+#include "tuner/cli/common.h"
+
+namespace cudadent::cli {
+
+namespace {
+
+struct ShowCommand {
+  CommonOptions common;
+  ProblemWords problem;
+  bool trials = false;
+};
+
+// Winners of the op asked for, and of those the ones whose problem has every value given.
+std::vector<WinnerRecord> selected(Store& store, const ShowCommand& command) {
+  auto winners = store.winners(command.problem.op);
+  const Values wanted = command.problem.values();
+  std::erase_if(winners, [&](const WinnerRecord& winner) {
+    const Values values = values_from_json(nlohmann::json::parse(winner.problem.problem_key));
+    return !std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
+      const auto found = values.find(entry.first);
+      return found != values.end() && found->second == entry.second;
+    });
+  });
+  return winners;
+}
+
+std::string gain(const WinnerRecord& winner) {
+  return winner.default_seconds > 0 && winner.seconds > 0
+             ? fmt::format("{:.2f}× default", winner.default_seconds / winner.seconds)
+             : "";
+}
+
+nlohmann::json winner_json(Store& store, const WinnerRecord& winner, bool with_trials) {
+  nlohmann::json json{{"problem", winner.problem.description},
+                      {"device", winner.problem.device_kind},
+                      {"template", winner.kernel_template},
+                      {"configuration", cudadent::to_json(winner.configuration)},
+                      {"seconds", winner.seconds},
+                      {"default_seconds", winner.default_seconds},
+                      {"compiler", winner.compiler},
+                      {"created", winner.created}};
+  if (!with_trials) return json;
+  json["trials"] = nlohmann::json::array();
+  for (const auto& record :
+       store.trials(winner.problem.op, winner.problem.problem_key, winner.problem.device_kind)) {
+    auto trial = to_json(record.trial);
+    for (const auto& resources : record.resources) trial["resources"].push_back(to_json(resources));
+    trial["created"] = record.created;
+    json["trials"].push_back(std::move(trial));
+  }
+  return json;
+}
+
+void print_trials(Store& store, const WinnerRecord& winner) {
+  auto records =
+      store.trials(winner.problem.op, winner.problem.problem_key, winner.problem.device_kind);
+  std::stable_sort(records.begin(), records.end(), [](const auto& a, const auto& b) {
+    const auto rank = [](const Trial& trial) {
+      return std::pair(trial.status != TrialStatus::ok, trial.median);
+    };
+    return rank(a.trial) < rank(b.trial);
+  });
+  std::vector<std::vector<std::string>> rows{
+      {"  median", "spread", "error", "registers", "spills", "template", "configuration"}};
+  for (const auto& record : records) {
+    const Trial& trial = record.trial;
+    const bool ok = trial.status == TrialStatus::ok;
+    std::int64_t registers = -1, spills = -1;
+    for (const auto& resources : record.resources) {
+      registers = std::max(registers, resources.registers);
+      spills = std::max(spills, resources.spill_bytes);
+    }
+    const auto count = [](std::int64_t n) { return n < 0 ? std::string("–") : std::to_string(n); };
+    rows.push_back({"  " + (ok ? duration_text(trial.median) : std::string(name_of(trial.status))),
+                    ok ? fmt::format("{:.1f} %", 100 * trial.spread) : "",
+                    ok ? fmt::format("{:.1e}", trial.error) : "", count(registers), count(spills),
+                    trial.kernel_template, to_text(trial.configuration)});
+  }
+  print_table(rows);
+}
+
+void run_show(const ShowCommand& command) {
+  const Environment environment = Environment::read();
+  Store store(command.common.database.empty() ? environment.cache
+                                              : std::filesystem::path(command.common.database));
+  const auto winners = selected(store, command);
+  if (command.common.json) {
+    auto json = nlohmann::json::array();
+    for (const auto& winner : winners) json.push_back(winner_json(store, winner, command.trials));
+    print_json(json);
+    return;
+  }
+  const auto counts = store.counts();
+  fmt::print("{}: {} winners, {} trials, {} binaries ({})\n", store.file().string(), counts.winners,
+             counts.trials, counts.binaries, byte_text(counts.binary_bytes));
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& winner : winners) {
+    std::vector<std::string> row{
+        winner.problem.description, duration_text(winner.seconds), gain(winner),
+        winner.problem.device_kind, winner.kernel_template,        to_text(winner.configuration)};
+    if (!command.trials) {
+      rows.push_back(std::move(row));
+      continue;
+    }
+    print_table({row});
+    print_trials(store, winner);
+  }
+  print_table(rows);
+}
+
+}  // namespace
+
+void add_show(CLI::App& program) {
+  auto* command = program.add_subcommand("show", "list winners, and what was tried");
+  auto state = std::make_shared<ShowCommand>();
+  state->common.add_to(*command);
+  state->problem.add_to(*command, false);
+  command->add_flag("--trials", state->trials, "every trial of each winner's problem, best first");
+  command->callback([state] { run_show(*state); });
+}
+
+}  // namespace cudadent::cli

@@ -1,0 +1,75 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "runtime/value.h"
+#include "tuner/cli/common.h"
+#include "tuner/tuner.h"
+
+namespace cudadent::cli {
+
+namespace {
+
+struct SpaceCommand {
+  CommonOptions common;
+  ProblemWords problem;
+  std::vector<std::string> only;
+  bool count = false;
+  std::uint64_t limit = 50;
+};
+
+void run_space(const SpaceCommand& command) {
+  TemplateLibrary library = command.common.library();
+  const Device device = device_facts(command.common.device);
+  const auto entry = library.find(command.problem.op);
+  const Problem problem = make_problem(entry->manifest, command.problem.values());
+  const SearchSpace space = search_space(*entry, problem, device, command.only);
+
+  auto json = nlohmann::json::array();
+  std::vector<std::vector<std::string>> rows{{"template", "valid", "raw"}};
+  for (const auto& member : space.members()) {
+    rows.push_back({member.kernel_template->name, std::to_string(member.space.size()),
+                    std::to_string(member.space.raw_size())});
+    nlohmann::json part{{"template", member.kernel_template->name},
+                        {"valid", member.space.size()},
+                        {"raw", member.space.raw_size()}};
+    if (!command.count)
+      for (std::uint64_t i = 0; i < std::min(member.space.size(), command.limit); ++i)
+        part["configurations"].push_back(cudadent::to_json(member.space.configuration(i)));
+    json.push_back(std::move(part));
+  }
+  if (command.common.json) {
+    print_json(json);
+    return;
+  }
+  fmt::print("{} on {}: {} configurations\n", problem.describe(), device.name, space.size());
+  print_table(rows);
+  if (command.count) return;
+  for (const auto& member : space.members()) {
+    const std::uint64_t shown = std::min(member.space.size(), command.limit);
+    for (std::uint64_t i = 0; i < shown; ++i)
+      fmt::print("{} {}\n", member.kernel_template->name, to_text(member.space.configuration(i)));
+    if (shown < member.space.size())
+      fmt::print("… {} more of {} (--limit)\n", member.space.size() - shown,
+                 member.kernel_template->name);
+  }
+}
+
+}  // namespace
+
+void add_space(CLI::App& program) {
+  auto* command = program.add_subcommand("space", "list the configurations valid for a problem");
+  auto state = std::make_shared<SpaceCommand>();
+  state->common.add_to(*command);
+  state->problem.add_to(*command);
+  command->get_option("--device")
+      ->description(
+          "auto, host, cuda, cuda:N, or an architecture such as sm_90a, which needs no device");
+  command->add_option("--template", state->only, "only this template; may be repeated");
+  command->add_flag("--count", state->count, "only how many there are");
+  command->add_option("--limit", state->limit, "configurations listed a template")
+      ->capture_default_str();
+  command->callback([state] { run_space(*state); });
+}
+
+}  // namespace cudadent::cli

@@ -1,0 +1,184 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <csignal>
+
+#include "runtime/value.h"
+#include "tuner/cli/common.h"
+#include "tuner/statistics.h"
+#include "tuner/strategy.h"
+
+namespace cudadent::cli {
+
+namespace {
+
+struct TuneCommand {
+  CommonOptions common;
+  ProblemWords problem;
+  std::string budget = "60s";
+  std::string strategy = "auto";
+  std::uint64_t seed = 0;
+  std::int64_t patience = 0;
+  int compile_workers = 0;
+  std::vector<std::string> only;
+  bool fresh = false;
+};
+
+// Set by the interrupt key: the run ends with what it has.
+volatile std::sig_atomic_t interrupted = 0;
+
+// "30s", "2m" or a number of trials.
+Budget parse_budget(const std::string& text) {
+  double number = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
+  if (error == std::errc{} && number > 0) {
+    if (unit == "s") return {.seconds = number};
+    if (unit == "m") return {.seconds = number * 60};
+    if (unit.empty()) return {.seconds = 0, .trials = static_cast<std::int64_t>(number)};
+  }
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("budget \"{}\" is not like 30s, 2m or 200 (trials)", text));
+}
+
+void draw_progress(const TuneProgress& progress) {
+  const auto* last = progress.last;
+  std::string line = fmt::format("{} {:>6.1f} s  {}/{} tried, {} failed, best {}", progress.phase,
+                                 progress.elapsed, progress.measured, progress.candidates,
+                                 progress.failed, duration_text(progress.best));
+  if (last != nullptr)
+    line += fmt::format("  last {} {}", last->kernel_template,
+                        last->status == TrialStatus::ok ? duration_text(last->median)
+                                                        : std::string(name_of(last->status)));
+  fmt::print(stderr, "\r\x1b[K{}", line);  // back to the line's start, and clear it
+  std::fflush(stderr);
+}
+
+std::vector<double> good_medians(const TuneResult& result) {
+  std::vector<double> medians;
+  for (const auto& trial : result.trials)
+    if (trial.status == TrialStatus::ok) medians.push_back(trial.median);
+  std::sort(medians.begin(), medians.end());
+  return medians;
+}
+
+double error_of(const TuneResult& result) {
+  for (const auto& trial : result.trials)
+    if (trial.kernel_template == result.winner.kernel_template &&
+        trial.configuration == result.winner.configuration)
+      return trial.error;
+  return 0;
+}
+
+void print_result(const TuneResult& result, const std::string& device) {
+  const auto medians = good_medians(result);
+  const auto row = [&](const char* name, double seconds, const std::string& what) {
+    return std::vector<std::string>{
+        name, duration_text(seconds), rate_text(result.flops, result.bytes, seconds),
+        seconds > 0 ? fmt::format("{:.2f}×", seconds / result.winner.seconds) : "", what};
+  };
+  fmt::print("{} on {}\n", result.problem, device);
+  print_table({row("best", result.winner.seconds,
+                   fmt::format("{} {}", result.winner.kernel_template,
+                               to_text(result.winner.configuration))),
+               row("default", result.default_seconds,
+                   fmt::format("{}'s default", result.winner.kernel_template)),
+               row("median", median(medians), "of all that work"),
+               row("worst", medians.empty() ? 0 : medians.back(), "")});
+  std::map<std::string_view, int> statuses;
+  for (const auto& trial : result.trials) ++statuses[name_of(trial.status)];
+  std::vector<std::string> counts;
+  for (const auto& [status, count] : statuses)
+    counts.push_back(fmt::format("{} {}", count, status));
+  fmt::print("distribution  {}  {} … {} (log)\n", sparkline(medians, 32),
+             duration_text(medians.front()), duration_text(medians.back()));
+  fmt::print("verified      relative error {:.2g} against the reference\n", error_of(result));
+  fmt::print("tried         {} of {} configurations ({}), stopped by {}\n", result.trials.size(),
+             result.candidates, fmt::join(counts, ", "), result.stopped_by);
+  fmt::print(
+      "time          {:.1f} s: enumerate {:.1f}, verify {:.1f}, measure {:.1f}, search {:.1f}, "
+      "waiting for the compiler {:.1f} ({:.1f} s of compiling on all cores)\n",
+      result.elapsed, result.enumerate_seconds, result.verify_seconds, result.measure_seconds,
+      result.search_seconds, result.idle_seconds, result.compile_seconds);
+}
+
+nlohmann::json result_json(const TuneResult& result, const std::string& device) {
+  auto trials = nlohmann::json::array();
+  for (const auto& trial : result.trials) trials.push_back(to_json(trial));
+  return {{"problem", result.problem},
+          {"device", device},
+          {"winner", to_json(result.winner)},
+          {"default_seconds", result.default_seconds},
+          {"error", error_of(result)},
+          {"flops", result.flops},
+          {"bytes", result.bytes},
+          {"candidates", result.candidates},
+          {"stopped_by", result.stopped_by},
+          {"elapsed", result.elapsed},
+          {"seconds",
+           {{"enumerate", result.enumerate_seconds},
+            {"compile", result.compile_seconds},
+            {"measure", result.measure_seconds},
+            {"verify", result.verify_seconds},
+            {"search", result.search_seconds},
+            {"idle", result.idle_seconds}}},
+          {"trials", trials}};
+}
+
+void run_tune(const TuneCommand& command) {
+  TuneOptions options;
+  options.budget = parse_budget(command.budget);
+  options.budget.patience = command.patience;
+  options.strategy = command.strategy;
+  options.seed = command.seed;
+  options.compile_workers = command.compile_workers;
+  options.kernel_templates = command.only;
+  options.fresh = command.fresh;
+  const bool live = !command.common.json && is_terminal(2);
+  if (live) options.on_progress = draw_progress;
+  std::signal(SIGINT, [](int) { interrupted = 1; });
+  options.cancelled = [] { return interrupted != 0; };
+
+  Runtime runtime(command.common.runtime_options());
+  const auto clear_line = [&] {
+    if (live) fmt::print(stderr, "\r\x1b[K");
+  };
+  try {
+    const TuneResult result = runtime.tune(command.problem.op, command.problem.values(), options);
+    clear_line();
+    if (command.common.json)
+      print_json(result_json(result, runtime.device_name()));
+    else
+      print_result(result, runtime.device_name());
+  } catch (...) {
+    clear_line();
+    throw;
+  }
+}
+
+}  // namespace
+
+void add_tune(CLI::App& program) {
+  auto* command = program.add_subcommand("tune", "find the fastest configuration for a problem");
+  auto state = std::make_shared<TuneCommand>();
+  state->common.add_to(*command);
+  state->problem.add_to(*command);
+  std::vector<std::string> names;
+  for (const auto& [name, doc] : strategies()) names.push_back(name);
+  command->add_option("--budget", state->budget, "30s, 2m, or a number of trials")
+      ->capture_default_str();
+  command->add_option("--strategy", state->strategy, fmt::format("{}", fmt::join(names, ", ")))
+      ->capture_default_str();
+  command->add_option("--seed", state->seed, "of inputs and search")->capture_default_str();
+  command->add_option("--patience", state->patience,
+                      "stop after this many trials without 1 % of improvement (0: never)");
+  command->add_option("--compile-workers", state->compile_workers, "0: one a core");
+  command->add_option("--template", state->only, "only this template; may be repeated");
+  command->add_flag("--fresh", state->fresh, "measure again what the cache already knows");
+  command->callback([state] { run_tune(*state); });
+}
+
+}  // namespace cudadent::cli
