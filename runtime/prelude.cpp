@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -65,6 +66,21 @@ std::string problem_constants(const KernelTemplate& kernel, const Problem& probl
   return text;
 }
 
+// Problem values that arrive at launch, and what is derived from them: not constants, or a
+// specialization would serve one value of them only.
+std::set<std::string> run_time_names(const KernelTemplate& kernel, const OperatorManifest& op) {
+  std::set<std::string> names(op.dimensions.begin(), op.dimensions.end());
+  for (const auto& spec : op.dtypes) names.insert(spec.symbol);
+  for (const auto& option : op.options) names.insert(option.name);
+  names.insert("aligned");
+  for (const auto& name : kernel.compile_time) names.erase(name);
+  for (const auto& [name, expression] : kernel.let)
+    if (std::any_of(expression.names().begin(), expression.names().end(),
+                    [&](const std::string& used) { return names.contains(used); }))
+      names.insert(name);
+  return names;
+}
+
 }  // namespace
 
 std::string generate_prelude(const KernelTemplate& kernel, const Problem& problem,
@@ -81,8 +97,9 @@ std::string generate_prelude(const KernelTemplate& kernel, const Problem& proble
   for (const auto& parameter : kernel.parameters)
     text += constant(parameter.name, visible.at(parameter.name), parameter.values);
   if (!kernel.let.empty()) text += "// what follows from them\n";
+  const auto at_run_time = run_time_names(kernel, *problem.op);
   for (const auto& [name, expression] : kernel.let)
-    text += constant(name, visible.at(name), {visible.at(name)});
+    if (!at_run_time.contains(name)) text += constant(name, visible.at(name), {visible.at(name)});
   return text + fmt::format("// ---- {}\n", kernel.source_file);
 }
 
