@@ -145,15 +145,14 @@ struct FragmentOffsets {
     }
   }
 
-  // Step `step` along k is 2 chunks further. In a swizzled row that is an XOR of the chunk index,
-  // whose lowest bit alone is used within a step (A_BYTES is a multiple of a row, so it is not hit).
-  __device__ __forceinline__ void load(Fragments& fragments, u32 slot, int step) const {
-#pragma unroll
-    for (int i = 0; i < M_FRAGMENTS; ++i) {
-      load_matrix_x4(fragments.a[i], slot + (a ^ (step * 32)) + i * (16 * BK * 2));
-    }
+  // Fragment row i of a, and its share of the fragments of b, for step `step` of a k block. A step
+  // along k is 2 chunks further; in a swizzled row that is an XOR of the chunk index, of which only
+  // the lowest bit is used within a step (A_BYTES is a multiple of a row, so it is not hit).
+  __device__ __forceinline__ void load(Fragments& fragments, u32 slot, int step, int i) const {
+    load_matrix_x4(fragments.a[i], slot + (a ^ (step * 32)) + i * (16 * BK * 2));
 #pragma unroll
     for (int pair = 0; pair < N_FRAGMENTS / 2; ++pair) {
+      if (pair % M_FRAGMENTS != i) continue;
       u32 words[4];
       if constexpr (b_is_nk) {
         load_matrix_x4(words, slot + (b[0] ^ (step * 32)) + pair * (16 * BK * 2));
@@ -171,18 +170,16 @@ struct FragmentOffsets {
 // Four sums of every 16x8 fragment of the warp's tile, at [row of fragments * N_FRAGMENTS + column].
 using Accumulators = float[M_FRAGMENTS * N_FRAGMENTS][4];
 
-__device__ __forceinline__ void multiply(Accumulators& sums, const Fragments& fragments) {
+// Fragment row i of the warp's tile.
+__device__ __forceinline__ void multiply(Accumulators& sums, const Fragments& fragments, int i) {
 #pragma unroll
-  for (int i = 0; i < M_FRAGMENTS; ++i) {
-#pragma unroll
-    for (int j = 0; j < N_FRAGMENTS; ++j) {
-      // Back and forth, so that neighbouring products share a fragment of b.
-      const int column = i % 2 == 0 ? j : N_FRAGMENTS - 1 - j;
-      if constexpr (device_sm >= 80) {
-        mma_16x8x16<dtype>(sums[i * N_FRAGMENTS + column], fragments.a[i], fragments.b[column]);
-      } else {
-        mma_16x8x16_turing(sums[i * N_FRAGMENTS + column], fragments.a[i], fragments.b[column]);
-      }
+  for (int j = 0; j < N_FRAGMENTS; ++j) {
+    // Back and forth, so that neighbouring products share a fragment of b.
+    const int column = i % 2 == 0 ? j : N_FRAGMENTS - 1 - j;
+    if constexpr (device_sm >= 80) {
+      mma_16x8x16<dtype>(sums[i * N_FRAGMENTS + column], fragments.a[i], fragments.b[column]);
+    } else {
+      mma_16x8x16_turing(sums[i * N_FRAGMENTS + column], fragments.a[i], fragments.b[column]);
     }
   }
 }
@@ -225,7 +222,7 @@ __device__ __forceinline__ void accumulate(Accumulators& sums, ALoader& a_loader
   u32 read_offset = 0;
   u32 write_offset = (STAGES - 1) * STAGE_BYTES;
   Fragments fragments[2];
-  offsets.load(fragments[0], ring_address, 0);
+  static_for<M_FRAGMENTS>([&](auto i) { offsets.load(fragments[0], ring_address, 0, i.value); });
 
 #pragma unroll 1
   for (int block = 0; block < k_blocks; ++block) {
@@ -255,9 +252,14 @@ __device__ __forceinline__ void accumulate(Accumulators& sums, ALoader& a_loader
         write_offset = read_offset;
         read_offset = read_offset == (STAGES - 1) * STAGE_BYTES ? 0 : read_offset + STAGE_BYTES;
       }
-      // After the last k block this reads a slot that nobody fills; the values are not used.
-      offsets.load(fragments[(step + 1) % 2], ring_address + read_offset, (step + 1) % K_STEPS);
-      multiply(sums, fragments[step % 2]);
+      // Loads between rows of products: a burst of them would fill the memory queue and hold up the
+      // products behind it. After the last k block this reads a slot that nobody fills; the values
+      // are not used.
+      static_for<M_FRAGMENTS>([&](auto i) {
+        offsets.load(fragments[(step + 1) % 2], ring_address + read_offset, (step + 1) % K_STEPS,
+                     i.value);
+        multiply(sums, fragments[step % 2], i.value);
+      });
     });
   }
   if constexpr (has_async_copy) copy_async_wait<0>();

@@ -142,7 +142,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
         }
         const float* const a_tile = a_tiles[buffer] + thread_m * ROW_GROUP;
         const float* const b_tile = b_tiles[buffer] + thread_n * COLUMN_GROUP;
-#pragma unroll
+// A longer stretch of code makes the compiler fetch fragments far ahead, into too many registers.
+#pragma unroll 8
         for (int step = 0; step < BK; ++step) {
           float a_values[TM];
           float b_values[TN];

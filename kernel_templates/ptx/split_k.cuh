@@ -22,16 +22,16 @@ __device__ __forceinline__ bool combine_parts(float (&sums)[QUADS][4], float* pa
         make_float4(sums[quad][0], sums[quad][1], sums[quad][2], sums[quad][3]);
   }
 
-  // The pattern of the CUDA programming guide's threadFenceReduction: write, fence, count.
-  __shared__ bool is_last;
+  // The pattern of the CUDA programming guide's threadFenceReduction: write, fence, count. The vote
+  // tells all threads without a word of shared memory, which would add to the dynamic part.
   __threadfence();
   __syncthreads();
+  int is_last = 0;
   if (thread == 0) {
     is_last = atomicAdd(counters + tile, 1u) == PARTS - 1;
     if (is_last) counters[tile] = 0;
   }
-  __syncthreads();
-  if (!is_last) return false;
+  if (!__syncthreads_or(is_last)) return false;
   __threadfence();
 
 #pragma unroll

@@ -10,10 +10,7 @@ constexpr int CHUNKS = columns / VECTOR;
 constexpr int CHUNKS_PER_THREAD = maximum(1, ceil_div(CHUNKS, THREADS));
 constexpr int WARPS_PER_ROW = ceil_div(THREADS, 32);
 constexpr bool persistent = BLOCKS_PER_SM > 0;
-// Registers for the held row: 4 bytes for every 4 bytes of it, twice that with a residual and twice
-// again when the next row is on its way.
-constexpr bool keeps_row = KEEPS_ROW;
-constexpr int HELD_CHUNKS = keeps_row ? CHUNKS_PER_THREAD : 1;
+constexpr int HELD_CHUNKS = KEEPS_ROW ? CHUNKS_PER_THREAD : 1;
 using Chunk = Vector<dtype, VECTOR>;
 
 struct HeldRow {
@@ -98,7 +95,7 @@ extern "C" __global__ void __launch_bounds__(THREADS* ROWS_PER_BLOCK, MIN_BLOCKS
 
   HeldRow held;
   int first_row = static_cast<int>(blockIdx.x) * ROWS_PER_BLOCK;
-  if constexpr (keeps_row) fetch(held, x, residual, first_row + row_in_block, rows, lane);
+  if constexpr (KEEPS_ROW) fetch(held, x, residual, first_row + row_in_block, rows, lane);
 
   // The loop is the same for all threads of the block, whether their row exists or not, because of
   // the barrier.
@@ -107,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(THREADS* ROWS_PER_BLOCK, MIN_BLOCKS
   do {
     const int row = first_row + row_in_block;
     const i64 start = static_cast<i64>(row) * columns;
-    if constexpr (keeps_row) {
+    if constexpr (KEEPS_ROW) {
       float sum = 0.0f;
 #pragma unroll
       for (int i = 0; i < CHUNKS_PER_THREAD; ++i) {
