@@ -3,18 +3,17 @@
 // multiply them with wgmma.
 //
 //   SCHEDULE cooperative: the consumers share one BM×BN tile, each BM / CONSUMERS rows of it. They
-//   do
-//     not wait for each other, so one may store its part while another still multiplies.
+//     do not wait for each other, so one may store its part while another still multiplies.
 //   SCHEDULE pingpong: a consumer has a BM×BN tile of its own and the ring serves them in turn, so
-//   one
-//     tile is stored while the next is multiplied.
+//     one tile is stored while the next is multiplied.
 //   CLUSTER_M, CLUSTER_N: two blocks take neighbouring tiles along m (or n); each loads half of the
 //     operand that they share and multicasts it to both.
 //   CLUSTER_K: as many blocks split k between them, exchange their sums through each other's shared
-//     memory, and each finishes some columns. For few tiles and a long k.
-//   RASTER: how many clusters along m form a band; tiles are walked down a band, then along n, so
-//   that
-//     the blocks that run together touch few rows of a and of b, which the L2 cache then holds.
+//     memory, and each finishes some columns. For few tiles and a long k. A device holds fewer
+//     clusters of 4 or 8 than its multiprocessors would make: an H200 30 of 4 and 15 of 8.
+//   RASTER: how many clusters along m form a band. Tiles are walked down a band, then along n, so
+//     that blocks which run together touch few rows of a and of b, and the L2 cache holds them.
+//   IN_FLIGHT: how many groups of wgmma are unfinished while the next stage is waited for.
 //
 // Partial tiles need no care: TMA reads zeros outside a tensor and does not write there. Tiles that
 // a cluster has beyond the edge are computed from zeros and dropped.
@@ -32,8 +31,8 @@ constexpr bool SPLIT = CLUSTER_K > 1;
 constexpr int CLUSTER = MULTICAST * CLUSTER_K;
 constexpr int THREADS = 128 * (CONSUMERS + 1);
 constexpr int ALL_K_BLOCKS = ceil_div(k, BK);
-constexpr int K_BLOCKS =
-    ceil_div(ALL_K_BLOCKS, CLUSTER_K);  // Of one block of the cluster, at most.
+// Of one block of the cluster, at most.
+constexpr int K_BLOCKS = ceil_div(ALL_K_BLOCKS, CLUSTER_K);
 constexpr int N_CLUSTERS = ceil_div(ceil_div(n, BN), CLUSTER_N);
 constexpr bool B_IS_N_MAJOR = layout_b == layout_b_kind::kn;
 
