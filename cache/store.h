@@ -48,7 +48,7 @@ struct WinnerRecord {
   std::string compiler;
   std::string specialization_hash;
   std::string device_name, driver, uuid;  // metadata
-  std::string created;  // as in TrialRecord
+  std::string created;                    // as in TrialRecord
 };
 
 // Safe from many threads, and from many processes on one file; in the child of a fork() it opens the
@@ -80,7 +80,8 @@ class Store : public BinaryStore {
   std::vector<TrialRecord> trials(const std::string& op, const std::string& problem_key,
                                   const std::string& device_kind);
   // Every problem that has trials; of one op or one kind of device when given.
-  std::vector<ProblemRecord> problems(const std::string& op = {}, const std::string& device_kind = {});
+  std::vector<ProblemRecord> problems(const std::string& op = {},
+                                      const std::string& device_kind = {});
 
   // Replaces the winner of the same op, tuning_key and device_kind.
   void put_winner(const WinnerRecord& record);
@@ -88,7 +89,8 @@ class Store : public BinaryStore {
   std::optional<WinnerRecord> winner(const std::string& op, const std::string& tuning_key,
                                      const std::string& device_kind);
   // All winners; of one op or one kind of device when given.
-  std::vector<WinnerRecord> winners(const std::string& op = {}, const std::string& device_kind = {});
+  std::vector<WinnerRecord> winners(const std::string& op = {},
+                                    const std::string& device_kind = {});
 
   // Checks the image against its checksum: a damaged one counts as missing.
   std::optional<Binary> find_binary(const std::string& specialization_hash) override;
@@ -96,7 +98,9 @@ class Store : public BinaryStore {
   // specialization. An empty image is an Error(invalid_argument).
   void put_binary(const Binary& binary) override;
 
-  struct Counts { std::int64_t trials = 0, winners = 0, binaries = 0, binary_bytes = 0; };
+  struct Counts {
+    std::int64_t trials = 0, winners = 0, binaries = 0, binary_bytes = 0;
+  };
   Counts counts();
 
  private:
