@@ -8,8 +8,8 @@ namespace cudadent {
 namespace {
 
 constexpr std::size_t most_ranked = 32'768;  // candidates the prior is asked about
-constexpr std::size_t favourites = 16;
-constexpr std::size_t samples = 24;  // at the beginning, favourites included
+constexpr std::size_t favourites = 12;
+constexpr std::size_t samples = 16;  // at the beginning, favourites included
 constexpr std::size_t climbs = 3;    // from the best of the beginning
 
 // Begins with what the prior likes, at least one of every template, and random ones in between; then
@@ -21,11 +21,11 @@ class Automatic : public Strategy {
         anywhere_(space.size(), random_.next()),
         search_(space, ledger_, random_.next()) {
     const std::vector<Candidate> liked = liked_by_prior(space);
-    for (std::size_t i = 0; i < std::max(samples, 2 * liked.size()); ++i) {
-      if (i < liked.size()) beginning_.push_back(liked[i]);
-      if (i >= liked.size() || i % 2 == 1) beginning_.push_back(std::nullopt);
-      if (beginning_.size() >= std::max(samples, liked.size())) break;
+    for (std::size_t i = 0; i < liked.size(); ++i) {
+      beginning_.push_back(liked[i]);
+      if (i % 2 == 1) beginning_.push_back(std::nullopt);
     }
+    beginning_.resize(std::max(samples, beginning_.size()));
   }
 
   std::vector<Candidate> ask(std::size_t count) override {
