@@ -73,8 +73,8 @@ __device__ __forceinline__ void static_for(F&& f) {
   }
 }
 
-// The same value, which the compiler cannot see through: NVRTC 13.0 unrolls a loop over a constant
-// number of tiles, all 128 of them, even under `#pragma unroll 1`.
+// The same value, which the compiler cannot see through. NVRTC 13.0 was seen to unroll a loop over a
+// constant number of tiles, all 128 of them, in spite of `#pragma unroll 1`.
 __device__ __forceinline__ int opaque(int value) {
   int result;
   asm volatile("mov.s32 %0, %1;" : "=r"(result) : "r"(value));
