@@ -1,0 +1,100 @@
+"""cudadent: kernels that tune themselves for the device and the problem in front of them.
+
+    import cudadent
+    c = cudadent.gemm(a, b, bias, activation="relu")    # the first call tunes, later ones launch
+
+Tensors are arrays of NumPy (on the host), tensors of PyTorch, arrays of CuPy, and whatever speaks
+DLPack or an array interface. They must be contiguous and stay where they are: nothing is copied.
+On a GPU calls are asynchronous and ordered by the stream, which is the current one of the tensors'
+library unless `stream` names another; as with any launch, memory must not be freed or reused
+before the stream has got that far (PyTorch and CuPy see to that for the current stream). Gradients
+are not tracked.
+"""
+
+from ._cudadent import (
+    Budget,
+    Error,
+    Explanation,
+    InvalidArgument,
+    Operator,
+    Runtime,
+    Trial,
+    TuneProgress,
+    TuneResult,
+    Winner,
+    __version__,
+    op,
+    operators,
+    set_default_options,
+    tune,
+)
+
+__all__ = [
+    "Budget",
+    "Error",
+    "Explanation",
+    "InvalidArgument",
+    "Operator",
+    "Runtime",
+    "Trial",
+    "TuneProgress",
+    "TuneResult",
+    "Winner",
+    "gemm",
+    "op",
+    "operators",
+    "rms_norm",
+    "set_default_options",
+    "tune",
+]
+
+_GEMM = """\
+c = activation(a · bᵀ + bias), accumulated in 32 bits and rounded once.
+
+a          : [m, k]
+b          : [n, k] with layout_b='nk' (the weights of a linear layer), [k, n] with layout_b='kn'
+bias       : [n], of a's data type, or None
+out        : [m, n] to write to; made when None. Not to overlap a, b or bias
+activation : 'none', 'relu', 'gelu', 'silu'
+out_dtype  : the data type of an `out` that is made, a's by default: a's or 32-bit floats
+stream     : an address or a stream object; by default the current one of the tensors' library
+
+Data types: bfloat16, float16, float32. Returns out.
+
+Raises InvalidArgument when shapes, data types, strides or devices do not fit, and Error for what
+goes wrong while tuning, compiling or launching.
+"""
+
+_RMS_NORM = """\
+y = h / sqrt(mean(h²) + eps) · weight over the last dimension, where h = x + residual.
+
+x            : [rows, columns]
+weight       : [columns]
+residual     : [rows, columns], or None for h = x
+eps          : added to the mean square
+out          : [rows, columns] to write y to; made when None
+residual_out : [rows, columns] to write h to, or True to make one; not computed when None
+stream       : an address or a stream object; by default the current one of the tensors' library
+
+Data types: bfloat16, float16, float32, one for all; statistics are accumulated in 32 bits.
+Returns out, or (out, residual_out) when residual_out is asked for.
+
+Raises InvalidArgument when shapes, data types, strides or devices do not fit, and Error for what
+goes wrong while tuning, compiling or launching.
+"""
+
+_DOCS = {"gemm": _GEMM, "rms_norm": _RMS_NORM}
+
+
+def __getattr__(name):
+    # Manifests are read when an operator is first asked for, not by the import.
+    if name not in _DOCS:
+        raise AttributeError(f"module 'cudadent' has no attribute '{name}'")
+    operator = op(name)
+    operator.__doc__ = _DOCS[name]
+    globals()[name] = operator
+    return operator
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,666 @@
+#include "bindings/operator.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <structmember.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <vector>
+
+#include "bindings/errors.h"
+#include "bindings/tensor_reader.h"
+#include "bindings/values.h"
+#include "runtime/dispatcher.h"
+#include "runtime/operator_info.h"
+#include "runtime/problem.h"
+#include "runtime/value.h"
+
+namespace py = pybind11;
+
+namespace cudadent::python {
+
+namespace {
+
+constexpr std::size_t max_scalars = 16;
+constexpr std::size_t max_dtypes = 16;
+
+// What a keyword may name.
+struct Parameter {
+  enum class Kind : std::uint8_t { tensor, option, scalar, dtype, stream };
+  py::object name;  // interned, so that comparing addresses nearly always suffices
+  Kind kind = Kind::stream;
+  std::size_t index = 0;  // in the operator's tensors, options, …
+};
+
+struct Option {
+  std::vector<py::object> values;
+  std::size_t bound = 0;     // index of the value when a call does not say
+  std::uint64_t weight = 1;  // of the index in the number of a combination of options
+};
+
+// How to make an output that a call leaves out.
+struct OutputPlan {
+  std::vector<std::int64_t> dimensions;  // an index of a symbol, or −1 − a constant
+  std::optional<std::size_t> dtype_symbol;
+  DataType dtype = DataType::f32;  // when there is no symbol
+};
+
+// An operator of one runtime with every option decided.
+struct Binding {
+  std::shared_ptr<Session> session;
+  std::int32_t device = host_memory;
+  std::uint64_t combination = 0;
+  Operator op;
+  std::vector<OutputPlan> plans;  // of all tensors
+  std::size_t symbol_count = 0;   // of dimensions
+};
+
+// What the Python object stands for.
+struct Core {
+  std::shared_ptr<Session> session;  // null: the default runtimes
+  std::string name;
+  OperatorInfo info;
+  std::vector<Parameter> parameters;
+  std::vector<Option> options;
+  std::uint64_t combination = 0;  // of the bound options
+  std::optional<std::size_t> sole_output;
+  py::object doc;
+  std::uint64_t generation = 0;  // of the default runtimes that bindings belong to
+  std::vector<std::shared_ptr<const Binding>> bindings;
+};
+
+struct OperatorObject {
+  PyObject_HEAD vectorcallfunc vectorcall;
+  Core* core;
+};
+
+Core& core_of(PyObject* self) { return *reinterpret_cast<OperatorObject*>(self)->core; }
+
+// The arguments of one call, sorted out. References are borrowed from the caller.
+struct Call {
+  std::array<PyObject*, max_tensors> tensors{};  // null: left out; True: to be made
+  std::array<double, max_scalars> scalars;
+  std::array<std::optional<DataType>, max_dtypes> dtypes;
+  PyObject* stream = nullptr;
+  std::uint64_t combination = 0;
+  bool has_scalars = false;
+  std::vector<py::object> made;  // outputs we made
+};
+
+// ------------------------------------------------------------------------------- arguments
+
+std::string keyword_list(const Core& core) {
+  std::vector<std::string> names;
+  for (const auto& parameter : core.parameters) names.push_back(parameter.name.cast<std::string>());
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+const Parameter& find_parameter(const Core& core, PyObject* keyword) {
+  for (const auto& parameter : core.parameters)
+    if (parameter.name.ptr() == keyword) return parameter;
+  for (const auto& parameter : core.parameters)
+    if (PyUnicode_Compare(parameter.name.ptr(), keyword) == 0) return parameter;
+  reject(core.name, fmt::format("unknown argument \"{}\"; known: {}",
+                                py::handle(keyword).cast<std::string>(), keyword_list(core)));
+}
+
+std::size_t option_index(const Core& core, std::size_t option, PyObject* value) {
+  const auto& values = core.options[option].values;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (values[i].ptr() == value) return i;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (values[i].equal(py::handle(value))) return i;
+  reject(core.name, fmt::format("{}={} is not allowed; expected one of {}",
+                                core.info.options[option].name, py::repr(value).cast<std::string>(),
+                                py::repr(py::cast(values)).cast<std::string>()));
+}
+
+void take_tensor(const Core& core, Call& call, std::size_t index, PyObject* value) {
+  if (call.tensors[index] != nullptr)
+    reject(core.name, fmt::format("{} is given twice", core.info.tensors[index].name));
+  if (value != Py_False) call.tensors[index] = value;
+}
+
+void take_scalar(const Core& core, Call& call, std::size_t index, PyObject* value) {
+  if (!call.has_scalars)
+    for (std::size_t i = 0; i < core.info.scalars.size(); ++i)
+      call.scalars[i] = core.info.scalars[i].otherwise;
+  call.has_scalars = true;
+  call.scalars[index] = PyFloat_AsDouble(value);
+  if (call.scalars[index] == -1 && PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    reject(core.name, fmt::format("{} is a {}, expected a number", core.info.scalars[index].name,
+                                  Py_TYPE(value)->tp_name));
+  }
+}
+
+void take_keyword(const Core& core, Call& call, PyObject* keyword, PyObject* value) {
+  const Parameter& parameter = find_parameter(core, keyword);
+  if (value == Py_None) return;
+  switch (parameter.kind) {
+    case Parameter::Kind::tensor:
+      return take_tensor(core, call, parameter.index, value);
+    case Parameter::Kind::scalar:
+      return take_scalar(core, call, parameter.index, value);
+    case Parameter::Kind::option: {
+      const Option& option = core.options[parameter.index];
+      // Modulo 2^64, so the order of subtraction and addition does not matter.
+      call.combination +=
+          (option_index(core, parameter.index, value) - option.bound) * option.weight;
+      return;
+    }
+    case Parameter::Kind::dtype:
+      call.dtypes[parameter.index] =
+          data_type_from_python(value, core.info.dtypes[parameter.index].name);
+      return;
+    case Parameter::Kind::stream:
+      call.stream = value;
+      return;
+  }
+}
+
+void take_arguments(const Core& core, Call& call, PyObject* const* arguments, std::size_t count,
+                    PyObject* keywords) {
+  if (count > core.info.tensors.size())
+    reject(core.name,
+           fmt::format("{} tensors given, expected at most {}", count, core.info.tensors.size()));
+  call.combination = core.combination;
+  for (std::size_t i = 0; i < count; ++i)
+    if (arguments[i] != Py_None) take_tensor(core, call, i, arguments[i]);
+  if (keywords == nullptr) return;
+  const Py_ssize_t keyword_count = PyTuple_GET_SIZE(keywords);
+  for (Py_ssize_t i = 0; i < keyword_count; ++i)
+    take_keyword(core, call, PyTuple_GET_ITEM(keywords, i),
+                 arguments[count + static_cast<std::size_t>(i)]);
+}
+
+// ------------------------------------------------------------------------------- bindings
+
+std::vector<OutputPlan> output_plans(const OperatorInfo& info, std::size_t& symbol_count) {
+  std::vector<std::string> symbols;
+  std::vector<OutputPlan> plans;
+  for (const auto& tensor : info.tensors) {
+    OutputPlan& plan = plans.emplace_back();
+    for (const auto& name : tensor.shape) {
+      if (name[0] >= '0' && name[0] <= '9') {
+        plan.dimensions.push_back(-1 - std::stoll(name));
+        continue;
+      }
+      const auto found = std::find(symbols.begin(), symbols.end(), name);
+      plan.dimensions.push_back(found - symbols.begin());
+      if (found == symbols.end()) symbols.push_back(name);
+    }
+    for (std::size_t i = 0; i < info.dtypes.size(); ++i)
+      if (info.dtypes[i].name == tensor.dtype) plan.dtype_symbol = i;
+    if (!plan.dtype_symbol) plan.dtype = *data_type_named(tensor.dtype);
+  }
+  symbol_count = symbols.size();
+  return plans;
+}
+
+Values options_of(const Core& core, std::uint64_t combination) {
+  Values values;
+  for (std::size_t i = 0; i < core.options.size(); ++i) {
+    const auto& allowed = core.info.options[i].allowed;
+    values[core.info.options[i].name] =
+        allowed[combination / core.options[i].weight % allowed.size()];
+  }
+  return values;
+}
+
+std::shared_ptr<const Binding> bind(Core& core, std::int32_t device, std::uint64_t combination) {
+  auto session = core.session ? core.session : Defaults::instance().session(device);
+  Operator op = session->runtime()->op(core.name, options_of(core, combination));
+  auto binding = std::make_shared<Binding>(
+      Binding{std::move(session), device, combination, std::move(op), {}, 0});
+  binding->plans = output_plans(binding->op.info(), binding->symbol_count);
+  core.bindings.push_back(binding);
+  return binding;
+}
+
+std::shared_ptr<const Binding> find_binding(Core& core, std::int32_t device,
+                                            std::uint64_t combination) {
+  if (!core.session && core.generation != Defaults::instance().generation()) {
+    core.bindings.clear();
+    core.generation = Defaults::instance().generation();
+  }
+  for (const auto& binding : core.bindings)
+    if (binding->combination == combination && (core.session || binding->device == device))
+      return binding;
+  return bind(core, device, combination);
+}
+
+// ------------------------------------------------------------------------------- outputs
+
+[[noreturn]] void reject_output(const Core& core, std::size_t i, const std::string& reason) {
+  reject(core.name, fmt::format("cannot make {}: {}; give a tensor to write to",
+                                core.info.tensors[i].name, reason));
+}
+
+// The extents of the dimensions that the tensors given bind; −1 for others.
+std::vector<std::int64_t> extents_of(const Core& core, const Binding& binding, const Call& call,
+                                     const std::array<Tensor, max_tensors>& tensors) {
+  std::vector<std::int64_t> extents(binding.symbol_count, -1);
+  for (std::size_t i = 0; i < core.info.tensors.size(); ++i) {
+    if (!tensors[i].present() || call.tensors[i] == Py_True) continue;
+    const auto& dimensions = binding.plans[i].dimensions;
+    if (dimensions.size() != static_cast<std::size_t>(tensors[i].rank)) {
+      const std::vector<std::int64_t> shape(tensors[i].shape.begin(),
+                                            tensors[i].shape.begin() + tensors[i].rank);
+      reject(core.name, fmt::format("{} has shape [{}], expected [{}]", core.info.tensors[i].name,
+                                    fmt::join(shape, ", "),
+                                    fmt::join(binding.op.info().tensors[i].shape, ", ")));
+    }
+    for (std::size_t j = 0; j < dimensions.size(); ++j)
+      if (dimensions[j] >= 0 && extents[static_cast<std::size_t>(dimensions[j])] < 0)
+        extents[static_cast<std::size_t>(dimensions[j])] = tensors[i].shape[j];
+  }
+  return extents;
+}
+
+// What the call says of a data-type symbol, or the tensors given, or the manifest's default.
+std::optional<DataType> dtype_of_symbol(const Core& core, const Binding& binding, const Call& call,
+                                        const std::array<Tensor, max_tensors>& tensors,
+                                        std::size_t symbol) {
+  if (call.dtypes[symbol]) return call.dtypes[symbol];
+  for (std::size_t i = 0; i < core.info.tensors.size(); ++i)
+    if (tensors[i].present() && binding.plans[i].dtype_symbol == symbol) return tensors[i].dtype;
+  const std::string& otherwise = core.info.dtypes[symbol].otherwise;
+  if (const auto type = data_type_named(otherwise)) return type;
+  for (std::size_t i = 0; i < symbol; ++i)  // a default names an earlier symbol
+    if (core.info.dtypes[i].name == otherwise)
+      return dtype_of_symbol(core, binding, call, tensors, i);
+  return std::nullopt;
+}
+
+py::object make_output(const Core& core, const Binding& binding, const Call& call,
+                       const std::array<Tensor, max_tensors>& tensors, std::size_t i,
+                       std::size_t like) {
+  const OutputPlan& plan = binding.plans[i];
+  const auto extents = extents_of(core, binding, call, tensors);
+  std::array<std::int64_t, max_rank> shape{};
+  for (std::size_t j = 0; j < plan.dimensions.size(); ++j) {
+    const std::int64_t dimension = plan.dimensions[j];
+    shape[j] = dimension < 0 ? -1 - dimension : extents[static_cast<std::size_t>(dimension)];
+    if (shape[j] < 0) reject_output(core, i, "no tensor given tells its shape");
+  }
+  std::optional<DataType> dtype = plan.dtype;
+  if (plan.dtype_symbol) dtype = dtype_of_symbol(core, binding, call, tensors, *plan.dtype_symbol);
+  if (!dtype) reject_output(core, i, "no tensor given tells its data type");
+  return make_tensor_like(call.tensors[like], shape.data(), plan.dimensions.size(), *dtype,
+                          tensors[like].device, core.name, core.info.tensors[i].name);
+}
+
+void make_outputs(const Core& core, const Binding& binding, Call& call,
+                  std::array<Tensor, max_tensors>& tensors, std::size_t like,
+                  TensorReader& reader) {
+  for (std::size_t i = 0; i < core.info.tensors.size(); ++i) {
+    const auto& info = core.info.tensors[i];
+    const bool wanted =
+        call.tensors[i] == Py_True || (info.output && !info.optional && call.tensors[i] == nullptr);
+    if (!wanted) continue;
+    if (!info.output) reject(core.name, fmt::format("{} is a bool, not a tensor", info.name));
+    call.made.push_back(make_output(core, binding, call, tensors, i, like));
+    call.tensors[i] = call.made.back().ptr();
+    reader.read(call.tensors[i], info.name, true, tensors[i]);
+  }
+}
+
+PyObject* new_reference(PyObject* object) {
+  Py_INCREF(object);
+  return object;
+}
+
+// The output, or a tuple of them: those always written first.
+PyObject* result_of(const Core& core, const Call& call) {
+  std::array<PyObject*, max_tensors> outputs;
+  std::size_t count = 0;
+  for (const bool optional : {false, true})
+    for (std::size_t i = 0; i < core.info.tensors.size(); ++i)
+      if (core.info.tensors[i].output && core.info.tensors[i].optional == optional &&
+          call.tensors[i] != nullptr)
+        outputs[count++] = call.tensors[i];
+  if (count == 1) return new_reference(outputs[0]);
+  PyObject* result = PyTuple_New(static_cast<Py_ssize_t>(count));
+  if (result == nullptr) throw py::error_already_set();
+  for (std::size_t i = 0; i < count; ++i)
+    PyTuple_SET_ITEM(result, static_cast<Py_ssize_t>(i), new_reference(outputs[i]));
+  return result;
+}
+
+// ------------------------------------------------------------------------------- calling
+
+void check_dtypes(const Core& core, const Binding& binding, const Call& call,
+                  const std::array<Tensor, max_tensors>& tensors) {
+  for (std::size_t i = 0; i < core.info.tensors.size(); ++i) {
+    const auto& symbol = binding.plans[i].dtype_symbol;
+    if (!tensors[i].present() || !symbol || !call.dtypes[*symbol]) continue;
+    if (*call.dtypes[*symbol] != tensors[i].dtype)
+      reject(core.name, fmt::format("{} is {}, but {}={}", core.info.tensors[i].name,
+                                    name_of(tensors[i].dtype), core.info.dtypes[*symbol].name,
+                                    name_of(*call.dtypes[*symbol])));
+  }
+}
+
+// A call whose tensors are read and complete.
+struct Ready {
+  std::shared_ptr<const Binding> binding;
+  std::array<Tensor, max_tensors> tensors;
+};
+
+void make_ready(Core& core, Call& call, TensorReader& reader, Ready& ready) {
+  const std::size_t count = core.info.tensors.size();
+  if (call.stream != nullptr) reader.use_stream(stream_from_python(call.stream, core.name));
+  std::size_t first = count;
+  bool complete = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto& info = core.info.tensors[i];
+    PyObject* object = call.tensors[i];
+    if (object == nullptr || object == Py_True) {
+      complete = complete && object == nullptr && (info.optional || !info.output);
+      continue;
+    }
+    reader.read(object, info.name, info.output, ready.tensors[i]);
+    if (first == count || (core.info.tensors[first].output && !info.output)) first = i;
+  }
+  if (first == count) reject(core.name, "no tensor is given");
+  ready.binding = find_binding(core, ready.tensors[first].device, call.combination);
+  if (!complete) make_outputs(core, *ready.binding, call, ready.tensors, first, reader);
+  check_dtypes(core, *ready.binding, call, ready.tensors);
+}
+
+void launch(const Core& core, const Call& call, const Ready& ready, Stream stream) {
+  const std::span<const Tensor> tensors(ready.tensors.data(), core.info.tensors.size());
+  const std::span<const double> scalars(call.scalars.data(),
+                                        call.has_scalars ? core.info.scalars.size() : 0);
+  const Operator& op = ready.binding->op;
+  const auto& runtime = ready.binding->session->runtime();
+  // A launch on a GPU takes less time than to let go of the lock and to get it back.
+  const bool is_asynchronous = std::any_of(tensors.begin(), tensors.end(), [](const auto& tensor) {
+    return tensor.present() && tensor.device != host_memory;
+  });
+  if (is_asynchronous && op.try_launch(tensors, stream, scalars)) return;
+  without_interpreter_lock([&, keep = runtime] {
+    op.launch(tensors, stream, scalars);
+    return true;
+  });
+}
+
+PyObject* call_operator(PyObject* self, PyObject* const* arguments, std::size_t flagged_count,
+                        PyObject* keywords) noexcept {
+  try {
+    Core& core = core_of(self);
+    Call call;
+    take_arguments(core, call, arguments,
+                   static_cast<std::size_t>(PyVectorcall_NARGS(flagged_count)), keywords);
+    TensorReader reader(core.name);
+    Ready ready;
+    make_ready(core, call, reader, ready);
+    launch(core, call, ready, reader.stream());
+    return result_of(core, call);
+  } catch (...) {
+    set_exception();
+    return nullptr;
+  }
+}
+
+PyObject* prepare_operator(PyObject* self, PyObject* const* arguments, Py_ssize_t count,
+                           PyObject* keywords) noexcept {
+  try {
+    Core& core = core_of(self);
+    Call call;
+    take_arguments(core, call, arguments, static_cast<std::size_t>(count), keywords);
+    TensorReader reader(core.name);
+    Ready ready;
+    make_ready(core, call, reader, ready);
+    const std::span<const Tensor> tensors(ready.tensors.data(), core.info.tensors.size());
+    auto explanation = without_interpreter_lock([&, keep = ready.binding->session->runtime()] {
+      return ready.binding->op.prepare(tensors);
+    });
+    return py::cast(std::move(explanation)).release().ptr();
+  } catch (...) {
+    set_exception();
+    return nullptr;
+  }
+}
+
+// ------------------------------------------------------------------------------- construction
+
+py::object interned(const std::string& text) {
+  PyObject* object = PyUnicode_InternFromString(text.c_str());
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
+}
+
+py::object python_option(const Value& value) {
+  const auto* word = std::get_if<std::string>(&value);
+  return word == nullptr ? to_python(value) : interned(*word);
+}
+
+void add_parameter(Core& core, const std::string& name, Parameter::Kind kind, std::size_t index) {
+  // Should a manifest use one of our words, the earlier meaning stands.
+  for (const auto& parameter : core.parameters)
+    if (parameter.name.cast<std::string>() == name) return;
+  core.parameters.push_back({interned(name), kind, index});
+}
+
+void add_options(Core& core) {
+  std::uint64_t weight = 1;
+  for (const auto& info : core.info.options) {
+    Option& option = core.options.emplace_back();
+    option.weight = weight;
+    for (const auto& value : info.allowed) option.values.push_back(python_option(value));
+    option.bound = static_cast<std::size_t>(
+        std::find(info.allowed.begin(), info.allowed.end(), info.bound) - info.allowed.begin());
+    core.combination += option.bound * weight;
+    weight *= info.allowed.size();
+  }
+}
+
+void add_parameters(Core& core) {
+  const OperatorInfo& info = core.info;
+  for (std::size_t i = 0; i < info.tensors.size(); ++i)
+    add_parameter(core, info.tensors[i].name, Parameter::Kind::tensor, i);
+  if (core.sole_output) add_parameter(core, "out", Parameter::Kind::tensor, *core.sole_output);
+  for (std::size_t i = 0; i < info.options.size(); ++i)
+    add_parameter(core, info.options[i].name, Parameter::Kind::option, i);
+  for (std::size_t i = 0; i < info.scalars.size(); ++i)
+    add_parameter(core, info.scalars[i].name, Parameter::Kind::scalar, i);
+  for (std::size_t i = 0; i < info.dtypes.size(); ++i)
+    add_parameter(core, info.dtypes[i].name, Parameter::Kind::dtype, i);
+  add_parameter(core, "stream", Parameter::Kind::stream, 0);
+}
+
+std::unique_ptr<Core> make_core(std::shared_ptr<Session> session, OperatorInfo info) {
+  auto core = std::make_unique<Core>();
+  core->session = std::move(session);
+  core->name = info.name;
+  core->doc = py::str(info.doc);
+  core->info = std::move(info);
+  if (core->info.tensors.size() > max_tensors || core->info.scalars.size() > max_scalars ||
+      core->info.dtypes.size() > max_dtypes)
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: at most {} tensors, {} scalars and {} data types can be called "
+                            "from Python",
+                            core->name, max_tensors, max_scalars, max_dtypes));
+  std::size_t required = 0;
+  for (std::size_t i = 0; i < core->info.tensors.size(); ++i)
+    if (core->info.tensors[i].output && !core->info.tensors[i].optional) {
+      core->sole_output = i;
+      ++required;
+    }
+  if (required != 1) core->sole_output = std::nullopt;
+  add_options(*core);
+  add_parameters(*core);
+  return core;
+}
+
+OperatorInfo describe(const std::shared_ptr<Session>& session, const std::string& name,
+                      const Values& options) {
+  if (session) return session->runtime()->op(name, options).info();
+  const auto entry = Defaults::instance().library()->find(name);
+  return describe_operator(*entry->manifest, complete_options(*entry->manifest, options));
+}
+
+// ------------------------------------------------------------------------------- the Python type
+
+PyObject* refuse_construction(PyTypeObject*, PyObject*, PyObject*) {
+  PyErr_SetString(PyExc_TypeError, "operators are made by cudadent.op() and Runtime.op()");
+  return nullptr;
+}
+
+void deallocate(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  delete reinterpret_cast<OperatorObject*>(self)->core;
+  type->tp_free(self);
+  Py_DECREF(reinterpret_cast<PyObject*>(type));
+}
+
+// Wraps what may throw for Python's function tables.
+template <class Work>
+PyObject* guarded(Work work) noexcept {
+  try {
+    return py::object(work()).release().ptr();
+  } catch (...) {
+    set_exception();
+    return nullptr;
+  }
+}
+
+py::dict bound_options(const Core& core) {
+  py::dict options;
+  for (std::size_t i = 0; i < core.options.size(); ++i)
+    options[py::str(core.info.options[i].name)] = core.options[i].values[core.options[i].bound];
+  return options;
+}
+
+PyObject* represent(PyObject* self) {
+  return guarded([&] {
+    const Core& core = core_of(self);
+    std::string options;
+    for (const auto& [name, value] : bound_options(core))
+      options += fmt::format(" {}={}", py::str(name).cast<std::string>(),
+                             py::str(value).cast<std::string>());
+    return py::str(fmt::format("<cudadent.Operator {}{}>", core.name, options));
+  });
+}
+
+PyObject* get_name(PyObject* self, void*) {
+  return guarded([&] { return py::str(core_of(self).name); });
+}
+
+PyObject* get_doc(PyObject* self, void*) {
+  return guarded([&] { return core_of(self).doc; });
+}
+
+int set_doc(PyObject* self, PyObject* value, void*) {
+  core_of(self).doc = value == nullptr ? py::none() : py::reinterpret_borrow<py::object>(value);
+  return 0;
+}
+
+PyObject* get_options(PyObject* self, void*) {
+  return guarded([&] { return bound_options(core_of(self)); });
+}
+
+PyObject* get_tensors(PyObject* self, void*) {
+  return guarded([&] {
+    py::list names;
+    for (const auto& tensor : core_of(self).info.tensors) names.append(tensor.name);
+    return py::tuple(names);
+  });
+}
+
+// For inspect.signature and help().
+PyObject* get_signature(PyObject* self, void*) {
+  return guarded([&] {
+    const Core& core = core_of(self);
+    const auto inspect = py::module_::import("inspect");
+    const py::object kind = inspect.attr("Parameter");
+    py::list parameters;
+    const auto add = [&](const py::object& name, const char* how, const py::object& value) {
+      parameters.append(kind(name, kind.attr(how), py::arg("default") = value));
+    };
+    bool needed = true;  // Python wants parameters without a default to come first
+    for (const auto& parameter : core.parameters) {
+      const py::object& name = parameter.name;
+      if (parameter.kind == Parameter::Kind::tensor &&
+          &parameter - core.parameters.data() < std::ptrdiff_t(core.info.tensors.size())) {
+        const auto& tensor = core.info.tensors[parameter.index];
+        needed = needed && !tensor.output && !tensor.optional;
+        add(name, "POSITIONAL_OR_KEYWORD", needed ? kind.attr("empty") : py::none());
+      } else if (parameter.kind == Parameter::Kind::option) {
+        const Option& option = core.options[parameter.index];
+        add(name, "KEYWORD_ONLY", option.values[option.bound]);
+      } else if (parameter.kind == Parameter::Kind::scalar) {
+        add(name, "KEYWORD_ONLY", py::float_(core.info.scalars[parameter.index].otherwise));
+      } else {
+        add(name, "KEYWORD_ONLY", py::none());
+      }
+    }
+    return inspect.attr("Signature")(parameters);
+  });
+}
+
+constexpr const char* prepare_doc =
+    "prepare($self, /, *tensors, **arguments)\n--\n\n"
+    "Does everything that a call with the same arguments does, except for the launch: looks the\n"
+    "problem up or tunes it, compiles and loads. Do this before capturing a CUDA graph.\n"
+    "Returns an Explanation: which problem it is, and which configuration will run.";
+
+PyMethodDef methods[] = {
+    {"prepare", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(prepare_operator)),
+     METH_FASTCALL | METH_KEYWORDS, prepare_doc},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET,
+     static_cast<Py_ssize_t>(offsetof(OperatorObject, vectorcall)), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+PyGetSetDef attributes[] = {
+    {"name", get_name, nullptr, "The operator's name.", nullptr},
+    {"__name__", get_name, nullptr, nullptr, nullptr},
+    {"__doc__", get_doc, set_doc, nullptr, nullptr},
+    {"__signature__", get_signature, nullptr, nullptr, nullptr},
+    {"options", get_options, nullptr, "The options that a call has unless it says otherwise.",
+     nullptr},
+    {"tensors", get_tensors, nullptr, "Tensor names, in the order a call takes them.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(refuse_construction)},
+                       {Py_tp_dealloc, reinterpret_cast<void*>(deallocate)},
+                       {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+                       {Py_tp_repr, reinterpret_cast<void*>(represent)},
+                       {Py_tp_methods, methods},
+                       {Py_tp_members, members},
+                       {Py_tp_getset, attributes},
+                       {0, nullptr}};
+
+PyType_Spec specification = {"cudadent.Operator", sizeof(OperatorObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL, slots};
+
+// Lives as long as the process, as types of extension modules do.
+PyTypeObject* operator_type = nullptr;
+
+}  // namespace
+
+void bind_operator(py::module_& module) {
+  operator_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&specification));
+  if (operator_type == nullptr) throw py::error_already_set();
+  module.attr("Operator") = py::handle(reinterpret_cast<PyObject*>(operator_type));
+}
+
+py::object make_operator(std::shared_ptr<Session> session, const std::string& name,
+                         const Values& options) {
+  auto core = make_core(session, describe(session, name, options));
+  auto* self = PyObject_New(OperatorObject, operator_type);
+  if (self == nullptr) throw py::error_already_set();
+  self->vectorcall = call_operator;
+  self->core = core.release();
+  return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(self));
+}
+
+}  // namespace cudadent::python
