@@ -46,7 +46,7 @@ check() {
 count_doctest() {
   local p=0 f=0 s=0
   read -r p f < <(awk -F'|' '/\[doctest\] test cases:/ { p += $2; f += $3 } END { print p+0, f+0 }' "$log")
-  s=$(grep -c -E '^[0-9]+: .*skipped: ' "$log" || true)
+  s=$(grep -c -i -E '^[0-9]+: .*skipped: ' "$log" || true)
   ((s > p)) && s=$p
   passed=$((passed + p - s)) failed=$((failed + f)) skipped=$((skipped + s))
   # A crash ends before doctest reports.
