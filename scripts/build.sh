@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Clones in different folders share what ccache knows.
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
+
 preset=${1:-release}
 shift || true
 options=()
