@@ -358,7 +358,7 @@ TEST_CASE("workspaces are freed and blocks released when a launch fails") {
       expect(ErrorCode::launch_failed, "Fake GPU", [&] { executable->launch({}); });
     fixture.driver->failures.clear();
     CHECK(fixture.driver->stream_memory.empty());
-    CHECK(fixture.driver->context_stack.empty());
+    CHECK(fixture.driver->context_stack().empty());
   }
   CHECK_NOTHROW(executable->launch({}));
   CHECK_FALSE(fixture.backend->lost());
@@ -396,7 +396,7 @@ TEST_CASE("a thread without a context gets one for the launch; one that has it p
                                                           "cuLaunchKernel", "cuCtxPopCurrent_v2"});
   Context context = nullptr;
   fixture.driver.table.primary_context_retain(&context, 0);
-  fixture.driver->context_stack = {context};
+  fixture.driver->context_stack() = {context};
   fixture.driver->calls.clear();
   executable->launch({});
   CHECK(fixture.driver->calls == std::vector<std::string>{"cuCtxGetCurrent", "cuLaunchKernel"});

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <tuple>
 
 namespace cudadent::test {
 
@@ -48,7 +49,7 @@ Result record_launch(Function function, std::array<unsigned, 3> grid, std::array
     launch.parameters.emplace_back(bytes, bytes + kernel.parameter_bytes[i]);
   }
   current->launches.push_back(std::move(launch));
-  if (current->context_stack.empty()) return Result::invalid_context;
+  if (current->context_stack().empty()) return Result::invalid_context;
   return Result::success;
 }
 
@@ -216,18 +217,18 @@ void add_context(Driver& table) {
   };
   table.context_current = [](Context* context) {
     CALLED("cuCtxGetCurrent");
-    *context = current->context_stack.empty() ? nullptr : current->context_stack.back();
+    *context = current->context_stack().empty() ? nullptr : current->context_stack().back();
     return Result::success;
   };
   table.context_push = [](Context context) {
     CALLED("cuCtxPushCurrent_v2");
-    current->context_stack.push_back(context);
+    current->context_stack().push_back(context);
     return Result::success;
   };
   table.context_pop = [](Context* context) {
     CALLED("cuCtxPopCurrent_v2");
-    *context = current->context_stack.back();
-    current->context_stack.pop_back();
+    *context = current->context_stack().back();
+    current->context_stack().pop_back();
     return Result::success;
   };
   table.context_synchronize = [] {
@@ -392,6 +393,11 @@ void add_streams(Driver& table) {
 #undef CALLED
 
 }  // namespace
+
+FakeState::~FakeState() {
+  for (const auto* owner : {&memory, &stream_memory})
+    for (const DevicePointer pointer : *owner) std::free(reinterpret_cast<void*>(pointer));
+}
 
 FakeDriver::FakeDriver() {
   current = std::make_unique<FakeState>();

@@ -5,13 +5,16 @@
 // function pointers: its state is a global that each FakeDriver starts afresh.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "runtime/cuda/driver.h"
@@ -45,18 +48,26 @@ struct FakeLaunch {
 };
 
 struct FakeState {
+  FakeState() = default;
+  ~FakeState();  // frees what the driver was made to refuse to free
+  FakeState(const FakeState&) = delete;
+  FakeState& operator=(const FakeState&) = delete;
+
   std::mutex mutex;
   std::map<std::string, FakeKernel> kernels;
   std::map<std::string, cuda::Result> failures;  // by symbol: what it returns
   std::vector<std::string> calls;                // symbols, in order
   std::vector<FakeLaunch> launches;
-  std::vector<cuda::Context> context_stack;  // of all threads: enough for tests
+  std::map<std::thread::id, std::vector<cuda::Context>> context_stacks;
   std::set<cuda::DevicePointer> memory, stream_memory;
   std::size_t last_stream_bytes = 0;
   int encodes = 0;
   int libraries = 0, events = 0, streams = 0, pools = 0, contexts = 0;
   int capability = 90;
   cuda::CaptureStatus capture = cuda::CaptureStatus::none;
+
+  // The calling thread's.
+  std::vector<cuda::Context>& context_stack() { return context_stacks[std::this_thread::get_id()]; }
 
   [[nodiscard]] int count(const std::string& symbol) const {
     int found = 0;
