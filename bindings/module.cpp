@@ -304,7 +304,7 @@ void bind_winner(py::module_& module) {
       .def_readonly("seconds", &Winner::seconds, "Median time; 0 when it was never measured.")
       .def_property_readonly(
           "provenance", [](const Winner& self) { return std::string(name_of(self.provenance)); },
-          "'tuned', 'cached', 'nearest' or 'defaulted'.")
+          "'tuned', 'cached', 'nearest' or 'default'.")
       .def("__repr__", [](const Winner& self) {
         return fmt::format("<cudadent.Winner {} {}: {}, {}>", self.kernel_template,
                            to_text(self.configuration), time_text(self.seconds),

@@ -113,9 +113,11 @@ std::size_t option_index(const Core& core, std::size_t option, PyObject* value) 
     if (values[i].ptr() == value) return i;
   for (std::size_t i = 0; i < values.size(); ++i)
     if (values[i].equal(py::handle(value))) return i;
-  reject(core.name, fmt::format("{}={} is not allowed; expected one of {}",
-                                core.info.options[option].name, py::repr(value).cast<std::string>(),
-                                py::repr(py::cast(values)).cast<std::string>()));
+  std::vector<std::string> allowed;
+  for (const auto& known : core.info.options[option].allowed) allowed.push_back(to_text(known));
+  reject(core.name,
+         fmt::format("{}={} is not allowed; expected one of {}", core.info.options[option].name,
+                     py::str(py::handle(value)).cast<std::string>(), fmt::join(allowed, ", ")));
 }
 
 void take_tensor(const Core& core, Call& call, std::size_t index, PyObject* value) {
@@ -299,6 +301,8 @@ void make_outputs(const Core& core, const Binding& binding, Call& call,
                   TensorReader& reader) {
   for (std::size_t i = 0; i < core.info.tensors.size(); ++i) {
     const auto& info = core.info.tensors[i];
+    if (!info.output && !info.optional && call.tensors[i] == nullptr)
+      reject(core.name, fmt::format("tensor {} is missing", info.name));
     const bool wanted =
         call.tensors[i] == Py_True || (info.output && !info.optional && call.tensors[i] == nullptr);
     if (!wanted) continue;
@@ -590,7 +594,8 @@ PyObject* get_signature(PyObject* self, void*) {
           &parameter - core.parameters.data() < std::ptrdiff_t(core.info.tensors.size())) {
         const auto& tensor = core.info.tensors[parameter.index];
         needed = needed && !tensor.output && !tensor.optional;
-        add(name, "POSITIONAL_OR_KEYWORD", needed ? kind.attr("empty") : py::none());
+        add(name, "POSITIONAL_OR_KEYWORD",
+            needed ? py::object(kind.attr("empty")) : py::object(py::none()));
       } else if (parameter.kind == Parameter::Kind::option) {
         const Option& option = core.options[parameter.index];
         add(name, "KEYWORD_ONLY", option.values[option.bound]);

@@ -156,6 +156,26 @@ std::optional<DataType> data_type_of_dlpack(dlpack::ElementType type) noexcept {
   }
 }
 
+// None when the dictionary lacks the key.
+py::object item_of(const py::dict& dictionary, const char* key) {
+  PyObject* item = PyDict_GetItemString(dictionary.ptr(), key);  // borrowed
+  return py::reinterpret_borrow<py::object>(item == nullptr ? Py_None : item);
+}
+
+// Nothing is read through the strides of a tensor without elements, and libraries set them as they
+// like: NumPy to 0.
+void pack_if_empty(Tensor& tensor) {
+  const auto rank = static_cast<std::size_t>(tensor.rank);
+  if (std::find(tensor.shape.begin(), tensor.shape.begin() + tensor.rank, 0) ==
+      tensor.shape.begin() + tensor.rank)
+    return;
+  std::int64_t packed = 1;
+  for (std::size_t i = rank; i-- > 0;) {
+    tensor.strides[i] = packed;
+    packed *= std::max<std::int64_t>(tensor.shape[i], 1);
+  }
+}
+
 void* pointer_of(py::handle address) {
   return reinterpret_cast<void*>(address.cast<std::uintptr_t>());
 }
@@ -186,14 +206,19 @@ void TensorReader::read(PyObject* object, const std::string& name, bool writable
   const TensorType& type = tensor_type_of(object);
   switch (type.reader) {
     case TensorType::Reader::exchange:
-      return read_exchange(object, type, tensor);
+      read_exchange(object, type, tensor);
+      break;
     case TensorType::Reader::numpy:
-      return read_numpy(object, writable, tensor);
+      read_numpy(object, writable, tensor);
+      break;
     case TensorType::Reader::torch:
-      return read_torch(object, tensor);
+      read_torch(object, tensor);
+      break;
     case TensorType::Reader::protocols:
-      return read_protocols(object, writable, tensor);
+      read_protocols(object, writable, tensor);
+      break;
   }
+  pack_if_empty(tensor);
 }
 
 void TensorReader::start(Tensor& tensor, std::size_t rank) {
@@ -330,12 +355,12 @@ void TensorReader::read_interface(py::handle object, const py::dict& interface, 
   const auto type = data_type_of_typestr(typestr, object);
   if (!type) fail(fmt::format("has the data type {}, which cudadent does not know", typestr));
   tensor.dtype = *type;
-  const py::object data = interface.contains("data") ? interface["data"] : py::none();
+  const py::object data = item_of(interface, "data");
   if (!py::isinstance<py::tuple>(data)) fail("has an array interface without a pointer");
   const py::tuple address(data);
   if (writable && address[1].cast<bool>()) fail("is read-only, and would be written to");
   tensor.data = pointer_of(address[0]);
-  const py::object strides = interface.contains("strides") ? interface["strides"] : py::none();
+  const py::object strides = item_of(interface, "strides");
   std::int64_t packed = static_cast<std::int64_t>(size_of(*type));
   for (std::size_t i = shape.size(); i-- > 0;) {
     tensor.shape[i] = shape[i].cast<std::int64_t>();
@@ -348,7 +373,7 @@ void TensorReader::read_interface(py::handle object, const py::dict& interface, 
   tensor.device = 0;
   if (py::hasattr(object, "__dlpack_device__"))
     tensor.device = py::tuple(object.attr("__dlpack_device__")())[1].cast<std::int32_t>();
-  const py::object stream = interface.contains("stream") ? interface["stream"] : py::none();
+  const py::object stream = item_of(interface, "stream");
   if (!stream.is_none()) offer_stream(pointer_of(stream));
 }
 
