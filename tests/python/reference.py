@@ -1,0 +1,36 @@
+"""What operators compute, in float64."""
+
+import math
+
+import numpy as np
+
+
+def _gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2)))
+
+
+ACTIVATIONS = {
+    "none": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": _gelu,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+def gemm(a, b, bias=None, activation="none", layout_b="nk"):
+    b = b.astype(np.float64)
+    c = a.astype(np.float64) @ (b.T if layout_b == "nk" else b)
+    if bias is not None:
+        c = c + bias.astype(np.float64)
+    return ACTIVATIONS[activation](c)
+
+
+def rms_norm(x, weight, residual=None, eps=1e-6):
+    h = x.astype(np.float64) + (0 if residual is None else residual.astype(np.float64))
+    scale = 1 / np.sqrt((h * h).mean(axis=-1, keepdims=True) + eps)
+    return h * scale * weight.astype(np.float64), h
+
+
+def relative_error(actual, expected):
+    """‖actual − expected‖ / ‖expected‖, as tuning verifies it."""
+    return np.linalg.norm(actual.astype(np.float64) - expected) / max(np.linalg.norm(expected), 1e-30)

@@ -1,0 +1,171 @@
+"""Every way to be wrong says what was wrong."""
+
+import sqlite3
+
+import numpy as np
+import pytest
+
+import cudadent
+
+A = np.ones((16, 8), np.float32)
+B = np.ones((24, 8), np.float32)
+
+
+def refused(match):
+    return pytest.raises(cudadent.InvalidArgument, match=match)
+
+
+def test_errors_are_python_errors():
+    assert issubclass(cudadent.Error, RuntimeError)
+    assert issubclass(cudadent.InvalidArgument, (cudadent.Error, ValueError))
+    with pytest.raises(ValueError) as caught:
+        cudadent.op("no_such_operator")
+    assert caught.value.code == "invalid_argument" and caught.value.detail == ""
+    assert "gemm" in str(caught.value)  # what there is
+
+
+def test_shapes(host):
+    with refused(r"b has shape \[24, 7\], expected \[n, k\] with k = 8"):
+        host.gemm(A, np.ones((24, 7), np.float32))
+    with refused(r"a has shape \[8\], expected \[m, k\]"):
+        host.gemm(A[0], B)
+    with refused(r"c has shape \[24, 16\]"):
+        host.gemm(A, B, out=np.empty((24, 16), np.float32))
+    with refused("9 dimensions"):
+        host.gemm(np.ones((1,) * 9, np.float32), B)
+
+
+def test_data_types(host):
+    with refused("a is f64, expected one of bf16, f16, f32"):
+        host.gemm(A.astype(np.float64), B.astype(np.float64))
+    with refused("b is f16, but dtype is f32"):
+        host.gemm(A, B.astype(np.float16))
+    with refused("a has the data type complex64"):
+        host.gemm(A.astype(np.complex64), B)
+    with refused("a has the data type >f4"):
+        host.gemm(A.astype(">f4"), B)
+    with refused("out_dtype='f33' is not a data type"):
+        host.gemm(A, B, out_dtype="f33")
+    with refused("c is f32, but out_dtype=f16"):
+        host.gemm(A, B, out=np.empty((16, 24), np.float32), out_dtype="f16")
+    with refused("requirement"):
+        host.gemm(A, B, out_dtype="f16")
+
+
+def test_layout(host):
+    with refused("a is not contiguous.*contiguous copy"):
+        host.gemm(np.ones((8, 16), np.float32).T, B)
+    with refused("b is not contiguous"):
+        host.gemm(A, np.ones((24, 16), np.float32)[:, ::2])
+    packed = np.zeros(3, np.dtype([("first", "u1"), ("value", "<f4")]))["value"]
+    with refused("not (contiguous|aligned)"):
+        host.rms_norm(np.ones((2, 3), np.float32), packed)
+
+
+def test_read_only_arrays_are_inputs_only(host):
+    frozen = A.copy()
+    frozen.flags.writeable = False
+    assert host.gemm(frozen, B)[0, 0] == 8
+    out = np.empty((16, 24), np.float32)
+    out.flags.writeable = False
+    with refused("c is read-only"):
+        host.gemm(A, B, out=out)
+    with refused("y is read-only"):
+        host.rms_norm(A, B[0], out=memoryview(bytes(A.nbytes)).cast("f", A.shape))
+
+
+def test_what_is_no_tensor(host):
+    with refused("b is a list, not a tensor"):
+        host.gemm(A, [[1.0]])
+    with refused("b is a bool"):
+        host.gemm(A, True)
+    with refused("b is missing"):
+        host.gemm(A)
+    with refused("no tensor"):
+        host.gemm()
+
+
+def test_names(host):
+    with refused('unknown argument "activasion"; known: a, b, bias, c, out, activation'):
+        host.gemm(A, B, activasion="relu")
+    with refused("activation=tanh is not allowed; expected one of none, relu"):
+        host.gemm(A, B, activation="tanh")
+    with refused("5 tensors given, expected at most 4"):
+        host.gemm(A, B, None, None, A)
+    with refused("a is given twice"):
+        host.gemm(A, B, a=A)
+    with refused("c is given twice"):
+        host.gemm(A, B, out=np.empty((16, 24), np.float32), c=np.empty((16, 24), np.float32))
+    with refused('unknown option "colour"'):
+        host.op("gemm", colour="red")
+    with refused("activation=tanh is not allowed"):
+        cudadent.op("gemm", activation="tanh")
+    with refused("eps is a str, expected a number"):
+        host.rms_norm(A, B[0], eps="small")
+    with refused("stream is a str"):
+        host.gemm(A, B, stream="main")
+
+
+def test_options_of_a_runtime(tmp_path):
+    with refused("on_miss='ignore'"):
+        cudadent.Runtime("host", on_miss="ignore")
+    with refused("budget='forever'"):
+        cudadent.Runtime("host", budget="forever")
+    with refused("tpu"):
+        cudadent.Runtime("tpu")
+
+
+def test_problems(host):
+    with refused('unknown name "q"'):
+        host.tune("gemm", m=1, n=1, k=1, q=1, dtype="f32")
+    with refused("dimension k is missing"):
+        host.tune("gemm", {"m": 1, "n": 1, "dtype": "f32"})
+    with refused("dtype is missing"):
+        host.winner("gemm", m=1, n=1, k=1)
+    with refused("m=.* is not a number"):
+        host.tune("gemm", m=[1], n=1, k=1, dtype="f32")
+    with pytest.raises(cudadent.Error, match="no_such_strategy"):
+        host.tune("gemm", m=1, n=1, k=1, dtype="f32", strategy="no_such_strategy")
+
+
+def test_on_miss_fail():
+    with cudadent.Runtime("host", cache=":memory:", on_miss="fail") as runtime:
+        with pytest.raises(cudadent.Error, match="gemm m=16 k=8 n=24") as caught:
+            runtime.gemm(A, B)
+    assert caught.value.code == "not_tuned"
+
+
+def test_a_closed_runtime():
+    runtime = cudadent.Runtime("host", cache=":memory:")
+    gemm = runtime.gemm
+    runtime.close()
+    assert runtime.closed and "closed" in repr(runtime)
+    for use in (lambda: gemm(A, B), lambda: runtime.device_name, lambda: runtime.op("gemm")):
+        with refused("closed"):
+            use()
+    runtime.close()  # again does no harm
+
+
+def test_a_cache_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(cudadent.Error) as caught:
+        cudadent.Runtime("host", cache=tmp_path / "file" / "cudadent.db")
+    assert caught.value.code == "cache_failed" and "file" in str(caught.value)
+
+
+def test_a_cache_that_is_not_sqlite(tmp_path):
+    path = tmp_path / "cudadent.db"
+    path.write_text("This is a text, not a database. " * 100)
+    with pytest.raises(cudadent.Error, match="cudadent.db") as caught:
+        cudadent.Runtime("host", cache=path)
+    assert caught.value.code == "cache_failed"
+    assert path.read_text().startswith("This is a text")  # untouched
+
+
+def test_a_cache_that_is_another_programs(tmp_path):
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE trials (mine INTEGER)")
+    with pytest.raises(cudadent.Error) as caught:
+        cudadent.Runtime("host", cache=path)
+    assert caught.value.code == "cache_failed"

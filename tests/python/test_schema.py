@@ -1,0 +1,83 @@
+"""The JSON schemas of manifests agree with the built-in manifests, and with what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+jsonschema = pytest.importorskip("jsonschema")
+
+TEMPLATES = Path(__file__).parents[2] / "kernel_templates"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "python" / "own_kernel"
+
+
+def validator(name):
+    schema = json.loads((TEMPLATES / "schema" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def read(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return json.loads("\n".join(line for line in lines if not line.lstrip().startswith("//")))
+
+
+MANIFESTS = sorted(
+    path
+    for root in (TEMPLATES, EXAMPLES)
+    for folder in root.iterdir()
+    if (folder / "op.json").exists()
+    for path in folder.glob("*.json")
+)
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_manifests_keep_to_the_schema(path):
+    kind = "operator" if path.name == "op.json" else "template"
+    errors = [error.message for error in validator(kind).iter_errors(read(path))]
+    assert not errors
+
+
+def test_there_are_manifests():
+    assert len(MANIFESTS) >= 8
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unknown": 1},
+        {"op": "2gemm"},
+        {"op": "template"},
+        {"dtypes": {"dtype": {"values": ["f31"]}}},
+        {"options": {"activation": []}},
+        {"tensors": {"a": {"shape": ["m"] * 7, "dtype": "f32"}}},
+        {"tensors": {"a": {"shape": ["m"], "dtype": "f32", "role": "inout"}}},
+        {"scalars": {"eps": {"default": "1"}}},
+    ],
+    ids=str,
+)
+def test_the_operator_schema_refuses(changes):
+    operator = {"op": "copy", "tensors": {"a": {"shape": ["m"], "dtype": "f32", "role": "output"}}}
+    assert validator("operator").is_valid(operator)
+    assert not validator("operator").is_valid({**operator, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unknown": 1},
+        {"backend": "metal"},
+        {"launches": []},
+        {"launches": [{"entry": "copy", "grid": [1, 1, 1, 1], "args": []}]},
+        {"launches": [{"entry": "copy", "grid": [1]}]},
+        {"parameters": {"A": [1, 1]}},
+        {"workspace": {"w": {"zero": True}}},
+        {"tensor_maps": {"a": {"dims": ["m"]}}},
+    ],
+    ids=str,
+)
+def test_the_template_schema_refuses(changes):
+    launch = {"entry": "copy", "grid": [1], "args": ["a"]}
+    template = {"template": "plain", "backend": "host", "launches": [launch]}
+    assert validator("template").is_valid(template)
+    assert not validator("template").is_valid({**template, **changes})
