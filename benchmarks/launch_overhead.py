@@ -20,7 +20,7 @@ import torch
 import cudadent
 
 EMPTY_KERNEL = b""".version 7.0
-.target sm_70
+.target sm_75
 .address_size 64
 .visible .entry empty() { ret; }
 """
@@ -35,9 +35,7 @@ class BareLaunch:
         self.check(self.driver.cuModuleLoadData(ctypes.byref(module), EMPTY_KERNEL))
         self.check(self.driver.cuModuleGetFunction(ctypes.byref(function), module, b"empty"))
         one, zero, null = ctypes.c_uint(1), ctypes.c_uint(0), ctypes.c_void_p()
-        self.arguments = (
-            [function] + [one] * 6 + [zero, ctypes.c_void_p(stream)] + [null, null]
-        )
+        self.arguments = [function] + [one] * 6 + [zero, ctypes.c_void_p(stream)] + [null, null]
         self.version = ctypes.c_int()
 
     @staticmethod

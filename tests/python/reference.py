@@ -33,4 +33,6 @@ def rms_norm(x, weight, residual=None, eps=1e-6):
 
 def relative_error(actual, expected):
     """‖actual − expected‖ / ‖expected‖, as tuning verifies it."""
-    return np.linalg.norm(actual.astype(np.float64) - expected) / max(np.linalg.norm(expected), 1e-30)
+    return np.linalg.norm(actual.astype(np.float64) - expected) / max(
+        np.linalg.norm(expected), 1e-30
+    )

@@ -49,7 +49,8 @@ def test_gemm(cuda, torch, m, n, k, name, tolerance):
 
 def test_rms_norm(cuda, torch):
     x, weight, residual = (
-        torch.randn(shape, device="cuda").to(torch.bfloat16) for shape in [(33, 512), 512, (33, 512)]
+        torch.randn(shape, device="cuda").to(torch.bfloat16)
+        for shape in [(33, 512), 512, (33, 512)]
     )
     y, h = cuda.rms_norm(x, weight, residual, residual_out=True)
     expected, sums = reference.rms_norm(as_numpy(x), as_numpy(weight), as_numpy(residual))
@@ -99,9 +100,12 @@ def test_a_graph_captures_a_prepared_call(cuda, torch):
 def test_module_level_calls_find_the_device(torch, tmp_path):
     cudadent.set_default_options(cache=tmp_path / "c.db", on_miss="nearest")
     a = torch.randn(64, 64, device="cuda").to(torch.bfloat16)
-    assert reference.relative_error(
-        as_numpy(cudadent.gemm(a, a)), reference.gemm(as_numpy(a), as_numpy(a))
-    ) < 1e-2
+    assert (
+        reference.relative_error(
+            as_numpy(cudadent.gemm(a, a)), reference.gemm(as_numpy(a), as_numpy(a))
+        )
+        < 1e-2
+    )
     assert isinstance(cudadent.gemm(as_numpy(a), as_numpy(a)), np.ndarray)  # and the host's
     cudadent.set_default_options()
 

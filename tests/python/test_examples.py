@@ -16,7 +16,11 @@ def run(tmp_path, script, *arguments):
     environment["PYTHONPATH"] = os.pathsep.join([package, environment.get("PYTHONPATH", "")])
     result = subprocess.run(
         [sys.executable, str(EXAMPLES / script), *arguments],
-        capture_output=True, text=True, env=environment, timeout=300, check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -10,7 +10,11 @@ import cudadent
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
-TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float16): 2e-3, np.dtype(ml_dtypes.bfloat16): 1e-2}
+TOLERANCE = {
+    np.dtype(np.float32): 1e-5,
+    np.dtype(np.float16): 2e-3,
+    np.dtype(ml_dtypes.bfloat16): 1e-2,
+}
 
 
 def random(generator, shape, dtype=np.float32):
@@ -59,8 +63,9 @@ def test_gemm_of_no_rows_and_of_no_depth(host):
     bias = np.arange(-2, 2, dtype=np.float32)
     empty = host.gemm(np.empty((0, 3), np.float32), np.ones((4, 3), np.float32))
     assert empty.shape == (0, 4)
-    shallow = host.gemm(np.empty((2, 0), np.float32), np.empty((4, 0), np.float32), bias,
-                        activation="relu")
+    shallow = host.gemm(
+        np.empty((2, 0), np.float32), np.empty((4, 0), np.float32), bias, activation="relu"
+    )
     np.testing.assert_array_equal(shallow, [[0, 0, 0, 1]] * 2)
 
 
@@ -124,6 +129,7 @@ def test_module_level_calls_use_the_default_runtime(tmp_path, generator):
     with pytest.raises(cudadent.Error) as caught:
         relu(a, b)
     assert caught.value.code == "not_tuned"
+    cudadent.set_default_options()
 
 
 def test_prepare_explains(host, generator):

@@ -66,7 +66,10 @@ def test_another_process_launches_from_the_cache(tuned):
     environment = {**os.environ, "CUDADENT_HOST_COMPILER": "/no/such/compiler"}
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(cache)],
-        capture_output=True, text=True, env=environment, check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "cached"
@@ -106,7 +109,10 @@ def test_an_interrupt_ends_the_run():
     """
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert result.stdout.strip() == "interrupted", result.stderr
 

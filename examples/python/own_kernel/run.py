@@ -1,6 +1,6 @@
 """Tunes and launches an operator of one's own: the folder axpby beside this file.
 
-    python run.py
+python run.py
 """
 
 from pathlib import Path
