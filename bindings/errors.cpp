@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <new>
+#include <utility>
 
 namespace py = pybind11;
 
@@ -54,7 +55,7 @@ void bind_errors(py::module_& module) {
   module.attr("InvalidArgument") = py::handle(invalid_argument_type);
   py::register_local_exception_translator([](std::exception_ptr pointer) {
     try {
-      if (pointer) std::rethrow_exception(pointer);
+      if (pointer) std::rethrow_exception(std::move(pointer));
     } catch (const Error& error) {
       set_error(error);
     }

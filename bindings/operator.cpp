@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/errors.h"
@@ -94,6 +95,7 @@ struct Call {
 
 std::string keyword_list(const Core& core) {
   std::vector<std::string> names;
+  names.reserve(core.parameters.size());
   for (const auto& parameter : core.parameters) names.push_back(parameter.name.cast<std::string>());
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -660,7 +662,8 @@ void bind_operator(py::module_& module) {
 
 py::object make_operator(std::shared_ptr<Session> session, const std::string& name,
                          const Values& options) {
-  auto core = make_core(session, describe(session, name, options));
+  OperatorInfo info = describe(session, name, options);
+  auto core = make_core(std::move(session), std::move(info));
   auto* self = PyObject_New(OperatorObject, operator_type);
   if (self == nullptr) throw py::error_already_set();
   self->vectorcall = call_operator;

@@ -177,7 +177,8 @@ void pack_if_empty(Tensor& tensor) {
 }
 
 void* pointer_of(py::handle address) {
-  return reinterpret_cast<void*>(address.cast<std::uintptr_t>());
+  return reinterpret_cast<void*>(  // NOLINT(performance-no-int-to-ptr): Python has no pointers
+      address.cast<std::uintptr_t>());
 }
 
 }  // namespace
@@ -239,7 +240,7 @@ void TensorReader::take_stride(Tensor& tensor, std::size_t i, std::int64_t bytes
 
 void TensorReader::offer_stream(Stream stream) {
   // 1 and null both name the legacy default stream.
-  if (stream == reinterpret_cast<Stream>(std::uintptr_t{1})) stream = nullptr;
+  if (reinterpret_cast<std::uintptr_t>(stream) == 1) stream = nullptr;
   if (source_ == Source::caller) return;
   if (source_ == Source::tensor && stream != stream_)
     fail(

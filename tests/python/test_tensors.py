@@ -186,3 +186,16 @@ def test_torch_on_the_host(host, x, weight, expected):
     assert wide.dtype == torch.float32 and wide.shape == (4, 4)
     with pytest.raises(cudadent.InvalidArgument, match="not contiguous"):
         host.gemm(torch.from_numpy(x).t(), half)
+
+
+def test_torch_without_the_c_table(host, x, weight, expected):
+    torch = pytest.importorskip("torch")
+
+    class Old(torch.Tensor):  # as PyTorch before 2.10
+        __dlpack_c_exchange_api__ = None
+
+    out = torch.empty(4, 33).as_subclass(Old)
+    source = torch.from_numpy(x).as_subclass(Old)
+    assert host.rms_norm(source, torch.from_numpy(weight).as_subclass(Old), out=out) is out
+    assert reference.relative_error(out.numpy(), expected) < 1e-5
+    assert host.gemm(source, source).dtype == torch.float32
