@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 export CUDADENT_DEVICE=${CUDADENT_DEVICE:-cuda}
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 
-options=()
+options=(-DCUDADENT_BENCHMARKS=ON)
 prefix=${CMAKE_PREFIX_PATH:-}
 if [[ -z "$prefix" && -d .deps ]]; then prefix=$PWD/.deps; fi
 [[ -z "$prefix" ]] || options+=("-DCMAKE_PREFIX_PATH=$prefix")
@@ -39,12 +39,30 @@ if [[ -d build/gpu/python/cudadent ]] && ls tests/python/test_*.py >/dev/null 2>
   PYTHONPATH=$PWD/build/gpu/python "$python" -m pytest -q -p no:cacheprovider tests/python || status=1
 fi
 
-# Times: what each operator reaches after a short tuning run.
-budget=${CUDADENT_GPU_BUDGET:-30s}
-for problem in "gemm m=4096 n=4096 k=4096 dtype=bf16" "rms_norm"; do
+# compute-sanitizer on a small problem of each template: each tool sees every default configuration once.
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck synccheck; do
+    if compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        build/gpu/tests/cudadent_tests --test-case='cuda templates under a checker' >"$scratch/$tool.log" 2>&1; then
+      echo "compute-sanitizer $tool: clean"
+    else
+      echo "compute-sanitizer $tool: FAILED"
+      tail -n 30 "$scratch/$tool.log"
+      status=1
+    fi
+  done
+fi
+
+# What each operator reaches after a short tuning run from an empty cache, and a fresh process that only
+# launches.
+budget=${CUDADENT_GPU_BUDGET:-60s}
+for problem in "gemm m=4096 n=4096 k=4096 dtype=bf16" "rms_norm rows=16384 columns=8192 dtype=bf16"; do
   read -r -a words <<<"$problem"
-  if ((${#words[@]} > 1)); then
-    cudadent-tune tune "${words[@]}" --budget "$budget" || status=1
-  fi
+  cudadent-tune tune "${words[@]}" --budget "$budget" || status=1
+  cudadent-tune run "${words[@]}" || status=1
 done
+build/gpu/benchmarks/cudadent-launch-overhead || status=1
+if [[ -d build/gpu/python/cudadent ]]; then
+  PYTHONPATH=$PWD/build/gpu/python "$python" benchmarks/launch_overhead.py || status=1
+fi
 exit $status

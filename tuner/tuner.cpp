@@ -518,8 +518,13 @@ SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, con
     std::function<double(const Values&)> prior;
     if (kernel->prior)
       prior = [kernel, problem, facts = device.facts()](const Values& configuration) {
-        const Values visible = evaluate_let(*kernel, problem, configuration, facts);
-        return as_real(kernel->prior->evaluate(Scope(visible)), "prior");
+        try {
+          const Values visible = evaluate_let(*kernel, problem, configuration, facts);
+          return as_real(kernel->prior->evaluate(Scope(visible)), "prior");
+        } catch (const Error&) {
+          // A prior only orders candidates: where it fails, it says "last".
+          return std::numeric_limits<double>::infinity();
+        }
       };
     members.push_back({kernel, std::move(space), 0, std::move(prior)});
   };

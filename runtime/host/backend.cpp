@@ -94,15 +94,24 @@ Device describe_host(const Environment& environment) {
 class HostModule : public Module {
  public:
   explicit HostModule(const Binary& binary) {
-    const int file = ::memfd_create("cudadent", MFD_CLOEXEC);
-    if (file < 0) fail("memfd_create", std::strerror(errno));
-    write_all(file, binary.image);
-    handle_ = ::dlopen(fmt::format("/proc/self/fd/{}", file).c_str(), RTLD_NOW | RTLD_LOCAL);
-    const char* why = handle_ == nullptr ? ::dlerror() : nullptr;
-    ::close(file);
-    if (handle_ == nullptr) fail("dlopen", why == nullptr ? "unknown" : why);
+    file_ = ::memfd_create("cudadent", MFD_CLOEXEC);
+    if (file_ < 0) fail("memfd_create", std::strerror(errno));
+    if (!write_all(binary.image)) {
+      const int error = errno;
+      ::close(file_);
+      fail("write", std::strerror(error));
+    }
+    handle_ = ::dlopen(fmt::format("/proc/self/fd/{}", file_).c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (handle_ == nullptr) {
+      const char* why = ::dlerror();
+      ::close(file_);
+      fail("dlopen", why == nullptr ? "unknown" : why);
+    }
   }
-  ~HostModule() override { ::dlclose(handle_); }
+  ~HostModule() override {
+    ::dlclose(handle_);
+    ::close(file_);
+  }
   HostModule(const HostModule&) = delete;
   HostModule& operator=(const HostModule&) = delete;
 
@@ -118,17 +127,18 @@ class HostModule : public Module {
     throw Error(ErrorCode::launch_failed,
                 fmt::format("cannot load a compiled template: {}: {}", call, why));
   }
-  static void write_all(int file, std::span<const std::byte> image) {
+  [[nodiscard]] bool write_all(std::span<const std::byte> image) const {
     while (!image.empty()) {
-      const auto written = ::write(file, image.data(), image.size());
-      if (written <= 0) {
-        const int error = errno;
-        ::close(file);
-        fail("write", std::strerror(error));
-      }
+      const auto written = ::write(file_, image.data(), image.size());
+      if (written <= 0) return false;
       image = image.subspan(static_cast<std::size_t>(written));
     }
+    return true;
   }
+
+  // Open as long as the object is loaded: the loader takes two objects of one name for the same, and the
+  // number of an open file is not given twice.
+  int file_ = -1;
   void* handle_ = nullptr;
 };
 
