@@ -50,6 +50,12 @@ bool make_key(std::span<const Tensor> tensors, std::int32_t device, DispatchKey&
   return true;
 }
 
+// For problems whose outputs have no elements.
+class NothingToLaunch : public Executable {
+ public:
+  void launch(const LaunchArguments&) const override {}
+};
+
 }  // namespace
 
 // ------------------------------------------------------------------------------- dispatch table
@@ -176,8 +182,9 @@ Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor>
       make_key(tensors, tensor_device_, key) ? op.table.find(key) : nullptr;
   if (launch == nullptr) launch = &resolve(op, tensors, key);
   const Choice& choice = launch->choice;
-  return {launch->problem, Winner{choice.kernel_template->name, choice.configuration,
-                                  choice.seconds, choice.provenance}};
+  return {launch->problem,
+          Winner{choice.kernel_template == nullptr ? std::string() : choice.kernel_template->name,
+                 choice.configuration, choice.seconds, choice.provenance}};
 }
 
 void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> tensors) const {
@@ -210,6 +217,10 @@ std::unique_ptr<PreparedLaunch> Dispatcher::make_launch(const OperatorState& op,
                                                         const Problem& problem) {
   auto launch = std::make_unique<PreparedLaunch>();
   launch->problem = problem.describe();
+  if (problem.has_no_work()) {
+    launch->executable = std::make_unique<NothingToLaunch>();
+    return launch;
+  }
   launch->choice = source_.choose(*op.entry, problem);
   const Specialization specialization = specialize(launch->choice.kernel_template, problem,
                                                    launch->choice.configuration, backend_.device());

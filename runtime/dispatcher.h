@@ -34,7 +34,7 @@ struct PreparedLaunch {
   std::uint64_t hash = 0;
   std::vector<std::int64_t> key;
   std::string problem;  // described, for people
-  Choice choice;
+  Choice choice;        // without a template when there is nothing to launch
   std::unique_ptr<const Executable> executable;
 };
 

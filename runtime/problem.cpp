@@ -213,6 +213,14 @@ bool Problem::has(const TensorSpec& tensor) const {
   return !tensor.optional || is_true(values.at("has_" + tensor.name));
 }
 
+bool Problem::has_no_work() const {
+  return std::all_of(op->tensors.begin(), op->tensors.end(), [&](const TensorSpec& tensor) {
+    if (!tensor.output || !has(tensor)) return true;
+    const auto shape = shape_of(tensor);
+    return std::find(shape.begin(), shape.end(), 0) != shape.end();
+  });
+}
+
 Values complete_options(const OperatorManifest& op, const Values& given) {
   for (const auto& [name, value] : given)
     if (std::none_of(op.options.begin(), op.options.end(),

@@ -32,6 +32,8 @@ struct Problem {
   [[nodiscard]] std::vector<std::int64_t> shape_of(const TensorSpec& tensor) const;  // elements
   [[nodiscard]] DataType dtype_of(const TensorSpec& tensor) const;
   [[nodiscard]] bool has(const TensorSpec& tensor) const;
+  // True when every output that is present has no elements: there is nothing to launch.
+  [[nodiscard]] bool has_no_work() const;
 };
 
 // From names and values as a person gives them; what is left out takes its default, optional

@@ -85,7 +85,7 @@ class Planner {
 
   LaunchPlan plan() const {
     LaunchPlan plan;
-    if (nothing_to_do()) return plan;
+    if (problem_.has_no_work()) return plan;
     for (const auto& spec : kernel_.workspaces) plan.workspaces.push_back(workspace(spec));
     for (const auto& spec : kernel_.tensor_maps) plan.tensor_maps.push_back(tensor_map(spec));
     for (const auto& spec : kernel_.launches)
@@ -94,15 +94,6 @@ class Planner {
   }
 
  private:
-  // True when every output that is present has no elements.
-  [[nodiscard]] bool nothing_to_do() const {
-    return std::all_of(op_.tensors.begin(), op_.tensors.end(), [&](const TensorSpec& tensor) {
-      if (!tensor.output || !problem_.has(tensor)) return true;
-      const auto shape = problem_.shape_of(tensor);
-      return std::find(shape.begin(), shape.end(), 0) != shape.end();
-    });
-  }
-
   [[nodiscard]] WorkspacePlan workspace(const WorkspaceSpec& spec) const {
     WorkspacePlan plan{spec.name, 0, spec.zero};
     if (spec.when && !is_true(spec.when->evaluate(scope_))) return plan;

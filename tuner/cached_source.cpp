@@ -21,15 +21,6 @@ std::shared_ptr<const KernelTemplate> find_template(const OperatorEntry& entry,
   return nullptr;
 }
 
-bool has_no_work(const Problem& problem) {
-  return std::all_of(problem.op->tensors.begin(), problem.op->tensors.end(),
-                     [&](const auto& tensor) {
-                       if (!tensor.output || !problem.has(tensor)) return true;
-                       const auto shape = problem.shape_of(tensor);
-                       return std::find(shape.begin(), shape.end(), 0) != shape.end();
-                     });
-}
-
 // Distance in log-shape; nothing when the problems differ in more than their dimensions.
 std::optional<double> distance(const OperatorManifest& op, const Values& a, const Values& b) {
   double sum = 0;
@@ -106,7 +97,6 @@ Choice CachedSource::defaulted(const OperatorEntry& entry, const Problem& proble
 
 Choice CachedSource::choose(const OperatorEntry& entry, const Problem& problem) {
   if (auto choice = known(entry, problem)) return *choice;
-  if (has_no_work(problem)) return defaulted(entry, problem);
   switch (on_miss_) {
     case OnMiss::tune: {
       const TuneResult result = tune(context_, entry, problem, tuning_);

@@ -228,7 +228,7 @@ struct RuntimeOptions {
 // What a launch of some tensors does, for people.
 struct Explanation {
   std::string problem;
-  Winner winner;
+  Winner winner;  // kernel_template is empty when the outputs have no elements: nothing is launched
 };
 
 // What an operator takes, as its manifest says; shapes are those of the options bound.

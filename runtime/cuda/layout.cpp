@@ -96,6 +96,11 @@ TensorMapEncoding encoding_of(const TensorMapPlan& map, std::size_t workspace_co
   return encoding;
 }
 
+// A tensor without elements has no map: the kernel gets zeros, which it must not use.
+bool is_empty(const TensorMapPlan& map) {
+  return std::find(map.dimensions.begin(), map.dimensions.end(), 0U) != map.dimensions.end();
+}
+
 // A manifest's map that this configuration passes to no kernel need not be possible.
 std::vector<bool> used_tensor_maps(const LaunchPlan& plan) {
   std::vector<bool> used(plan.tensor_maps.size());
@@ -186,8 +191,9 @@ ArgumentLayout lay_out(const LaunchPlan& plan) {
   place_workspaces(plan, layout);
   const std::vector<bool> used = used_tensor_maps(plan);
   for (std::size_t i = 0; i < plan.tensor_maps.size(); ++i)
-    layout.tensor_maps.push_back(used[i] ? encoding_of(plan.tensor_maps[i], plan.workspaces.size())
-                                         : TensorMapEncoding{});
+    layout.tensor_maps.push_back(used[i] && !is_empty(plan.tensor_maps[i])
+                                     ? encoding_of(plan.tensor_maps[i], plan.workspaces.size())
+                                     : TensorMapEncoding{});
   Placer placer(plan, layout);
   for (const KernelLaunch& launch : plan.launches)
     for (const Argument& argument : launch.arguments)
