@@ -1,4 +1,5 @@
-// Host time of a cached launch beside a bare cuLaunchKernel, in one process.
+// Host time of a cached launch beside a bare cuLaunchKernel of the same kernel with the same arguments, in
+// one process.
 //
 // Calls are timed in batches on the host clock, small enough for the driver's queue never to be full;
 // the device is idle when a batch begins. Prints the median of many batches, interleaved, as JSON.
@@ -7,11 +8,13 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstring>
 #include <functional>
 #include <vector>
 
 #include "api/parts.h"
 #include "runtime/cuda/driver.h"
+#include "runtime/specialization.h"
 #include "tuner/statistics.h"
 
 namespace {
@@ -19,14 +22,6 @@ namespace {
 using namespace cudadent;
 
 constexpr int calls_a_batch = 200, batches = 200;
-
-// Four pointers and an integer, as the smallest operators take.
-constexpr const char* empty_kernel = R"(.version 8.0
-.target sm_75
-.address_size 64
-.visible .entry empty(.param .u64 a, .param .u64 b, .param .u64 c, .param .u64 d, .param .u32 e)
-{ ret; }
-)";
 
 struct Contender {
   std::string name;
@@ -46,6 +41,61 @@ struct DeviceTensors {
   }
 };
 
+// The driver's own launch of a specialization without workspaces or tensor maps: everything is prepared.
+class BareLaunch {
+ public:
+  BareLaunch(const cuda::Driver& driver, const Binary& binary, const KernelLaunch& launch,
+             std::span<void* const> tensors, std::span<const double> scalars)
+      : driver_(driver), launch_(launch), values_(launch.arguments.size()) {
+    cuda::Library library = nullptr;
+    cuda::Kernel kernel = nullptr;
+    cuda::check(driver,
+                driver.library_load(&library, binary.image.data(), nullptr, nullptr, 0, nullptr,
+                                    nullptr, 0),
+                "load");
+    cuda::check(driver, driver.library_kernel(&kernel, library, launch.entry.c_str()), "find");
+    cuda::check(driver, driver.kernel_function(&function_, kernel), "get the function");
+    cuda::check(
+        driver,
+        driver.function_set_attribute(function_, cuda::FunctionAttribute::max_dynamic_shared_bytes,
+                                      static_cast<int>(launch.shared_memory)),
+        "allow shared memory");
+    for (std::size_t i = 0; i < values_.size(); ++i) {
+      const Argument& argument = launch.arguments[i];
+      const auto index = static_cast<std::size_t>(argument.index);
+      const auto store = [&](auto value) { std::memcpy(&values_[i], &value, sizeof value); };
+      switch (argument.kind) {
+        case Argument::Kind::tensor:
+          store(tensors[index]);
+          break;
+        case Argument::Kind::scalar:
+          store(static_cast<float>(scalars[index]));
+          break;
+        case Argument::Kind::f32:
+          store(static_cast<float>(argument.real));
+          break;
+        default:
+          store(argument.integer);
+      }
+      parameters_.push_back(&values_[i]);
+    }
+  }
+  void operator()() {
+    cuda::check(driver_,
+                driver_.launch(function_, launch_.grid[0], launch_.grid[1], launch_.grid[2],
+                               launch_.block[0], launch_.block[1], launch_.block[2],
+                               launch_.shared_memory, nullptr, parameters_.data(), nullptr),
+                "launch");
+  }
+
+ private:
+  const cuda::Driver& driver_;
+  KernelLaunch launch_;
+  cuda::Function function_ = nullptr;
+  std::vector<std::uint64_t> values_;
+  std::vector<void*> parameters_;
+};
+
 double batch(const Contender& contender, Backend& backend) {
   using Clock = std::chrono::steady_clock;
   backend.synchronize();
@@ -54,6 +104,35 @@ double batch(const Contender& contender, Backend& backend) {
   const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
   backend.synchronize();
   return elapsed / calls_a_batch;
+}
+
+// The same operator launched by the driver alone and by cudadent.
+void add_pair(std::vector<Contender>& contenders, Runtime& runtime, const cuda::Driver& driver,
+              const std::string& name, const std::vector<Tensor>& tensors) {
+  Runtime::Parts& parts = runtime.parts();
+  const auto entry = parts.library.find(name);
+  const Operator op = runtime.op(name);
+  const Problem problem =
+      problem_of(entry->manifest, tensors, complete_options(*entry->manifest, {}));
+  const Winner winner = op.prepare(tensors).winner;
+  std::vector<void*> pointers;
+  for (const auto& tensor : tensors) pointers.push_back(tensor.data);
+  for (const auto& kernel : entry->templates) {
+    if (kernel->name != winner.kernel_template) continue;
+    const auto specialization =
+        specialize(kernel, problem, winner.configuration, parts.backend->device());
+    for (const auto& workspace : specialization.plan.workspaces)
+      if (workspace.bytes > 0) throw Error(ErrorCode::internal, name + " needs a workspace");
+    if (!specialization.plan.tensor_maps.empty())
+      throw Error(ErrorCode::internal, name + " needs tensor maps");
+    const auto bare = std::make_shared<BareLaunch>(
+        driver, obtain_binary(*parts.backend, parts.store, specialization),
+        specialization.plan.launches.front(), pointers, problem.scalars);
+    contenders.push_back(
+        {fmt::format("{}/{}: cuLaunchKernel", name, kernel->name), [bare] { (*bare)(); }});
+  }
+  contenders.push_back({fmt::format("{}/{}: cudadent", name, winner.kernel_template),
+                        [op, tensors] { op.launch(tensors); }});
 }
 
 }  // namespace
@@ -66,49 +145,22 @@ int main() try {
   Runtime runtime(options);
   Backend& backend = *runtime.parts().backend;
   const cuda::Driver driver = cuda::load_driver();
-
   cuda::Context context = nullptr;
   cuda::check(driver, driver.primary_context_retain(&context, backend.device().ordinal), "retain");
   const cuda::ContextScope scope(driver, context);
-  cuda::Library library = nullptr;
-  cuda::Kernel kernel = nullptr;
-  cuda::Function function = nullptr;
-  cuda::check(driver,
-              driver.library_load(&library, empty_kernel, nullptr, nullptr, 0, nullptr, nullptr, 0),
-              "load");
-  cuda::check(driver, driver.library_kernel(&kernel, library, "empty"), "find kernel");
-  cuda::check(driver, driver.kernel_function(&function, kernel), "get function");
 
-  std::uint64_t pointer = 0;
-  std::uint32_t number = 0;
-  std::array<void*, 5> parameters{&pointer, &pointer, &pointer, &pointer, &number};
-  const auto launch_bare = [&] {
-    cuda::check(driver,
-                driver.launch(function, 1, 1, 1, 128, 1, 1, 0, nullptr, parameters.data(), nullptr),
-                "launch");
-  };
-
-  DeviceTensors tensors{backend};
-  const Operator rms_norm = runtime.op("rms_norm"), gemm = runtime.op("gemm");
-  const Tensor x = tensors.make(DataType::bf16, {8, 64}), y = tensors.make(DataType::bf16, {8, 64}),
-               weight = tensors.make(DataType::bf16, {64});
-  const Tensor a = tensors.make(DataType::bf16, {64, 64}),
-               b = tensors.make(DataType::bf16, {64, 64}),
-               c = tensors.make(DataType::bf16, {64, 64});
+  DeviceTensors memory{backend};
   std::vector<Tensor> norm_tensors;
-  for (const auto& name : rms_norm.tensors())
-    norm_tensors.push_back(name == "x"        ? x
-                           : name == "y"      ? y
-                           : name == "weight" ? weight
-                                              : Tensor());
-  const std::vector<Tensor> gemm_tensors{a, b, Tensor(), c};
-  const auto prepared = gemm.prepare(gemm_tensors);
+  for (const auto& name : runtime.op("rms_norm").tensors())
+    norm_tensors.push_back(name == "x" || name == "y" ? memory.make(DataType::bf16, {8, 64})
+                           : name == "weight"         ? memory.make(DataType::bf16, {64})
+                                                      : Tensor());
+  const Tensor a = memory.make(DataType::f32, {64, 64}), b = memory.make(DataType::f32, {64, 64}),
+               c = memory.make(DataType::f32, {64, 64});
+  std::vector<Contender> contenders;
+  add_pair(contenders, runtime, driver, "rms_norm", norm_tensors);
+  add_pair(contenders, runtime, driver, "gemm", {a, b, Tensor(), c});
 
-  std::vector<Contender> contenders{
-      {"bare cuLaunchKernel", launch_bare},
-      {"cudadent rms_norm 8x64", [&] { rms_norm.launch(norm_tensors); }},
-      {fmt::format("cudadent gemm 64x64x64 ({})", prepared.winner.kernel_template),
-       [&] { gemm.launch(gemm_tensors); }}};
   for (const auto& contender : contenders) batch(contender, backend);  // warm up
   for (int i = 0; i < batches; ++i)
     for (auto& contender : contenders) contender.seconds.push_back(batch(contender, backend));

@@ -39,10 +39,11 @@ if [[ -d build/gpu/python/cudadent ]] && ls tests/python/test_*.py >/dev/null 2>
   PYTHONPATH=$PWD/build/gpu/python "$python" -m pytest -q -p no:cacheprovider tests/python || status=1
 fi
 
-# compute-sanitizer on a small problem of each template: each tool sees every default configuration once.
+# compute-sanitizer on a small problem of each template. Errors of API calls are not reported: asking the
+# driver for a parameter beyond a kernel's last is how one learns that there are no more.
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck synccheck; do
-    if compute-sanitizer --tool "$tool" --error-exitcode 9 \
+    if compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 9 \
         build/gpu/tests/cudadent_tests --test-case='cuda templates under a checker' >"$scratch/$tool.log" 2>&1; then
       echo "compute-sanitizer $tool: clean"
     else
