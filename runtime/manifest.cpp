@@ -526,7 +526,8 @@ OperatorManifest parse_operator(std::string_view text, const std::string& origin
   if (root.has("tolerance"))
     root.at("tolerance").each_member([&](const std::string& name, const Field& member) {
       if (!data_type_named(name)) member.fail(fmt::format("unknown data type \"{}\"", name));
-      op.tolerance[name] = member.number();
+      op.tolerance[name] = member.expression();
+      check_names(member, op.tolerance[name], known);
     });
   return op;
 }

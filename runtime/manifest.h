@@ -73,8 +73,9 @@ struct OperatorManifest {
   std::optional<Expression> flops, bytes;
   std::map<std::string, InputSpec> inputs;
   std::string reference;
-  std::map<std::string, double> tolerance;  // by output data type's name
-  std::string hash;                         // of the manifest's text
+  // Largest ‖out − ref‖ / ‖ref‖ that verifies, by the output's data type's name.
+  std::map<std::string, Expression> tolerance;
+  std::string hash;  // of the manifest's text
 
   [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
 };

@@ -196,6 +196,13 @@ double Problem::bytes() const {
   return op->bytes ? as_real(op->bytes->evaluate(Scope(values)), "bytes") : 0;
 }
 
+double Problem::tolerance(DataType output) const {
+  constexpr double when_silent = 1e-5;
+  const auto found = op->tolerance.find(std::string(name_of(output)));
+  return found == op->tolerance.end() ? when_silent
+                                      : as_real(found->second.evaluate(Scope(values)), "tolerance");
+}
+
 std::vector<std::int64_t> Problem::shape_of(const TensorSpec& tensor) const {
   std::vector<std::int64_t> shape;
   for (const auto& dimension : tensor.shape_for(values))

@@ -29,6 +29,8 @@ struct Problem {
   [[nodiscard]] std::string tuning_key() const;
   [[nodiscard]] double flops() const;  // 0 when the manifest has none
   [[nodiscard]] double bytes() const;
+  // Largest ‖out − ref‖ / ‖ref‖ of an output of this type that verifies; 1e-5 when the manifest is silent.
+  [[nodiscard]] double tolerance(DataType output) const;
   [[nodiscard]] std::vector<std::int64_t> shape_of(const TensorSpec& tensor) const;  // elements
   [[nodiscard]] DataType dtype_of(const TensorSpec& tensor) const;
   [[nodiscard]] bool has(const TensorSpec& tensor) const;

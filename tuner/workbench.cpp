@@ -17,7 +17,6 @@ namespace cudadent {
 namespace {
 
 constexpr std::byte poison{0xFF};  // NaN in every floating-point type, −1 in the integers
-constexpr double default_tolerance = 1e-5;
 // A single element may be this many times the tolerance off, relative to the output's root mean
 // square: a wrong tile of a large output hardly moves the norm of the whole.
 constexpr double element_slack = 10;
@@ -25,11 +24,6 @@ constexpr double element_slack = 10;
 std::size_t element_count(const std::vector<std::int64_t>& shape) {
   return static_cast<std::size_t>(
       std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>()));
-}
-
-double tolerance_of(const OperatorManifest& op, DataType dtype) {
-  const auto found = op.tolerance.find(std::string(name_of(dtype)));
-  return found == op.tolerance.end() ? default_tolerance : found->second;
 }
 
 }  // namespace
@@ -103,7 +97,7 @@ void Workbench::prepare_outputs() {
     output.tensor = i;
     output.elements = element_count(problem_.shape_of(op.tensors[i]));
     output.expected = backend_.allocate(output.elements * size_of(dtype));
-    output.tolerance = tolerance_of(op, dtype);
+    output.tolerance = problem_.tolerance(dtype);
     const Problem compare =
         make_problem(comparison->manifest, {{"count", static_cast<std::int64_t>(output.elements)},
                                             {"dtype", std::string(name_of(dtype))}});

@@ -166,7 +166,7 @@ class Bench {
       magnitude += expected_[i][j] * expected_[i][j];
     }
     const double error = magnitude > 0 ? std::sqrt(difference / magnitude) : std::sqrt(difference);
-    const double tolerance = problem_.op->tolerance.at(std::string(name_of(dtype)));
+    const double tolerance = problem_.tolerance(dtype);
     return error <= tolerance ? std::string()
                               : fmt::format("{}: relative error {:.3g}", spec(i).name, error);
   }
