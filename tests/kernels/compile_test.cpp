@@ -18,7 +18,7 @@
 namespace cudadent {
 namespace {
 
-// All of it is about a minute of one core. NVRTC is the same under sanitizers, so there a part will do.
+// About a minute of one core. NVRTC is the same under sanitizers: a part will do there.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr std::array architectures{"sm_75", "sm_90a"};
 constexpr std::size_t random_configurations = 10;
