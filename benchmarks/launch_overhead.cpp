@@ -151,7 +151,8 @@ int main() try {
 
   DeviceTensors memory{backend};
   std::vector<Tensor> norm_tensors;
-  for (const auto& name : runtime.op("rms_norm").tensors())
+  const Operator rms_norm = runtime.op("rms_norm");
+  for (const auto& name : rms_norm.tensors())
     norm_tensors.push_back(name == "x" || name == "y" ? memory.make(DataType::bf16, {8, 64})
                            : name == "weight"         ? memory.make(DataType::bf16, {64})
                                                       : Tensor());
