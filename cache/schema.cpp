@@ -122,7 +122,11 @@ std::span<const std::string_view> database_migrations() noexcept { return migrat
 void bring_up_to_date(sqlite::Connection& connection,
                       std::span<const std::string_view> migrations) {
   const auto newest = static_cast<std::int64_t>(migrations.size());
-  const std::int64_t found = checked_version(connection, newest);
+  const std::int64_t found = [&] {
+    // One view of the file: between two queries another process may be creating the schema.
+    const sqlite::Transaction look(connection, sqlite::Transaction::Kind::read);
+    return checked_version(connection, newest);
+  }();
   if (found == newest) return;
   if (connection.read_only()) {
     refuse(connection,

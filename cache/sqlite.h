@@ -117,8 +117,10 @@ class Connection {
 // that is upgraded later can fail without waiting.
 class Transaction {
  public:
-  explicit Transaction(Connection& connection) : connection_(connection) {
-    connection_.execute("BEGIN IMMEDIATE");
+  enum class Kind : std::uint8_t { read, write };
+  // A reading one sees the database as it was at its first query, whatever others commit.
+  explicit Transaction(Connection& connection, Kind kind = Kind::write) : connection_(connection) {
+    connection_.execute(kind == Kind::write ? "BEGIN IMMEDIATE" : "BEGIN");
   }
   ~Transaction();
   Transaction(const Transaction&) = delete;
