@@ -113,8 +113,8 @@ class Connection {
   std::unordered_map<std::string_view, Statement> statements_;  // die before the connection
 };
 
-// A write transaction, rolled back unless committed. Takes the write lock at once, because a lock
-// that is upgraded later can fail without waiting.
+// A transaction, rolled back unless committed. A writing one takes the write lock at once, because a
+// lock that is upgraded later can fail without waiting.
 class Transaction {
  public:
   enum class Kind : std::uint8_t { read, write };
