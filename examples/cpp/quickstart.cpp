@@ -53,9 +53,8 @@ void run(double seconds) {
   // Tuning ahead of time. The winner is in the user's cache for this and every later process.
   cudadent::TuneOptions tuning;
   tuning.budget.seconds = seconds;
-  const cudadent::Values problem{{"m", m},       {"n", n},
-                                 {"k", k},       {"dtype", std::string("f32")},
-                                 {"bias", true}, {"activation", std::string("relu")}};
+  const cudadent::Values problem{{"m", m},         {"n", n},       {"k", k},
+                                 {"dtype", "f32"}, {"bias", true}, {"activation", "relu"}};
   const auto result = runtime.tune("gemm", problem, tuning);
   std::cout << result.problem << ": " << 1e6 * result.winner.seconds << " µs with "
             << result.winner.kernel_template << '\n';
@@ -63,7 +62,7 @@ void run(double seconds) {
     std::cout << "its default configuration: " << 1e6 * result.default_seconds << " µs\n";
 
   // Launching. A problem that nobody tuned would be tuned by its first launch.
-  const auto gemm = runtime.op("gemm", {{"activation", std::string("relu")}});
+  const auto gemm = runtime.op("gemm", {{"activation", "relu"}});
   example::DeviceArray a(numbers(m * k, 1)), b(numbers(n * k, 2)), bias(numbers(n, 3));
   example::DeviceArray c(std::vector<float>(m * n));
   gemm({a.tensor({m, k}), b.tensor({n, k}), bias.tensor({n}), c.tensor({m, n})});
