@@ -5,9 +5,9 @@ cd "$(dirname "$0")/.."
 
 target=$PWD/build/wheel-test
 rm -rf "$target"
-# The tools of .venv instead of a fresh environment, and the flags of the release build, so that ccache
-# knows most of the objects already.
-export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
+# The tools of .venv instead of a fresh environment; the compiler and flags of the release build, so that
+# ccache knows most of the objects already.
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1 CXX="${CXX:-c++}"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
     --no-index -C cmake.define.CUDADENT_WERROR=ON --target "$target" .
 cd "$target"
