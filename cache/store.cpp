@@ -100,7 +100,7 @@ Store::Database::~Database() {
     mutex.unlock();
   } else {
     // A thread that only the parent has was using it. Its state is anyone's guess: leave it be.
-    static_cast<void>(connection.release());
+    connection.release();  // NOLINT(bugprone-unused-return-value): left to the end of the process
   }
 }
 
@@ -380,9 +380,8 @@ std::optional<Binary> Store::find_binary(const std::string& specialization_hash)
       " image_hash, image FROM binaries WHERE specialization_hash = ? ORDER BY id DESC");
   rows.bind(specialization_hash);
   while (rows.step()) {
-    if (auto binary = readable([&] { return read_binary(rows); }); binary && *binary) {
-      return **std::move(binary);
-    }
+    auto binary = readable([&] { return read_binary(rows); });
+    if (binary && *binary) return *std::move(binary);
   }
   return std::nullopt;
 }

@@ -34,7 +34,7 @@ class TemplateLibrary {
   // Folders are laid over the built-in files in order: a folder may add operators and templates
   // and replace files of the same relative path. Folder layout: <op>/op.json, <op>/<template>.json.
   // A folder that holds op.json itself is one operator.
-  explicit TemplateLibrary(std::vector<std::filesystem::path> folders);
+  explicit TemplateLibrary(const std::vector<std::filesystem::path>& folders);
   void add_folder(const std::filesystem::path& folder);
 
   // Throws Error(invalid_argument) that lists the known operators, or invalid_manifest.

@@ -334,7 +334,7 @@ class ChoiceTreeBuilder {
 ChoiceTree::ChoiceTree(const ConstraintProgram& program, const std::vector<ParameterSpec>& specs,
                        std::vector<std::uint32_t> parameters)
     : parameters_(std::move(parameters)) {
-  ChoiceTreeBuilder(*this, program, specs);
+  const ChoiceTreeBuilder builder(*this, program, specs);
   nodes_.shrink_to_fit();
   edges_.shrink_to_fit();
 }

@@ -110,7 +110,7 @@ Buffer CudaBackend::allocate(std::size_t bytes) {
     try {
       const ContextScope current = gpu->scope();
       gpu->driver.memory_free(device_pointer(memory));
-    } catch (const Error&) {  // the context is lost, and the memory with it
+    } catch (const std::exception&) {  // the context is lost, and the memory with it
     }
   });
 }

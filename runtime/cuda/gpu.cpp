@@ -123,7 +123,7 @@ Gpu::~Gpu() {
     const ContextScope current = scope();
     if (stream != nullptr) driver.stream_destroy(stream);
     if (pool != nullptr) driver.pool_destroy(pool);
-  } catch (const Error&) {
+  } catch (const std::exception&) {
   }
   driver.primary_context_release(handle);
 }

@@ -230,7 +230,7 @@ std::string supported_architectures(const Nvrtc& nvrtc) {
 // "13.0.88" from the header of a trivial program's PTX: "… release 13.0, V13.0.88". nvrtcVersion
 // knows the first two numbers only, and code differs between builds. About 10 ms.
 std::string full_version(const Nvrtc& nvrtc) {
-  const std::string short_version = fmt::format("{}.{}", nvrtc.major, nvrtc.minor);
+  std::string short_version = fmt::format("{}.{}", nvrtc.major, nvrtc.minor);
   const auto program = create_program(nvrtc, "", "version.cu");
   std::size_t bytes = 0;
   if (nvrtc.compile(program.get(), 0, nullptr) != NvrtcResult::success ||

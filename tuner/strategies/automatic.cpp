@@ -22,8 +22,8 @@ class Automatic : public Strategy {
         search_(space, ledger_, random_.next()) {
     const std::vector<Candidate> liked = liked_by_prior(space);
     for (std::size_t i = 0; i < liked.size(); ++i) {
-      beginning_.push_back(liked[i]);
-      if (i % 2 == 1) beginning_.push_back(std::nullopt);
+      beginning_.emplace_back(liked[i]);
+      if (i % 2 == 1) beginning_.emplace_back(std::nullopt);
     }
     beginning_.resize(std::max(samples, beginning_.size()));
   }
