@@ -28,7 +28,7 @@ std::string_view first_folder(std::string_view path) { return path.substr(0, pat
 
 }  // namespace
 
-TemplateLibrary::TemplateLibrary(std::vector<fs::path> folders) {
+TemplateLibrary::TemplateLibrary(const std::vector<fs::path>& folders) {
   for (const auto& file : embedded_files())
     files_[std::string(file.path)] = {std::string(file.path),
                                       fmt::format("<built-in>/{}", file.path),
@@ -46,7 +46,8 @@ void TemplateLibrary::add_folder(const fs::path& folder) {
   const bool one_operator = fs::exists(absolute / "op.json");
   const fs::path base = one_operator ? absolute.parent_path() : absolute;
   const std::lock_guard lock(mutex_);
-  for (const auto& entry : fs::recursive_directory_iterator(absolute)) {
+  constexpr auto options = fs::directory_options::skip_permission_denied;
+  for (const auto& entry : fs::recursive_directory_iterator(absolute, options)) {
     if (!entry.is_regular_file()) continue;
     const std::string path = fs::relative(entry.path(), base).generic_string();
     files_[path] = {path, entry.path().string(), [at = entry.path()] { return read_file(at); }};
@@ -134,10 +135,16 @@ std::shared_ptr<const OperatorEntry> TemplateLibrary::load(std::string_view op) 
   entry->manifest = manifest;
 
   for (const auto& [path, file] : files_) {
-    if (first_folder(path) != op || !path.ends_with(".json") || path == manifest_file.path)
-      continue;
+    const bool is_beside_manifest =
+        first_folder(path) == op && path.find('/', op.size() + 1) == std::string::npos;
+    if (!is_beside_manifest || !path.ends_with(".json") || path == manifest_file.path) continue;
     const std::string text = file.read();
     auto kernel = std::make_shared<KernelTemplate>(parse_template(text, file.origin, *manifest));
+    for (const auto& other : entry->templates)
+      if (other->name == kernel->name)
+        throw Error(ErrorCode::invalid_manifest,
+                    fmt::format("{}: template: \"{}\" is also the name of {}", file.origin,
+                                kernel->name, other->origin));
     IncludeExpander expander(read);
     kernel->shared_source =
         expander.expand(kernel->backend == "cuda" ? "ptx/types.cuh" : "host/types.h", file.origin);
