@@ -127,7 +127,11 @@ std::string to_text(const Value& value) {
 std::string to_literal(const Value& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return fmt::format("'{}'", *text);
   if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "True" : "False";
-  return to_text(value);
+  std::string text = to_text(value);
+  // "1" would be an integer; "1e+300", "inf" and "nan" are not.
+  if (std::holds_alternative<double>(value) && text.find_first_of(".en") == std::string::npos)
+    text += ".0";
+  return text;
 }
 
 std::string to_text(const Values& values) {
@@ -146,7 +150,9 @@ Value parse_value(std::string_view text) {
       error == std::errc{} && p == end)
     return integer;
   double real = 0;
-  if (auto [p, error] = std::from_chars(text.data(), end, real); error == std::errc{} && p == end)
+  // from_chars reads "inf" and "nan" too: those are words.
+  if (auto [p, error] = std::from_chars(text.data(), end, real);
+      error == std::errc{} && p == end && std::isfinite(real))
     return real;
   return std::string(text);
 }
@@ -163,6 +169,8 @@ nlohmann::json to_json(const Values& values) {
 
 Value value_from_json(const nlohmann::json& json) {
   if (json.is_boolean()) return json.get<bool>();
+  if (json.is_number_unsigned() && json.get<std::uint64_t>() > std::uint64_t{INT64_MAX})
+    throw Error(ErrorCode::invalid_argument, fmt::format("{} does not fit 64 bits", json.dump()));
   if (json.is_number_integer()) return json.get<std::int64_t>();
   if (json.is_number_float()) return json.get<double>();
   if (json.is_string()) return json.get<std::string>();
