@@ -19,8 +19,6 @@
 
 namespace cudadent {
 
-inline constexpr std::size_t max_tensors = 16;
-
 // What tells one launch from another: data types, shapes, presence and alignment of the tensors.
 struct DispatchKey {
   static constexpr std::size_t capacity = max_tensors * (1 + max_rank) + 1;

@@ -65,7 +65,7 @@ class Field {
     if (!json_.is_string()) fail(fmt::format("expected a string, found {}", json_.dump()));
     return json_.get<std::string>();
   }
-  [[nodiscard]] std::string text_or(const std::string& key, std::string otherwise) const {
+  [[nodiscard]] std::string text_or(const std::string& key, const std::string& otherwise) const {
     return has(key) ? at(key).text() : otherwise;
   }
 
@@ -119,9 +119,19 @@ class Field {
 };
 
 Json parse_json(std::string_view text, const std::string& origin) {
+  std::vector<std::set<std::string>> open;  // keys of the objects that the parser is in
+  const auto check_key = [&](int, Json::parse_event_t event, const Json& parsed) {
+    if (event == Json::parse_event_t::object_start) open.emplace_back();
+    if (event == Json::parse_event_t::object_end) open.pop_back();
+    if (event == Json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second)
+      throw Error(
+          ErrorCode::invalid_manifest,
+          fmt::format("{}: the field {} stands twice in one object", origin, parsed.dump()));
+    return true;
+  };
   try {
     // Comments are allowed: manifests are written by people.
-    return Json::parse(text, nullptr, true, true);
+    return Json::parse(text, check_key, true, true);
   } catch (const Json::parse_error& error) {
     throw Error(ErrorCode::invalid_manifest, fmt::format("{}: not JSON: {}", origin, error.what()));
   }
@@ -130,13 +140,20 @@ Json parse_json(std::string_view text, const std::string& origin) {
 // Names end up as identifiers in generated source, so they must be able to be one there.
 void check_identifier(const Field& field, const std::string& name) {
   static const std::set<std::string> reserved{
-      "auto",     "bool",   "break",    "case",    "char",     "class",    "const",    "continue",
-      "default",  "delete", "do",       "double",  "else",     "enum",     "extern",   "false",
-      "float",    "for",    "goto",     "if",      "inline",   "int",      "long",     "namespace",
-      "new",      "not",    "or",       "and",     "in",       "operator", "private",  "public",
-      "register", "return", "short",    "signed",  "sizeof",   "static",   "struct",   "switch",
-      "template", "this",   "true",     "typedef", "typename", "union",    "unsigned", "using",
-      "virtual",  "void",   "volatile", "while",   "device",   "True",     "False",    "is"};
+      // C++'s
+      "alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break",
+      "case", "catch", "char", "char16_t", "char32_t", "char8_t", "class", "co_await", "co_return",
+      "co_yield", "compl", "concept", "const", "const_cast", "consteval", "constexpr", "constinit",
+      "continue", "decltype", "default", "delete", "do", "double", "dynamic_cast", "else", "enum",
+      "explicit", "export", "extern", "false", "float", "for", "friend", "goto", "if", "inline",
+      "int", "long", "mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr",
+      "operator", "or", "or_eq", "private", "protected", "public", "register", "reinterpret_cast",
+      "requires", "return", "short", "signed", "sizeof", "static", "static_assert", "static_cast",
+      "struct", "switch", "template", "this", "thread_local", "throw", "true", "try", "typedef",
+      "typeid", "typename", "union", "unsigned", "using", "virtual", "void", "volatile", "wchar_t",
+      "while", "xor", "xor_eq",
+      // the expressions'
+      "False", "None", "True", "in", "is", "lambda", "device"};
   const auto is_word = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
   };
@@ -144,6 +161,30 @@ void check_identifier(const Field& field, const std::string& name) {
       !std::all_of(name.begin(), name.end(), is_word) || reserved.contains(name))
     field.fail(fmt::format("\"{}\" cannot be a name: expected letters, digits and _, not a keyword",
                            name));
+}
+
+// The name of a constant in generated source: it must not hide what templates use.
+void check_constant(const Field& field, const std::string& name) {
+  static const std::set<std::string> used{
+      // functions of expressions
+      "abs", "ceil_div", "max", "min", "pow2_ceil", "round_up", "size",
+      // the shared types
+      "Block", "bf16", "f16", "f32", "f64", "i16", "i32", "i64", "i8", "simd", "u16", "u32", "u64",
+      "u8"};
+  check_identifier(field, name);
+  if (used.contains(name))
+    field.fail(fmt::format("\"{}\" cannot be a name: it is a function or a type", name));
+}
+
+// A value is a word among words, which become an enumeration, or a number among numbers.
+void add_value(const Field& element, std::vector<Value>& values) {
+  Value value = element.scalar();
+  if (const auto* word = std::get_if<std::string>(&value)) check_identifier(element, *word);
+  if (!values.empty() && is_number(value) != is_number(values.front()))
+    element.fail("expected all words, or all numbers and flags");
+  if (std::find(values.begin(), values.end(), value) != values.end())
+    element.fail(fmt::format("the value {} stands twice", to_literal(value)));
+  values.push_back(std::move(value));
 }
 
 void check_names(const Field& field, const Expression& expression,
@@ -165,7 +206,7 @@ ShapeSpec parse_shape(const Field& field) {
     DimensionSpec dimension;
     if (element.json().is_string()) {
       dimension.symbol = element.text();
-      check_identifier(element, dimension.symbol);
+      check_constant(element, dimension.symbol);
     } else if (element.json().is_number_integer() && element.json().get<std::int64_t>() >= 0) {
       dimension.constant = element.json().get<std::int64_t>();
     } else {
@@ -195,7 +236,10 @@ void parse_shapes(const Field& field, const OperatorManifest& op, TensorSpec& te
   if (option == nullptr) field.fail(fmt::format("no option \"{}\"", tensor.shape_option));
   const Field choices = field.at(tensor.shape_option);
   choices.each_member([&](const std::string& key, const Field& shape) {
-    tensor.shapes.emplace_back(parse_value(key), parse_shape(shape));
+    const Value value = parse_value(key);
+    if (std::find(option->values.begin(), option->values.end(), value) == option->values.end())
+      shape.fail(fmt::format("\"{}\" is not a value of {}", key, option->name));
+    tensor.shapes.emplace_back(value, parse_shape(shape));
   });
   for (const auto& value : option->values)
     if (std::none_of(tensor.shapes.begin(), tensor.shapes.end(),
@@ -205,7 +249,7 @@ void parse_shapes(const Field& field, const OperatorManifest& op, TensorSpec& te
 
 void parse_dtypes(const Field& field, OperatorManifest& op) {
   field.each_member([&](const std::string& symbol, const Field& member) {
-    check_identifier(member, symbol);
+    check_constant(member, symbol);
     member.allow_keys({"values", "default"});
     DataTypeSpec spec{symbol, member.at("values").texts(), std::nullopt};
     for (const auto& name : spec.values)
@@ -227,13 +271,9 @@ void parse_dtypes(const Field& field, OperatorManifest& op) {
 
 void parse_options(const Field& field, OperatorManifest& op) {
   field.each_member([&](const std::string& name, const Field& member) {
-    check_identifier(member, name);
+    check_constant(member, name);
     OptionSpec spec{name, {}};
-    member.each_element([&](const Field& element) {
-      Value value = element.scalar();
-      if (const auto* word = std::get_if<std::string>(&value)) check_identifier(element, *word);
-      spec.values.push_back(std::move(value));
-    });
+    member.each_element([&](const Field& element) { add_value(element, spec.values); });
     if (spec.values.empty()) member.fail("no values");
     op.options.push_back(std::move(spec));
   });
@@ -268,6 +308,8 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
   });
   if (std::none_of(op.tensors.begin(), op.tensors.end(), [](const auto& t) { return t.output; }))
     field.fail("no tensor has \"role\": \"output\"");
+  if (op.tensors.size() > max_tensors)
+    field.fail(fmt::format("{} tensors; at most {}", op.tensors.size(), max_tensors));
 }
 
 // "normal(0, 1)" or "uniform(-1, 1)".
@@ -340,16 +382,9 @@ std::vector<Expression> extents(const Field& field, const std::string& key,
 
 void parse_parameters(const Field& field, KernelTemplate& kernel) {
   field.each_member([&](const std::string& name, const Field& member) {
-    check_identifier(member, name);
+    check_constant(member, name);
     ParameterSpec parameter{name, {}};
-    member.each_element([&](const Field& element) {
-      Value value = element.scalar();
-      if (const auto* word = std::get_if<std::string>(&value)) check_identifier(element, *word);
-      if (std::find(parameter.values.begin(), parameter.values.end(), value) !=
-          parameter.values.end())
-        element.fail(fmt::format("the value {} stands twice", to_literal(value)));
-      parameter.values.push_back(std::move(value));
-    });
+    member.each_element([&](const Field& element) { add_value(element, parameter.values); });
     if (parameter.values.empty()) member.fail("no values");
     kernel.parameters.push_back(std::move(parameter));
   });
@@ -564,13 +599,15 @@ KernelTemplate parse_template(std::string_view text, const std::string& origin,
   if (root.has("parameters")) parse_parameters(root.at("parameters"), kernel);
   if (root.has("default")) parse_defaults(root.at("default"), known, kernel);
   const auto add_name = [&](const Field& field, const std::string& name) {
-    if (op.tensor_index(name) || !known.insert(name).second)
+    const bool is_scalar = std::any_of(op.scalars.begin(), op.scalars.end(),
+                                       [&](const auto& scalar) { return scalar.name == name; });
+    if (is_scalar || op.tensor_index(name) || !known.insert(name).second)
       field.fail(fmt::format("the name \"{}\" is used twice", name));
   };
   for (const auto& parameter : kernel.parameters) add_name(root.at("parameters"), parameter.name);
   if (root.has("let"))
     root.at("let").each_member([&](const std::string& name, const Field& member) {
-      check_identifier(member, name);
+      check_constant(member, name);
       Expression expression = member.expression();
       check_names(member, expression, known);
       add_name(member, name);

@@ -3,6 +3,7 @@
 
 #include <cudadent/cudadent.h>
 
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <string>
@@ -12,6 +13,8 @@
 #include "runtime/expression.h"
 
 namespace cudadent {
+
+inline constexpr std::size_t max_tensors = 16;  // of an operator
 
 // A dimension of a tensor: a symbol that unifies, or a constant.
 struct DimensionSpec {
