@@ -48,7 +48,7 @@ std::optional<std::string> default_dtype(const DataTypeSpec& spec, const Values&
   if (!spec.default_symbol) return std::nullopt;
   if (const auto other = values.find(*spec.default_symbol); other != values.end())
     return to_text(other->second);
-  return *spec.default_symbol;
+  return spec.default_symbol;
 }
 
 void check_dtype(const OperatorManifest& op, const DataTypeSpec& spec, const std::string& name) {
@@ -73,9 +73,17 @@ void check_known(const OperatorManifest& op, const Values& given) {
   }
 }
 
-bool presence_of(const Values& given, const TensorSpec& tensor) {
+// Words are refused: "no" would count as true.
+bool flag_of(const OperatorManifest& op, const std::string& name, const Value& value) {
+  if (!is_number(value))
+    reject(op, fmt::format("{}={} is neither true nor false", name, to_text(value)));
+  return is_true(value);
+}
+
+bool presence_of(const OperatorManifest& op, const Values& given, const TensorSpec& tensor) {
   for (const auto& name : {"has_" + tensor.name, tensor.name})
-    if (const auto found = given.find(name); found != given.end()) return is_true(found->second);
+    if (const auto found = given.find(name); found != given.end())
+      return flag_of(op, name, found->second);
   return false;
 }
 
@@ -274,12 +282,12 @@ Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& g
     if (const auto found = given.find(option.name); found != given.end()) options.insert(*found);
   problem.values.merge(complete_options(*op, options));
   for (const auto& tensor : op->tensors)
-    if (tensor.optional) problem.values["has_" + tensor.name] = presence_of(given, tensor);
+    if (tensor.optional) problem.values["has_" + tensor.name] = presence_of(*op, given, tensor);
   for (std::size_t i = 0; i < op->scalars.size(); ++i)
     if (const auto found = given.find(op->scalars[i].name); found != given.end())
       problem.scalars[i] = as_real(found->second, found->first);
   const auto aligned = given.find("aligned");
-  problem.values["aligned"] = aligned == given.end() || is_true(aligned->second);
+  problem.values["aligned"] = aligned == given.end() || flag_of(*op, "aligned", aligned->second);
   check_requires(problem);
   return problem;
 }
