@@ -8,6 +8,7 @@
 #include <limits>
 #include <queue>
 #include <set>
+#include <utility>
 
 #include "runtime/hash.h"
 #include "runtime/prelude.h"
@@ -106,11 +107,20 @@ class Planner {
   }
 
   template <class Number>
+  [[nodiscard]] Number number(const Expression& expression, std::string_view what) const {
+    const std::int64_t value = as_integer(expression.evaluate(scope_), what);
+    if (!std::in_range<Number>(value))
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{} '{}' is {}, expected 0 to {}", what, expression.text(), value,
+                              std::numeric_limits<Number>::max()));
+    return static_cast<Number>(value);
+  }
+
+  template <class Number>
   [[nodiscard]] std::vector<Number> numbers(const std::vector<Expression>& expressions,
                                             std::string_view what) const {
     std::vector<Number> values;
-    for (const auto& expression : expressions)
-      values.push_back(static_cast<Number>(as_integer(expression.evaluate(scope_), what)));
+    for (const auto& expression : expressions) values.push_back(number<Number>(expression, what));
     return values;
   }
 
@@ -161,8 +171,7 @@ class Planner {
     launch.block = extents(spec.block, scope_, "block", 1024);
     launch.cluster = extents(spec.cluster, scope_, "cluster", 16);
     if (spec.shared_memory)
-      launch.shared_memory = static_cast<std::uint32_t>(
-          as_integer(spec.shared_memory->evaluate(scope_), "shared_memory"));
+      launch.shared_memory = number<std::uint32_t>(*spec.shared_memory, "shared_memory");
     for (const auto& argument : spec.arguments)
       launch.arguments.push_back(argument.value ? computed(argument) : pointed(argument.name));
     return launch;
