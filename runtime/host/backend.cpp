@@ -288,6 +288,12 @@ class HostBackend : public Backend {
                                             const LaunchPlan& plan) override {
     if (!plan.tensor_maps.empty())
       throw Error(ErrorCode::invalid_manifest, "host templates cannot use tensor maps");
+    for (const auto& launch : plan.launches)
+      if (launch.shared_memory > device_.max_shared_memory)
+        throw Error(
+            ErrorCode::launch_failed,
+            fmt::format("{}: {} bytes of shared memory, but {} has {} for a block", launch.entry,
+                        launch.shared_memory, device_.name, device_.max_shared_memory));
     return std::make_unique<HostExecutable>(
         std::dynamic_pointer_cast<const HostModule>(std::move(module)), plan, pool());
   }
