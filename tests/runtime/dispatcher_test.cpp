@@ -1,0 +1,362 @@
+#include "runtime/dispatcher.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <map>
+#include <thread>
+
+#include "tests/support/allocations.h"
+#include "tests/support/errors.h"
+#include "tests/support/twice.h"
+
+namespace cudadent {
+namespace {
+
+using namespace tests;
+
+// An operator with an optional input and a scalar; its template has nothing to compile or run here.
+constexpr const char* manifest = R"manifest({
+  "op": "add",
+  "dtypes": { "dtype": {"values": ["f32", "f64"]} },
+  "options": { "mode": ["plain", "loud"] },
+  "tensors": {
+    "x": { "shape": ["m", "n"], "dtype": "dtype" },
+    "bias": { "shape": ["n"], "dtype": "dtype", "optional": true },
+    "y": { "shape": ["m", "n"], "dtype": "dtype", "role": "output" } },
+  "scalars": { "alpha": {"default": 1.5} } })manifest";
+
+struct Seen {
+  std::atomic<int> launches{0}, compiles{0}, choices{0};
+  std::vector<void*> tensors;  // of the last launch
+  double alpha = 0;
+  bool keep = true;  // the two above; not from several threads
+};
+
+class FakeExecutable : public Executable {
+ public:
+  explicit FakeExecutable(Seen& seen) : seen_(seen) {}
+  void launch(const LaunchArguments& arguments) const override {
+    ++seen_.launches;
+    if (!seen_.keep) return;
+    for (std::size_t i = 0; i < 3; ++i) seen_.tensors[i] = arguments.tensors[i];
+    seen_.alpha = arguments.scalars[0];
+  }
+
+ private:
+  Seen& seen_;
+};
+
+class FakeModule : public Module {};
+
+class FakeBackend : public Backend {
+ public:
+  explicit FakeBackend(Seen& seen) : seen_(seen) {
+    device_.backend = "host";
+    device_.name = "a fake device";
+    device_.architecture = "fake";
+  }
+  bool is_capturing = false;
+
+  [[nodiscard]] const Device& device() const noexcept override { return device_; }
+  std::string compiler() override { return "none"; }
+  Binary compile(const Specialization& specialization) override {
+    ++seen_.compiles;
+    Binary binary;
+    binary.specialization_hash = specialization.hash;
+    return binary;
+  }
+  std::shared_ptr<const Module> load(const Binary&) override {
+    return std::make_shared<FakeModule>();
+  }
+  std::unique_ptr<const Executable> prepare(std::shared_ptr<const Module>,
+                                            const LaunchPlan&) override {
+    return std::make_unique<FakeExecutable>(seen_);
+  }
+  Buffer allocate(std::size_t) override { return {}; }
+  void copy_to_device(void*, const void*, std::size_t) override {}
+  void copy_to_host(void*, const void*, std::size_t) override {}
+  void fill(void*, std::byte, std::size_t) override {}
+  void synchronize() override {}
+  bool capturing(Stream) override { return is_capturing; }
+  [[nodiscard]] std::string measurement() const override { return "none"; }
+  std::vector<double> time(const Executable&, const LaunchArguments&, int) override { return {}; }
+
+ private:
+  Seen& seen_;
+  Device device_;
+};
+
+class FakeSource : public ConfigurationSource {
+ public:
+  explicit FakeSource(Seen& seen) : seen_(seen) {}
+  std::optional<Error> error;
+  Choice choose(const OperatorEntry& op, const Problem&) override {
+    ++seen_.choices;
+    if (error) throw *error;
+    return {op.templates.at(0), {}, 1e-6, Provenance::tuned};
+  }
+
+ private:
+  Seen& seen_;
+};
+
+class FakeStore : public BinaryStore {
+ public:
+  std::optional<Binary> find_binary(const std::string& hash) override {
+    const auto found = kept_.find(hash);
+    return found == kept_.end() ? std::nullopt : std::optional(found->second);
+  }
+  void put_binary(const Binary& binary) override { kept_[binary.specialization_hash] = binary; }
+
+ private:
+  std::map<std::string, Binary> kept_;
+};
+
+struct Fixture {
+  Folder folder;
+  Seen seen;
+  FakeBackend backend{seen};
+  FakeSource source{seen};
+  FakeStore store;
+  TemplateLibrary library;
+  Dispatcher dispatcher;
+
+  Fixture() : library(folders()), dispatcher(backend, library, source, store) {
+    seen.tensors.resize(3);
+  }
+  std::vector<std::filesystem::path> folders() const {
+    folder.write("add/op.json", manifest);
+    folder.write("add/plain.json", R"({ "template": "plain", "backend": "host",
+        "launches": [{ "entry": "add", "grid": [1], "args": ["x", "bias", "y", "alpha"] }] })");
+    folder.write("add/plain.cpp", "");
+    return {folder.path()};
+  }
+  void launch(const std::vector<Tensor>& tensors, const Values& options = {}) {
+    dispatcher.launch(*dispatcher.bind("add", options), tensors, nullptr, {});
+  }
+  bool refuses(std::initializer_list<std::string_view> parts, const std::vector<Tensor>& tensors) {
+    return fails(ErrorCode::invalid_argument, parts, [&] { launch(tensors); });
+  }
+};
+
+alignas(16) std::array<double, 1024> memory{};
+
+Tensor tensor(std::initializer_list<std::int64_t> shape, DataType dtype = DataType::f32) {
+  return {memory.data(), dtype, shape};
+}
+std::vector<Tensor> plain(std::int64_t m = 4, std::int64_t n = 8) {
+  return {tensor({m, n}), Tensor(), tensor({m, n})};
+}
+
+TEST_CASE("a problem is resolved once, then launched from the table") {
+  Fixture fixture;
+  for (int i = 0; i < 5; ++i) fixture.launch(plain());
+  CHECK(fixture.seen.choices == 1);
+  CHECK(fixture.seen.compiles == 1);
+  CHECK(fixture.seen.launches == 5);
+  // Other memory, same problem.
+  auto moved = plain();
+  moved[2].data = memory.data() + 16;
+  fixture.launch(moved);
+  CHECK(fixture.seen.choices == 1);
+  CHECK(fixture.seen.tensors == std::vector<void*>{moved[0].data, nullptr, moved[2].data});
+}
+
+TEST_CASE("what tells problems apart") {
+  Fixture fixture;
+  fixture.launch(plain());
+  int expected = 1;
+  const auto is_new = [&](const std::vector<Tensor>& tensors, const Values& options = {}) {
+    fixture.launch(tensors, options);
+    fixture.launch(tensors, options);
+    return fixture.seen.choices == ++expected;
+  };
+  CHECK(is_new(plain(8, 4)));
+  CHECK(is_new({tensor({4, 8}, DataType::f64), Tensor(), tensor({4, 8}, DataType::f64)}));
+  CHECK(is_new({tensor({4, 8}), tensor({8}), tensor({4, 8})}));
+  auto unaligned = plain();
+  unaligned[0].data = reinterpret_cast<float*>(memory.data()) + 1;
+  CHECK(is_new(unaligned));
+  CHECK(is_new(plain(), {{"mode", std::string("loud")}}));
+  fixture.launch(plain());
+  CHECK(fixture.seen.choices == expected);
+}
+
+TEST_CASE("thousands of problems are all found again") {
+  Fixture fixture;
+  const auto op = fixture.dispatcher.bind("add", {});
+  for (int round = 0; round < 2; ++round)
+    for (std::int64_t m = 1; m <= 2000; ++m)
+      fixture.dispatcher.launch(*op, plain(m, 1), nullptr, {});
+  CHECK(fixture.seen.choices == 2000);
+  CHECK(fixture.seen.launches == 4000);
+}
+
+TEST_CASE("the same operator and options have the same state") {
+  Fixture fixture;
+  const auto state = fixture.dispatcher.bind("add", {});
+  CHECK(state == fixture.dispatcher.bind("add", {{"mode", std::string("plain")}}));
+  CHECK(state != fixture.dispatcher.bind("add", {{"mode", std::string("loud")}}));
+  CHECK(state->tensor_names == std::vector<std::string>{"x", "bias", "y"});
+  CHECK(fails(ErrorCode::invalid_argument, {"no operator \"sub\""},
+              [&] { fixture.dispatcher.bind("sub", {}); }));
+  CHECK(fails(ErrorCode::invalid_argument, {"mode=quiet"},
+              [&] { fixture.dispatcher.bind("add", {{"mode", std::string("quiet")}}); }));
+}
+
+TEST_CASE("trying to launch does nothing for what is not known") {
+  Fixture fixture;
+  const auto op = fixture.dispatcher.bind("add", {});
+  CHECK(!fixture.dispatcher.try_launch(*op, plain(), nullptr, {}));
+  CHECK(fixture.seen.choices == 0);
+  const auto explanation = fixture.dispatcher.prepare(*op, plain());
+  CHECK(explanation.problem == "add m=4 n=8 dtype=f32");
+  CHECK(explanation.winner.kernel_template == "plain");
+  CHECK(explanation.winner.provenance == Provenance::tuned);
+  CHECK(fixture.seen.launches == 0);
+  CHECK(fixture.dispatcher.try_launch(*op, plain(), nullptr, {}));
+  CHECK(fixture.seen.launches == 1);
+  auto strided = plain();
+  strided[0].strides = {100, 1};
+  CHECK(!fixture.dispatcher.try_launch(*op, strided, nullptr, {}));
+}
+
+TEST_CASE("scalars") {
+  Fixture fixture;
+  const auto op = fixture.dispatcher.bind("add", {});
+  fixture.dispatcher.launch(*op, plain(), nullptr, {});
+  CHECK(fixture.seen.alpha == 1.5);
+  const std::array<double, 2> given{2.5, 3.5};
+  fixture.dispatcher.launch(*op, plain(), nullptr, std::span(given).first(1));
+  CHECK(fixture.seen.alpha == 2.5);
+  CHECK(fixture.seen.choices == 1);
+  CHECK(fails(ErrorCode::invalid_argument, {"add", "2 scalars given, expected 1"},
+              [&] { fixture.dispatcher.launch(*op, plain(), nullptr, given); }));
+}
+
+TEST_CASE("tensors that cannot be launched") {
+  Fixture fixture;
+  fixture.launch(plain());
+  auto given = plain();
+  given[0].strides = {16, 1};
+  CHECK(fixture.refuses({"x is not contiguous"}, given));
+  given = plain();
+  given[2].device = 1;
+  CHECK(fixture.refuses({"add: y is in cuda:1", "host memory", "a fake device"}, given));
+  given = plain();
+  given[1] = tensor({7});
+  CHECK(fixture.refuses({"bias has shape [7]"}, given));
+  CHECK(fixture.refuses({"x is missing"}, {}));
+  CHECK(fixture.refuses({"4 tensors given"}, {Tensor(), Tensor(), Tensor(), Tensor()}));
+  CHECK(fixture.refuses({"20 tensors given"}, std::vector<Tensor>(20, tensor({1}))));
+  CHECK(fixture.seen.launches == 1);
+}
+
+TEST_CASE("a failed miss leaves nothing behind") {
+  Fixture fixture;
+  fixture.source.error = Error(ErrorCode::not_tuned, "not known");
+  CHECK(fails(ErrorCode::not_tuned, {"not known"}, [&] { fixture.launch(plain()); }));
+  fixture.source.error.reset();
+  fixture.launch(plain());
+  CHECK(fixture.seen.choices == 2);
+  CHECK(fixture.seen.launches == 1);
+}
+
+TEST_CASE("a stream that is captured launches what is known and nothing else") {
+  Fixture fixture;
+  fixture.launch(plain());
+  fixture.backend.is_capturing = true;
+  fixture.launch(plain());
+  CHECK(fixture.seen.launches == 2);
+  CHECK(fails(ErrorCode::not_tuned, {"add", "captured", "prepare()"},
+              [&] { fixture.launch(plain(5, 5)); }));
+  CHECK(fixture.seen.choices == 1);
+}
+
+TEST_CASE("what was forgotten is asked for again, and compiled only once") {
+  Fixture fixture;
+  fixture.launch(plain());
+  fixture.dispatcher.forget("another");
+  fixture.launch(plain());
+  CHECK(fixture.seen.choices == 1);
+  fixture.dispatcher.forget("add");
+  fixture.launch(plain());
+  CHECK(fixture.seen.choices == 2);
+  CHECK(fixture.seen.compiles == 1);  // the store had it
+}
+
+TEST_CASE("problems without elements ask nobody and launch nothing") {
+  Fixture fixture;
+  fixture.launch(plain(0, 8));
+  CHECK(fixture.seen.choices == 0);
+  CHECK(fixture.seen.launches == 0);
+  CHECK(fixture.dispatcher.prepare(*fixture.dispatcher.bind("add", {}), plain(0, 8))
+            .winner.kernel_template.empty());
+}
+
+TEST_CASE("many threads on known and new problems, while others forget them") {
+  Fixture fixture;
+  fixture.seen.keep = false;
+  const auto op = fixture.dispatcher.bind("add", {});
+  constexpr int threads = 4, problems = 100;
+  {
+    std::vector<std::jthread> all;
+    for (int t = 0; t < threads; ++t)
+      all.emplace_back([&] {
+        for (std::int64_t m = 1; m <= problems; ++m)
+          fixture.dispatcher.launch(*op, plain(m, 2), nullptr, {});
+      });
+  }
+  CHECK(fixture.seen.choices == problems);  // two threads with one new problem resolve it once
+  CHECK(fixture.seen.launches == threads * problems);
+  {
+    std::vector<std::jthread> all;
+    for (int t = 0; t < threads; ++t)
+      all.emplace_back([&, t] {
+        for (std::int64_t m = 1; m <= problems; ++m) {
+          if (t == 0 && m % 10 == 0) fixture.dispatcher.forget("add");
+          fixture.dispatcher.launch(*fixture.dispatcher.bind("add", {}), plain(m, 2), nullptr, {});
+        }
+      });
+  }
+  CHECK(fixture.seen.launches == 2 * threads * problems);
+}
+
+TEST_CASE("a hit allocates nothing") {
+  if (!allocations()) {
+    MESSAGE("SKIPPED: a sanitizer's build cannot count allocations");
+    return;
+  }
+  Fixture fixture;
+  const auto op = fixture.dispatcher.bind("add", {});
+  const auto tensors = plain();
+  fixture.dispatcher.launch(*op, tensors, nullptr, {});
+  const auto before = allocations();
+  for (int i = 0; i < 10; ++i) fixture.dispatcher.launch(*op, tensors, nullptr, {});
+  CHECK(allocations() == before);
+  CHECK(fixture.seen.launches == 11);
+}
+
+TEST_CASE("nor does the host device's launch of what it has launched") {
+  if (!allocations()) {
+    MESSAGE("SKIPPED: a sanitizer's build cannot count allocations");
+    return;
+  }
+  const Folder folder;
+  write_twice(folder, false);
+  const auto entry = TemplateLibrary({folder.path()}).find("twice");
+  CountingBackend backend;
+  const auto specialization = specialize(
+      entry->templates[0], make_problem(entry->manifest, twice_problem(8)), {}, backend.device());
+  const auto executable =
+      backend.prepare(backend.load(backend.compile(specialization)), specialization.plan);
+  const std::array<void*, 2> tensors{memory.data(), memory.data() + 16};
+  executable->launch({tensors, {}, nullptr});
+  const auto before = allocations();
+  executable->launch({tensors, {}, nullptr});
+  CHECK(allocations() == before);
+}
+
+}  // namespace
+}  // namespace cudadent
