@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numbers>
 #include <span>
 #include <thread>
@@ -51,12 +52,24 @@ std::pair<float, float> draw(const UniformInput& spec, Generator& generator) {
   return {low + width * u, low + width * v};
 }
 
+// Rounded to nearest, and to the nearest that fits.
+template <class T>
+T to_integer(float value) {
+  using Limits = std::numeric_limits<T>;
+  const float rounded = std::round(value);
+  // The largest value may round up to one that does not fit.
+  if (rounded >= static_cast<float>(Limits::max())) return Limits::max();
+  if (rounded <= static_cast<float>(Limits::min())) return Limits::min();
+  return static_cast<T>(rounded);
+}
+
 template <class T>
 T convert(float value, DataType dtype) {
   if constexpr (std::is_same_v<T, std::uint16_t>)
     return dtype == DataType::bf16 ? to_bf16_bits(value) : to_f16_bits(value);
   else if constexpr (std::is_integral_v<T>)
-    return static_cast<T>(std::lround(value));
+    return dtype == DataType::boolean ? static_cast<T>(std::round(value) != 0.0F)
+                                      : to_integer<T>(value);
   else
     return static_cast<T>(value);
 }

@@ -12,7 +12,7 @@
 namespace cudadent {
 
 // `count` elements of `dtype` as bytes; the same for the same seed, on any number of cores. Integers are
-// rounded to nearest.
+// rounded to nearest, and to the nearest that fits; flags are false where they round to zero.
 std::vector<std::byte> random_elements(const InputSpec& spec, DataType dtype, std::size_t count,
                                        std::uint64_t seed);
 
