@@ -57,6 +57,21 @@ TrialStatus status_of(ErrorCode code) {
 }
 
 class TuningRun {
+  // Keeps binaries as remember() does.
+  class Binaries : public BinaryStore {
+   public:
+    explicit Binaries(TuningRun& run) : run_(run) {}
+    std::optional<Binary> find_binary(const std::string& specialization_hash) override {
+      return run_.context_.store.find_binary(specialization_hash);
+    }
+    void put_binary(const Binary& binary) override {
+      run_.remember([&] { run_.context_.store.put_binary(binary); });
+    }
+
+   private:
+    TuningRun& run_;
+  };
+
  public:
   TuningRun(const TuningContext& context, const OperatorEntry& entry, const Problem& problem,
             const TuneOptions& options)
@@ -93,7 +108,7 @@ class TuningRun {
 
   Workbench make_workbench() {
     const Stopwatch watch(result_.verify_seconds);
-    Workbench workbench(context_.backend, context_.library, context_.store, entry_, problem_,
+    Workbench workbench(context_.backend, context_.library, binaries_, entry_, problem_,
                         options_.seed);
     if (workbench.reference().empty())
       log(LogLevel::warning,
@@ -175,8 +190,9 @@ class TuningRun {
     std::vector<Candidate> queue = defaults_;
     std::erase_if(queue, [&](Candidate candidate) { return measured_.contains(candidate); });
     while ((result_.stopped_by = stop_reason()).empty()) {
-      if (!in_turns || pool.under_way() == 0) refill(pool, queue, ahead);
+      const bool refilled = (!in_turns || pool.under_way() == 0) && refill(pool, queue, ahead);
       if (pool.under_way() == 0) {
+        if (refilled) continue;  // none of them could be planned
         result_.stopped_by = "exhausted";
         break;
       }
@@ -187,7 +203,8 @@ class TuningRun {
     }
   }
 
-  void refill(CompilePool& pool, std::vector<Candidate>& queue, std::size_t ahead) {
+  // False when there is nothing left to try.
+  bool refill(CompilePool& pool, std::vector<Candidate>& queue, std::size_t ahead) {
     std::size_t wanted = ahead - std::min(ahead, pool.under_way());
     if (options_.budget.trials > 0) {
       const auto left = static_cast<std::size_t>(options_.budget.trials - new_trials_);
@@ -202,10 +219,18 @@ class TuningRun {
       if (submitted_.insert(queue[i]).second && !measured_.contains(queue[i]))
         submit(pool, queue[i]);
     queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(count));
+    return count > 0;
   }
 
   void submit(CompilePool& pool, Candidate candidate) {
-    pool.submit(candidate, specialize_candidate(candidate));
+    try {
+      pool.submit(candidate, specialize_candidate(candidate));
+    } catch (const Error& error) {
+      // Valid by its constraints, but what it would launch is not: a trial that failed.
+      Compiled failed{candidate, {}, std::nullopt, error};
+      failed.specialization.configuration = space_->configuration(candidate);
+      evaluate(std::move(failed));
+    }
   }
 
   Specialization specialize_candidate(Candidate candidate) const {
@@ -490,6 +515,7 @@ class TuningRun {
   std::int64_t new_trials_ = 0, since_improvement_ = 0;
   double best_ = 0;  // seconds
   bool device_lost_ = false, cache_warned_ = false;
+  Binaries binaries_{*this};
   TuneResult result_;
 };
 

@@ -27,7 +27,7 @@ class Workbench {
             const OperatorEntry& entry, const Problem& problem, std::uint64_t seed);
 
   // The name of the template that outputs are compared with; empty when the operator has no reference on
-  // this device, in which case the first executable verified becomes it.
+  // this device, in which case the first executable verified whose outputs are finite becomes it.
   [[nodiscard]] const std::string& reference() const noexcept { return reference_; }
 
   // Poisons the outputs, runs once, and compares. Throws Error(launch_failed) when the launch fails.

@@ -1,0 +1,113 @@
+#include "tuner/cached_source.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/errors.h"
+#include "tests/support/tuning.h"
+
+namespace cudadent {
+namespace {
+
+using namespace tests;
+
+std::string kind_of(const Choice& choice) {
+  return std::get<std::string>(choice.configuration.at("KIND"));
+}
+
+Choice choose(Tuning& tuning, OnMiss on_miss, std::int64_t n = 100, Values more = {}) {
+  const auto entry = tuning.entry();
+  more.merge(twice_problem(n));
+  return CachedSource(tuning.context(), on_miss, {})
+      .choose(*entry, make_problem(entry->manifest, more));
+}
+
+TEST_CASE("a miss that tunes, then the cache") {
+  Tuning tuning;
+  const Choice first = choose(tuning, OnMiss::tune);
+  CHECK(first.provenance == Provenance::tuned);
+  CHECK(kind_of(first) == "fast");
+  CHECK(first.kernel_template->name == "kinds");
+  const int timings = tuning.backend.timings;
+  for (const OnMiss on_miss : {OnMiss::tune, OnMiss::nearest, OnMiss::fail}) {
+    const Choice again = choose(tuning, on_miss);
+    CHECK(again.provenance == Provenance::cached);
+    CHECK(again.configuration == first.configuration);
+    CHECK(again.seconds == doctest::Approx(50e-6));
+  }
+  // One winner for all that share a tuning key: 65 … 128.
+  CHECK(choose(tuning, OnMiss::fail, 65).provenance == Provenance::cached);
+  CHECK(tuning.backend.timings == timings);
+}
+
+TEST_CASE("a miss that fails says how to tune") {
+  Tuning tuning;
+  CHECK(fails(ErrorCode::not_tuned,
+              {"twice n=100 dtype=f32", "cudadent-tune tune twice n=100 dtype=f32"},
+              [&] { choose(tuning, OnMiss::fail); }));
+  CHECK(tuning.backend.launches == 0);
+}
+
+TEST_CASE("a miss that takes the nearest: a neighbour, else the default") {
+  Tuning tuning;
+  const Choice none = choose(tuning, OnMiss::nearest);
+  CHECK(none.provenance == Provenance::defaulted);
+  CHECK(kind_of(none) == "slow");
+  CHECK(none.seconds == 0);
+  choose(tuning, OnMiss::tune, 1000);
+  CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::nearest);
+  CHECK(kind_of(choose(tuning, OnMiss::nearest)) == "fast");
+  // Other options or data types are no neighbours.
+  CHECK(choose(tuning, OnMiss::nearest, 100, {{"mode", std::string("loud")}}).provenance ==
+        Provenance::defaulted);
+  CHECK(choose(tuning, OnMiss::nearest, 100, {{"dtype", std::string("f64")}}).provenance ==
+        Provenance::defaulted);
+  // What is only near is not remembered as known.
+  CHECK_THROWS_AS(choose(tuning, OnMiss::fail), Error);
+}
+
+TEST_CASE("of several neighbours the nearest") {
+  Tuning tuning;
+  choose(tuning, OnMiss::tune, 4000);
+  allow_kinds(tuning.folder, "('slow', 'wrong')");
+  choose(tuning, OnMiss::tune, 100);
+  tuning.folder.write("twice/kinds.json", kinds_template);
+  // The template is what it was at 4000 again, and the winner at 100 belongs to another.
+  CHECK(kind_of(choose(tuning, OnMiss::nearest, 200)) == "fast");
+  tuning.tune({}, 300);
+  CHECK(choose(tuning, OnMiss::nearest, 200).seconds == doctest::Approx(50e-6));
+}
+
+TEST_CASE("a winner of a template that has changed does not count") {
+  Tuning tuning;
+  choose(tuning, OnMiss::tune);
+  tuning.folder.write("twice/kinds.cpp", std::string(kinds_source) + "// changed\n");
+  CHECK_THROWS_AS(choose(tuning, OnMiss::fail), Error);
+  CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::defaulted);
+  CHECK(choose(tuning, OnMiss::tune).provenance == Provenance::tuned);
+}
+
+TEST_CASE("a winner that is not valid for the problem at hand does not count") {
+  Tuning tuning;
+  tuning.folder.write("twice/kinds.json",
+                      replaced(kinds_template, "\"let\"",
+                               "\"constraints\": [\"n >= 100 or KIND != 'fast'\"], \"let\""));
+  CHECK(kind_of(choose(tuning, OnMiss::tune, 100)) == "fast");
+  CHECK(choose(tuning, OnMiss::fail, 101).provenance == Provenance::cached);
+  CHECK_THROWS_AS(choose(tuning, OnMiss::fail, 99), Error);
+  CHECK(kind_of(choose(tuning, OnMiss::nearest, 99)) == "slow");
+}
+
+TEST_CASE("of several defaults the one whose prior promises most") {
+  Tuning tuning;
+  tuning.folder.write("twice/kinds.json",
+                      replaced(kinds_template, "\"let\"", "\"prior\": \"2.0\", \"let\""));
+  tuning.folder.write("twice/other.json",
+                      replaced(twice_reference, "\"template\": \"host_reference\"",
+                               "\"template\": \"other\", \"prior\": \"1.0\""));
+  tuning.folder.write("twice/other.cpp", twice_reference_source);
+  CHECK(choose(tuning, OnMiss::nearest).kernel_template->name == "other");
+  CHECK(tuning.backend.compiles == 0);
+}
+
+}  // namespace
+}  // namespace cudadent

@@ -1,0 +1,240 @@
+#include "tuner/tuner.h"
+
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "cache/sqlite.h"
+#include "tests/support/errors.h"
+#include "tests/support/tuning.h"
+
+namespace cudadent {
+namespace {
+
+using namespace tests;
+
+std::string kind_of(const Values& configuration) {
+  return std::get<std::string>(configuration.at("KIND"));
+}
+
+std::map<std::string, Trial> by_kind(const TuneResult& result) {
+  std::map<std::string, Trial> trials;
+  for (const auto& trial : result.trials)
+    CHECK(trials.emplace(kind_of(trial.configuration), trial).second);  // none twice
+  return trials;
+}
+
+int measured_anew(const TuneResult& result) {
+  int count = 0;
+  for (const auto& trial : result.trials) count += trial.from_cache ? 0 : 1;
+  return count;
+}
+
+TEST_CASE("a run finds the fastest configuration that is right, and says how the others failed") {
+  Tuning tuning;
+  const TuneResult result = tuning.tune();
+  CHECK(result.problem == "twice n=100 dtype=f32");
+  CHECK(result.candidates == 7);
+  CHECK(result.stopped_by == "exhausted");
+  CHECK(kind_of(result.winner.configuration) == "fast");
+  CHECK(result.winner.provenance == Provenance::tuned);
+  CHECK(result.winner.seconds == doctest::Approx(50e-6));
+  CHECK(result.default_seconds == doctest::Approx(100e-6));
+  CHECK(result.flops == 100);
+  CHECK(result.bytes == 800);
+
+  const auto trials = by_kind(result);
+  CHECK(trials.size() == 7);
+  CHECK(trials.at("slow").status == TrialStatus::ok);
+  CHECK(trials.at("slow").error == 0);
+  CHECK(trials.at("fast").median == doctest::Approx(50e-6));
+  CHECK(!trials.at("fast").samples.empty());
+  CHECK(trials.at("nan").status == TrialStatus::wrong_result);
+  CHECK(mentions(trials.at("nan").message, {"y", "1 of 100", "NaN"}));
+  CHECK(trials.at("wrong").status == TrialStatus::wrong_result);
+  CHECK(trials.at("wrong").error == doctest::Approx(0.5));
+  CHECK(trials.at("wrong").samples.empty());  // never timed
+  CHECK(trials.at("broken").status == TrialStatus::compile_error);
+  CHECK(mentions(trials.at("broken").message, {"this one does not compile"}));
+  CHECK(trials.at("refused").status == TrialStatus::launch_error);
+  CHECK(mentions(trials.at("refused").message, {"refuses this launch"}));
+  CHECK(trials.at("greedy").status == TrialStatus::invalid_resources);
+  CHECK(mentions(trials.at("greedy").message, {"shared memory"}));
+}
+
+TEST_CASE("a run that is repeated measures nothing twice") {
+  Tuning tuning;
+  const TuneResult first = tuning.tune();
+  CHECK(measured_anew(first) == 7);
+  const TuneResult again = tuning.tune();
+  CHECK(measured_anew(again) == 0);
+  CHECK(again.trials.size() == 7);
+  CHECK(again.winner.configuration == first.winner.configuration);
+  TuneOptions fresh;
+  fresh.fresh = true;
+  CHECK(measured_anew(tuning.tune(fresh)) == 7);
+}
+
+TEST_CASE("a run that was ended goes on where it stopped") {
+  Tuning tuning;
+  TuneOptions options;
+  options.budget.trials = 2;
+  const TuneResult first = tuning.tune(options);
+  CHECK(first.stopped_by == "trials");
+  CHECK(measured_anew(first) == 2);
+  const TuneResult second = tuning.tune(options);
+  CHECK(measured_anew(second) == 2);
+  CHECK(second.trials.size() == 4);
+  CHECK(measured_anew(tuning.tune()) == 3);
+}
+
+TEST_CASE("a changed template loses its own trials only") {
+  Tuning tuning;
+  tuning.folder.write("twice/other.json", replaced(twice_reference, "host_reference", "other"));
+  tuning.folder.write("twice/other.cpp", twice_reference_source);
+  CHECK(measured_anew(tuning.tune()) == 8);
+  tuning.folder.write("twice/other.cpp", std::string(twice_reference_source) + "// changed\n");
+  const TuneResult result = tuning.tune();
+  CHECK(measured_anew(result) == 1);
+  for (const auto& trial : result.trials)
+    CHECK(trial.from_cache == (trial.kernel_template == "kinds"));
+}
+
+TEST_CASE("another problem shares no trials") {
+  Tuning tuning;
+  tuning.tune();
+  CHECK(measured_anew(tuning.tune({}, 101)) == 7);
+}
+
+TEST_CASE("patience ends a run that makes no progress") {
+  Tuning tuning;
+  TuneOptions options;
+  options.budget.patience = 3;
+  options.compile_workers = 1;
+  const TuneResult result = tuning.tune(options);
+  CHECK((result.stopped_by == "patience" || result.stopped_by == "exhausted"));
+  // Ended by patience, the last three were no better than what came before.
+  if (result.stopped_by == "patience")
+    for (std::size_t i = result.trials.size() - 3; i < result.trials.size(); ++i)
+      CHECK(kind_of(result.trials[i].configuration) != "fast");
+}
+
+TEST_CASE("a cancelled run ends with what it has") {
+  Tuning tuning;
+  int seen = 0;
+  std::vector<std::string> phases;
+  TuneOptions options;
+  options.on_progress = [&](const TuneProgress& progress) {
+    ++seen;
+    phases.push_back(progress.phase);
+    CHECK(progress.candidates == 7);
+  };
+  options.cancelled = [&] { return seen > 0; };
+  const TuneResult result = tuning.tune(options);
+  CHECK(result.stopped_by == "cancelled");
+  CHECK(result.trials.size() < 7);
+  CHECK(!result.winner.configuration.empty());
+  CHECK(phases.front() == "search");
+  CHECK(phases.back() == "finalists");
+}
+
+TEST_CASE("the winner is never slower than the default") {
+  Tuning tuning;
+  allow_kinds(tuning.folder, "('slow', 'wrong')");
+  const TuneResult result = tuning.tune();
+  CHECK(kind_of(result.winner.configuration) == "slow");
+  CHECK(result.winner.seconds == result.default_seconds);
+}
+
+TEST_CASE("nothing that works is an error that says what failed how often") {
+  Tuning tuning;
+  SUBCASE("compiling first") {
+    allow_kinds(tuning.folder, "('broken',)");
+    const auto error = error_of([&] { tuning.tune(); });
+    REQUIRE(error);
+    CHECK(error->code() == ErrorCode::compile_failed);
+    CHECK(mentions(error->what(), {"twice n=100", "no configuration works (1 compile_error)",
+                                   "kinds KIND=broken"}));
+    CHECK(mentions(error->detail(), {"this one does not compile"}));
+  }
+  SUBCASE("and results") {
+    allow_kinds(tuning.folder, "('nan', 'wrong', 'refused')");
+    CHECK(fails(ErrorCode::launch_failed, {"1 launch_error", "2 wrong_result"},
+                [&] { tuning.tune(); }));
+    // And again, from what is remembered.
+    CHECK(fails(ErrorCode::launch_failed, {"1 launch_error", "2 wrong_result"},
+                [&] { tuning.tune(); }));
+  }
+  SUBCASE("no configuration is valid") {
+    allow_kinds(tuning.folder, "('none', 'other')");
+    std::filesystem::remove(tuning.folder / "twice/host_reference.json");
+    CHECK(fails(ErrorCode::unsupported, {"twice n=100", "kinds", "7 configurations"},
+                [&] { tuning.tune(); }));
+  }
+  SUBCASE("no time") {
+    TuneOptions options;
+    options.cancelled = [] { return true; };
+    CHECK(fails(ErrorCode::unsupported, {"nothing was measured", "cancelled"},
+                [&] { tuning.tune(options); }));
+  }
+}
+
+TEST_CASE("a configuration that cannot be planned costs one trial") {
+  Tuning tuning;
+  tuning.folder.write("twice/kinds.json", replaced(kinds_template, "\"grid\": [1]",
+                                                   "\"grid\": [\"0 if KIND == 'wrong' else 1\"]"));
+  const auto trials = by_kind(tuning.tune());
+  CHECK(trials.size() == 7);
+  CHECK(trials.at("wrong").status == TrialStatus::invalid_resources);
+  CHECK(mentions(trials.at("wrong").message, {"grid"}));
+}
+
+TEST_CASE("the reference is a candidate only where it is the only one, or asked for") {
+  Tuning tuning;
+  const auto device = tuning.backend.device();
+  CHECK(search_space(*tuning.entry(), tuning.problem(), device, {}).members().size() == 1);
+  CHECK(search_space(*tuning.entry(), tuning.problem(), device, {"host_reference"}).size() == 1);
+  CHECK(fails(ErrorCode::invalid_argument, {"twice", "no template \"fastest\""},
+              [&] { search_space(*tuning.entry(), tuning.problem(), device, {"fastest"}); }));
+  CHECK(fails(ErrorCode::unsupported, {"twice n=100", "none for this device"}, [&] {
+    search_space(*tuning.entry(), tuning.problem(), *nominal_cuda_device("sm_90a"), {});
+  }));
+  Tuning only_reference(false);
+  const TuneResult result = only_reference.tune();
+  CHECK(result.winner.kernel_template == "host_reference");
+  CHECK(result.winner.configuration.empty());
+}
+
+TEST_CASE("without a reference candidates are compared with each other, and that is said") {
+  Tuning tuning;
+  std::filesystem::remove(tuning.folder / "twice/host_reference.json");
+  CHECK(kind_of(tuning.tune().winner.configuration) == "fast");
+  REQUIRE(tuning.warnings.size() == 1);
+  CHECK(mentions(tuning.warnings[0], {"twice", "no reference"}));
+}
+
+TEST_CASE("the strategy's name is checked before anything runs") {
+  Tuning tuning;
+  TuneOptions options;
+  options.strategy = "no_such_strategy";
+  CHECK(fails(ErrorCode::invalid_argument, {"no_such_strategy", "auto"},
+              [&] { tuning.tune(options); }));
+  CHECK(tuning.backend.launches == 0);
+}
+
+TEST_CASE("a cache that cannot be written costs the memory of a result, not the result") {
+  const Folder folder;
+  const auto file = folder / "cache.db";
+  Tuning tuning(true, file, std::chrono::milliseconds(1));
+  sqlite::Connection other(file, sqlite::Connection::Access::read_write, std::chrono::seconds(1));
+  other.query_text("BEGIN IMMEDIATE");  // nobody else can write now
+  CHECK(kind_of(tuning.tune().winner.configuration) == "fast");
+  CHECK(tuning.warnings.size() == 1);
+  other.query_text("ROLLBACK");
+  CHECK(tuning.store.counts().winners == 0);
+  CHECK(measured_anew(tuning.tune()) == 7);
+  CHECK(tuning.store.counts().winners == 1);
+}
+
+}  // namespace
+}  // namespace cudadent
