@@ -1,0 +1,191 @@
+// What a user of the public header sees; templates of one's own, so that little has to be compiled.
+#include <cudadent/cudadent.h>
+#include <doctest/doctest.h>
+
+#include <array>
+#include <atomic>
+#include <thread>
+
+#include "tests/support/errors.h"
+#include "tests/support/folder.h"
+
+namespace {
+
+using cudadent::DataType;
+using cudadent::ErrorCode;
+using cudadent::OnMiss;
+using cudadent::Provenance;
+using cudadent::Tensor;
+using cudadent::tests::fails;
+using cudadent::tests::Folder;
+
+// y = alpha x, in two ways that are equally right.
+struct Fixture {
+  Folder folder;
+
+  Fixture() {
+    folder.write("scale/op.json", R"manifest({
+  "op": "scale",
+  "doc": "y = alpha x",
+  "dtypes": { "dtype": {"values": ["f32"]} },
+  "options": { "sign": ["keep", "flip"] },
+  "tensors": {
+    "x": { "shape": ["n"], "dtype": "dtype", "doc": "what is scaled" },
+    "y": { "shape": ["n"], "dtype": "dtype", "role": "output" } },
+  "scalars": { "alpha": {"default": 2} } })manifest");
+    folder.write("scale/host_reference.json",
+                 R"manifest({
+  "template": "host_reference",
+  "backend": "host",
+  "compile_time": ["sign"],
+  "parameters": { "BACKWARDS": [false, true] },
+  "launches": [{"entry": "scale", "grid": [1], "args": ["x", "y", "n", "alpha"]}] })manifest");
+    folder.write("scale/host_reference.cpp", R"(
+void scale(const Block&, const float* x, float* y, int n, float alpha) {
+  const float factor = sign == sign_kind::flip ? -alpha : alpha;
+  for (int i = 0; i < n; ++i) y[BACKWARDS ? n - 1 - i : i] = factor * x[BACKWARDS ? n - 1 - i : i];
+}
+)");
+  }
+  cudadent::RuntimeOptions options(OnMiss on_miss = OnMiss::nearest) const {
+    cudadent::RuntimeOptions options;
+    options.device = "host";
+    options.cache = folder / "cache.db";
+    options.template_paths = {folder.path()};
+    options.on_miss = on_miss;
+    options.tuning.budget.seconds = 30;
+    return options;
+  }
+};
+
+struct Data {
+  alignas(16) std::array<float, 4> x{1, 2, 3, 4};
+  alignas(16) std::array<float, 4> y{};
+  Tensor in{x.data(), DataType::f32, {4}}, out{y.data(), DataType::f32, {4}};
+};
+
+const cudadent::Values four{{"n", std::int64_t{4}}, {"dtype", "f32"}};
+
+TEST_CASE("an operator launches, with its options and scalars") {
+  const Fixture fixture;
+  cudadent::Runtime runtime(fixture.options());
+  CHECK(!runtime.device_name().empty());
+  const auto scale = runtime.op("scale");
+  Data data;
+  scale({data.in, data.out});
+  CHECK(data.y == std::array<float, 4>{2, 4, 6, 8});
+  const std::array<double, 1> alpha{10};
+  scale({data.in, data.out}, nullptr, alpha);
+  CHECK(data.y == std::array<float, 4>{10, 20, 30, 40});
+  runtime.op("scale", {{"sign", "flip"}})({data.in, data.out});
+  CHECK(data.y == std::array<float, 4>{-2, -4, -6, -8});
+}
+
+TEST_CASE("an operator says what it takes") {
+  const Fixture fixture;
+  cudadent::Runtime runtime(fixture.options());
+  const auto scale = runtime.op("scale", {{"sign", "flip"}});
+  CHECK(scale.name() == "scale");
+  CHECK(scale.tensors() == std::vector<std::string>{"x", "y"});
+  const auto info = scale.info();
+  CHECK(info.doc == "y = alpha x");
+  REQUIRE(info.tensors.size() == 2);
+  CHECK(info.tensors[0].doc == "what is scaled");
+  CHECK(info.tensors[0].shape == std::vector<std::string>{"n"});
+  CHECK(info.tensors[1].output);
+  CHECK(info.dtypes.at(0).allowed == std::vector<std::string>{"f32"});
+  CHECK(info.options.at(0).bound == cudadent::Value("flip"));
+  CHECK(info.scalars.at(0).otherwise == 2);
+}
+
+TEST_CASE("preparing says what a launch will do; only then is it known") {
+  const Fixture fixture;
+  cudadent::Runtime runtime(fixture.options());
+  const auto scale = runtime.op("scale");
+  Data data;
+  const std::array<Tensor, 2> tensors{data.in, data.out};
+  CHECK(!scale.try_launch(tensors));
+  CHECK(data.y[0] == 0);
+  const auto explanation = scale.prepare(tensors);
+  CHECK(explanation.problem == "scale n=4 dtype=f32");
+  CHECK(explanation.winner.provenance == Provenance::defaulted);
+  CHECK(data.y[0] == 0);
+  CHECK(scale.try_launch(tensors));
+  CHECK(data.y[0] == 2);
+}
+
+TEST_CASE("tuning is remembered, by this runtime and the next") {
+  const Fixture fixture;
+  Data data;
+  {
+    cudadent::Runtime runtime(fixture.options());
+    const auto scale = runtime.op("scale");
+    CHECK(!runtime.winner("scale", four));
+    const std::array<Tensor, 2> tensors{data.in, data.out};
+    CHECK(scale.prepare(tensors).winner.provenance == Provenance::defaulted);
+    const auto result = runtime.tune("scale", four);
+    CHECK(result.trials.size() == 2);
+    CHECK(result.candidates == 2);
+    // The operator in hand launches the winner from now on.
+    CHECK(scale.prepare(tensors).winner.provenance == Provenance::cached);
+    CHECK(scale.prepare(tensors).winner.configuration == result.winner.configuration);
+  }
+  cudadent::Runtime runtime(fixture.options(OnMiss::fail));
+  CHECK(runtime.winner("scale", four)->provenance == Provenance::cached);
+  runtime.op("scale")({data.in, data.out});
+  CHECK(data.y == std::array<float, 4>{2, 4, 6, 8});
+}
+
+TEST_CASE("the first launch of a problem tunes it, if that is the policy") {
+  const Fixture fixture;
+  cudadent::Runtime runtime(fixture.options(OnMiss::tune));
+  Data data;
+  runtime.op("scale")({data.in, data.out});
+  CHECK(data.y == std::array<float, 4>{2, 4, 6, 8});
+  CHECK(runtime.winner("scale", four));
+}
+
+TEST_CASE("many threads share a runtime") {
+  const Fixture fixture;
+  cudadent::Runtime runtime(fixture.options());
+  std::atomic<int> wrong{0};
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 3; ++t)
+      threads.emplace_back([&] {
+        const auto scale = runtime.op("scale");
+        for (int i = 0; i < 20; ++i) {
+          Data data;
+          scale({data.in, data.out});
+          if (data.y != std::array<float, 4>{2, 4, 6, 8}) ++wrong;
+        }
+      });
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("errors have codes") {
+  const Fixture fixture;
+  cudadent::Runtime runtime(fixture.options(OnMiss::fail));
+  Data data;
+  constexpr auto invalid = ErrorCode::invalid_argument;
+  CHECK(fails(invalid, {"no operator \"scales\"", "scale"}, [&] { runtime.op("scales"); }));
+  CHECK(fails(invalid, {"sign=up"}, [&] { runtime.op("scale", {{"sign", "up"}}); }));
+  CHECK(fails(invalid, {"unknown name \"m\""},
+              [&] { runtime.tune("scale", {{"m", std::int64_t{1}}}); }));
+  CHECK(fails(invalid, {"y is missing"}, [&] { runtime.op("scale")({data.in}); }));
+  CHECK(fails(ErrorCode::not_tuned, {"scale n=4"},
+              [&] { runtime.op("scale")({data.in, data.out}); }));
+  auto options = fixture.options();
+  options.device = "tpu";
+  CHECK(fails(invalid, {"\"tpu\"", "host"}, [&] { cudadent::Runtime{options}; }));
+  options.device = "cuda:1000000";
+  CHECK(fails(ErrorCode::device_unavailable, {}, [&] { cudadent::Runtime{options}; }));
+  options = fixture.options();
+  options.cache = "/dev/null/cache.db";
+  CHECK(fails(ErrorCode::cache_failed, {"/dev/null"}, [&] { cudadent::Runtime{options}; }));
+}
+
+TEST_CASE("the library has a version") { CHECK(cudadent::version() == CUDADENT_VERSION); }
+
+}  // namespace
