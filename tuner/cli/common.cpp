@@ -14,8 +14,10 @@ void CommonOptions::add_to(CLI::App& command) {
   command.add_flag("--json", json, "print JSON for programs");
   command.add_option("--device", device, "auto, host, cuda, cuda:N")->capture_default_str();
   command.add_option("--db", database, "the database file (default: the user's cache)");
-  command.add_option("--templates", template_paths,
-                     "a folder with operators and templates of your own; may be repeated");
+  command
+      .add_option("--templates", template_paths,
+                  "a folder with operators and templates of your own; may be repeated")
+      ->allow_extra_args(false);  // else the operator after it would be taken for a folder
 }
 
 RuntimeOptions CommonOptions::runtime_options() const {
@@ -32,7 +34,7 @@ RuntimeOptions CommonOptions::runtime_options() const {
 TemplateLibrary CommonOptions::library() const {
   auto folders = Environment::read().template_paths;
   folders.insert(folders.end(), template_paths.begin(), template_paths.end());
-  return TemplateLibrary(std::move(folders));
+  return TemplateLibrary(folders);
 }
 
 void ProblemWords::add_to(CLI::App& command, bool op_required) {

@@ -151,9 +151,12 @@ void add_compile(CLI::App& program) {
   state->problem.add_to(*command);
   command->add_option("--arch", state->architecture,
                       "sm_75, sm_80, …, sm_90a, or host; default: the device's");
-  command->add_option("--template", state->only, "only this template; may be repeated");
-  command->add_option("--set", state->parameters,
-                      "a parameter's value, BM=128; the rest are defaults; may be repeated");
+  command->add_option("--template", state->only, "only this template; may be repeated")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--set", state->parameters,
+                   "a parameter's value, BM=128; the rest are defaults; may be repeated")
+      ->allow_extra_args(false);
   command->add_flag("--dump-source", state->dump_source,
                     "print the whole generated source instead of compiling");
   command->add_option("--output", state->output,

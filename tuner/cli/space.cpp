@@ -65,7 +65,8 @@ void add_space(CLI::App& program) {
   command->get_option("--device")
       ->description(
           "auto, host, cuda, cuda:N, or an architecture such as sm_90a, which needs no device");
-  command->add_option("--template", state->only, "only this template; may be repeated");
+  command->add_option("--template", state->only, "only this template; may be repeated")
+      ->allow_extra_args(false);
   command->add_flag("--count", state->count, "only how many there are");
   command->add_option("--limit", state->limit, "configurations listed a template")
       ->capture_default_str();

@@ -176,7 +176,8 @@ void add_tune(CLI::App& program) {
   command->add_option("--patience", state->patience,
                       "stop after this many trials without 1 % of improvement (0: never)");
   command->add_option("--compile-workers", state->compile_workers, "0: one a core");
-  command->add_option("--template", state->only, "only this template; may be repeated");
+  command->add_option("--template", state->only, "only this template; may be repeated")
+      ->allow_extra_args(false);
   command->add_flag("--fresh", state->fresh, "measure again what the cache already knows");
   command->callback([state] { run_tune(*state); });
 }

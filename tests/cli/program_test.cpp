@@ -1,0 +1,274 @@
+// The real program, end to end, in processes of its own.
+#include <doctest/doctest.h>
+
+#ifdef CUDADENT_TUNE_PROGRAM
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/errors.h"
+#include "tests/support/twice.h"
+
+namespace cudadent {
+namespace {
+
+using namespace tests;
+using nlohmann::json;
+
+std::string read(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+  [[nodiscard]] json parsed() const { return json::parse(out); }
+};
+
+// What `run` is given: a folder with the tiny operator, and a cache of its own.
+struct Program {
+  Folder folder;
+  std::vector<std::string> environment{"PATH=" + std::string(std::getenv("PATH")),
+                                       "HOME=/nonexistent", "CUDADENT_HOST_THREADS=1"};
+
+  Program() {
+    write_twice(folder);
+    // Two that work and one that does not: fewer to compile.
+    folder.write("twice/kinds.json",
+                 replaced(kinds_template, "\"let\"",
+                          "\"constraints\": [\"KIND in ('slow', 'fast', 'wrong')\"], \"let\""));
+  }
+
+  [[nodiscard]] Outcome run(std::vector<std::string> words) const {
+    words.insert(words.begin(), CUDADENT_TUNE_PROGRAM);
+    std::vector<char*> arguments, variables;
+    for (auto& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    auto copies = environment;
+    for (auto& variable : copies) variables.push_back(variable.data());
+    variables.push_back(nullptr);
+    const std::string out = folder / "stdout", err = folder / "stderr";
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    pid_t child = 0;
+    REQUIRE(::posix_spawn(&child, CUDADENT_TUNE_PROGRAM, &actions, nullptr, arguments.data(),
+                          variables.data()) == 0);
+    posix_spawn_file_actions_destroy(&actions);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
+  }
+
+  // A command about the tiny operator on the host.
+  [[nodiscard]] Outcome twice(const std::string& command,
+                              std::vector<std::string> more = {}) const {
+    std::vector<std::string> words{command,
+                                   "--device",
+                                   "host",
+                                   "--db",
+                                   (folder / "cache.db").string(),
+                                   "--templates",
+                                   folder.path().string()};
+    if (command != "show" && command != "ops")
+      words.insert(words.end(), {"twice", "dtype=f32", "n=1000"});
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words);
+  }
+};
+
+bool refuses(const Outcome& outcome, int code, std::initializer_list<std::string_view> parts) {
+  if (outcome.code != code) MESSAGE("exit code ", outcome.code, ": ", outcome.err);
+  return outcome.code == code && outcome.out.empty() && mentions(outcome.err, parts);
+}
+
+TEST_CASE("help, versions and usage") {
+  const Program program;
+  CHECK(program.run({"--version"}).out == std::string(CUDADENT_VERSION) + "\n");
+  const Outcome help = program.run({"--help"});
+  CHECK(help.code == 0);
+  CHECK(mentions(help.out, {"devices", "tune", "run", "show", "space", "compile"}));
+  CHECK(program.run({}).code == 2);
+  CHECK(program.run({"dance"}).code == 2);
+  CHECK(program.run({"tune"}).code == 2);
+  CHECK(program.run({"tune", "--colour", "red", "twice"}).code == 2);
+  CHECK(program.twice("run", {"--on-miss", "ignore"}).code == 2);
+}
+
+TEST_CASE("devices") {
+  const Program program;
+  const auto devices = program.run({"devices", "--json"}).parsed();
+  REQUIRE(!devices.empty());
+  CHECK(devices.back().at("backend") == "host");
+  CHECK(devices.back().at("facts").at("device.cores") == 1);
+  const Outcome plain = program.run({"devices"});
+  CHECK(plain.code == 0);
+  CHECK(mentions(plain.out, {"device", "host"}));
+}
+
+TEST_CASE("operators") {
+  const Program program;
+  const auto ops = program.twice("ops", {"--json"}).parsed();
+  const auto twice =
+      std::find_if(ops.begin(), ops.end(), [](const auto& op) { return op.at("op") == "twice"; });
+  REQUIRE(twice != ops.end());
+  CHECK(twice->at("doc") == "y = 2x");
+  CHECK(twice->at("dimensions") == json{"n"});
+  CHECK(twice->at("templates").size() == 2);
+  CHECK(mentions(program.twice("ops").out, {"gemm", "twice", "kinds", "KIND(7)"}));
+}
+
+TEST_CASE("spaces") {
+  const Program program;
+  const auto space = program.twice("space", {"--json"}).parsed();
+  REQUIRE(space.size() == 1);
+  CHECK(space[0].at("template") == "kinds");
+  CHECK(space[0].at("valid") == 3);
+  CHECK(space[0].at("raw") == 7);
+  CHECK(space[0].at("configurations").size() == 3);
+  CHECK(!program.twice("space", {"--json", "--count"}).parsed()[0].contains("configurations"));
+  CHECK(mentions(program.twice("space", {"--limit", "1"}).out,
+                 {"twice n=1000 dtype=f32", "3 configurations", "kinds KIND=slow", "2 more"}));
+  // Another architecture needs no such device.
+  CHECK(program
+            .run({"space", "gemm", "m=64", "n=64", "k=64", "dtype=bf16", "--device", "sm_90a",
+                  "--count", "--json"})
+            .code == 0);
+}
+
+TEST_CASE("compiling") {
+  const Program program;
+  const Outcome source =
+      program.twice("compile", {"--template", "kinds", "--set", "KIND=fast", "--dump-source"});
+  CHECK(source.code == 0);
+  CHECK(mentions(source.out,
+                 {"struct Block", "constexpr KIND_kind KIND = KIND_kind::fast;", "void twice"}));
+  const auto image = (program.folder / "twice.so").string();
+  const auto compiled =
+      program.twice("compile", {"--template", "kinds", "--json", "--output", image}).parsed();
+  REQUIRE(compiled.size() == 1);
+  CHECK(compiled[0].at("configuration").at("KIND") == "slow");
+  CHECK(compiled[0].at("launches")[0].at("entry") == "twice");
+  CHECK(std::filesystem::file_size(image) == compiled[0].at("bytes"));
+}
+
+TEST_CASE("what is tuned is launched by the next process, without a compiler") {
+  Program program;
+  const Outcome tuned = program.twice("tune", {"--json", "--budget", "3"});
+  REQUIRE(tuned.code == 0);
+  CHECK(tuned.err.empty());  // no progress line for who is not a terminal
+  const auto result = tuned.parsed();
+  CHECK(result.at("problem") == "twice n=1000 dtype=f32");
+  CHECK(result.at("candidates") == 3);
+  CHECK(result.at("trials").size() == 3);
+  CHECK(result.at("winner").at("provenance") == "tuned");
+  CHECK(result.at("winner").at("configuration").at("KIND") != "wrong");
+  CHECK(result.at("error") == 0);
+
+  program.environment = {"PATH=/nonexistent", "CUDADENT_HOST_COMPILER=/nonexistent",
+                         "CUDADENT_HOST_THREADS=1", "HOME=/nonexistent"};
+  const Outcome run = program.twice("run", {"--json", "--on-miss", "fail"});
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  const auto launched = run.parsed();
+  CHECK(launched.at("winner").at("provenance") == "cached");
+  CHECK(launched.at("winner").at("configuration") == result.at("winner").at("configuration"));
+  CHECK(launched.at("nvrtc_loaded") == false);
+  CHECK(launched.at("correct") == true);
+  CHECK(mentions(program.twice("run").out, {"cached", "NVRTC", "not loaded", "verified"}));
+
+  const auto shown = program.twice("show", {"--json", "--trials", "twice"}).parsed();
+  REQUIRE(shown.size() == 1);
+  CHECK(shown[0].at("template") == "kinds");
+  CHECK(shown[0].at("trials").size() == 3);
+  CHECK(program.twice("show", {"--json", "twice", "n=7"}).parsed().empty());
+  CHECK(mentions(program.twice("show").out, {"1 winners, 3 trials", "twice n=1000"}));
+
+  // Nothing is measured again, and what there is suffices to say so: but tuning wants its compiler.
+  CHECK(refuses(program.twice("tune"), 1, {"no C++ compiler", "CUDADENT_HOST_COMPILER"}));
+}
+
+TEST_CASE("people get tables") {
+  const Program program;
+  const Outcome tuned = program.twice("tune", {"--budget", "2"});
+  CHECK(tuned.code == 0);
+  CHECK(tuned.err.empty());
+  CHECK(mentions(tuned.out,
+                 {"twice n=1000 dtype=f32 on ", "best", "default", "verified", "tried", "2 of 3"}));
+  CHECK(tuned.out.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE("a miss, by its policy") {
+  const Program program;
+  CHECK(refuses(program.twice("run", {"--on-miss", "fail"}), 1,
+                {"twice n=1000", "no winner", "cudadent-tune tune"}));
+  const auto near = program.twice("run", {"--json", "--skip-check"}).parsed();
+  CHECK(near.at("winner").at("provenance") == "default");
+  CHECK(!near.contains("correct"));
+}
+
+TEST_CASE("wrong words are wrong usage") {
+  const Program program;
+  CHECK(refuses(program.run({"tune", "twise", "--device", "host", "--db", ":memory:"}), 2,
+                {"no operator \"twise\"", "gemm"}));
+  CHECK(refuses(program.twice("space", {"dtype=f33"}), 2, {"dtype=f33", "f32, f64"}));
+  CHECK(refuses(program.twice("space", {"m=3"}), 2, {"unknown name \"m\""}));
+  CHECK(refuses(program.twice("space", {"n=many"}), 2, {"n is 'many'"}));
+  CHECK(refuses(program.twice("space", {"n"}), 2, {"\"n\" is not name=value"}));
+  CHECK(refuses(program.twice("space", {"--template", "quick"}), 2, {"no template \"quick\""}));
+  CHECK(refuses(program.twice("compile", {"--template", "kinds", "--set", "KIND=quick"}), 2,
+                {"KIND=quick is not allowed"}));
+  CHECK(refuses(program.twice("compile", {"--template", "kinds", "--set", "SPEED=1"}), 2,
+                {"unknown parameter \"SPEED\""}));
+  CHECK(refuses(program.twice("tune", {"--budget", "soon"}), 2, {"budget \"soon\"", "30s"}));
+  CHECK(refuses(program.twice("tune", {"--strategy", "guess"}), 2, {"guess", "auto"}));
+  CHECK(refuses(program.run({"space", "gemm", "--device", "tpu"}), 2, {"\"tpu\""}));
+  CHECK(refuses(program.run({"ops", "--templates", "/no/such/folder"}), 2, {"/no/such/folder"}));
+}
+
+TEST_CASE("caches that cannot be used") {
+  const Program program;
+  CHECK(refuses(program.run({"show", "--db", "/dev/null/cache.db"}), 1, {"/dev/null"}));
+  const auto text = program.folder.write("text.db", std::string(4096, 'x')).string();
+  CHECK(refuses(program.run({"show", "--db", text}), 1, {"text.db"}));
+  CHECK(read(text) == std::string(4096, 'x'));
+}
+
+TEST_CASE("templates that are wrong") {
+  const Program program;
+  SUBCASE("a manifest that is not JSON") {
+    program.folder.write("twice/kinds.json", "{");
+    CHECK(refuses(program.twice("space"), 1, {"kinds.json", "not JSON"}));
+  }
+  SUBCASE("a manifest with an unknown field") {
+    program.folder.write("twice/op.json", replaced(twice_manifest, "\"flops\"", "\"flop\""));
+    CHECK(refuses(program.twice("space"), 1, {"op.json", "unknown field \"flop\""}));
+  }
+  SUBCASE("a template that does not compile") {
+    program.folder.write("twice/kinds.cpp", "void twice(const Block&) { nonsense; }\n");
+    CHECK(refuses(program.twice("tune"), 1, {"twice n=1000", "3 compile_error", "nonsense"}));
+    CHECK(
+        refuses(program.twice("compile", {"--template", "kinds"}), 1, {"twice/kinds", "nonsense"}));
+  }
+  SUBCASE("no valid configuration") {
+    program.folder.write("twice/kinds.json", replaced(kinds_template, "\"let\"",
+                                                      "\"constraints\": [\"n < 0\"], \"let\""));
+    CHECK(refuses(program.twice("compile", {"--template", "kinds"}), 1,
+                  {"twice/kinds", "no valid configuration"}));
+    CHECK(refuses(program.twice("tune", {"--template", "kinds"}), 1,
+                  {"kinds", "none of its 7 configurations"}));
+  }
+}
+
+}  // namespace
+}  // namespace cudadent
+
+#endif
