@@ -7,7 +7,6 @@
 #include <chrono>
 #include <limits>
 #include <map>
-#include <set>
 #include <thread>
 
 #include "runtime/specialization.h"
@@ -216,7 +215,7 @@ class TuningRun {
         queue.push_back(candidate);
     const std::size_t count = std::min(wanted, queue.size());
     for (std::size_t i = 0; i < count; ++i)
-      if (submitted_.insert(queue[i]).second && !measured_.contains(queue[i]))
+      if (submitted_.emplace(queue[i], submitted_.size()).second && !measured_.contains(queue[i]))
         submit(pool, queue[i]);
     queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(count));
     return count > 0;
@@ -249,6 +248,10 @@ class TuningRun {
     std::vector<Compiled> ready;
     while (pool.under_way() > 0 && stop_reason().empty())
       if (auto compiled = wait_for(pool)) ready.push_back(std::move(*compiled));
+    // In the order asked for, whichever compiled first: the defaults before all others.
+    std::sort(ready.begin(), ready.end(), [&](const auto& a, const auto& b) {
+      return submitted_.at(a.candidate) < submitted_.at(b.candidate);
+    });
     for (auto& compiled : ready) {
       if (!best_ || stop_reason().empty()) evaluate(std::move(compiled));
     }
@@ -510,8 +513,8 @@ class TuningRun {
   std::unique_ptr<Strategy> strategy_;
   Workbench* workbench_ = nullptr;
   std::vector<Candidate> defaults_;
-  std::map<Candidate, std::size_t> measured_;  // index into result_.trials
-  std::set<Candidate> submitted_;
+  std::map<Candidate, std::size_t> measured_;   // index into result_.trials
+  std::map<Candidate, std::size_t> submitted_;  // with its place in the order
   std::int64_t new_trials_ = 0, since_improvement_ = 0;
   double best_ = 0;  // seconds
   bool device_lost_ = false, cache_warned_ = false;
