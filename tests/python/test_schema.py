@@ -1,6 +1,7 @@
 """The JSON schemas of manifests agree with the built-in manifests, and with what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,12 @@ def test_the_template_schema_refuses(changes):
     template = {"template": "plain", "backend": "host", "launches": [launch]}
     assert validator("template").is_valid(template)
     assert not validator("template").is_valid({**template, **changes})
+
+
+def test_reserved_names_are_those_the_library_refuses():
+    source = (TEMPLATES.parent / "runtime" / "manifest.cpp").read_text(encoding="utf-8")
+    listed = re.search(r"std::set<std::string> reserved\{(.*?)\};", source, re.DOTALL)[1]
+    for name in ("operator", "template"):
+        schema = json.loads((TEMPLATES / "schema" / f"{name}.schema.json").read_text("utf-8"))
+        reserved = schema["$defs"]["name"]["not"]["enum"]
+        assert set(reserved) == set(re.findall(r'"([^"]+)"', listed))
