@@ -150,7 +150,7 @@ class Evaluator {
   // Not inlined: its buffer would grow every frame of the recursion.
   template <class Function>
   [[nodiscard, gnu::noinline]] Operand over_all(std::span<const std::uint32_t> children,
-                                 Function&& function) const {
+                                                Function&& function) const {
     Operands operands(children.size());
     const auto list = operands.span();
     for (std::size_t i = 0; i < children.size(); ++i) list[i] = (*this)(children[i]);

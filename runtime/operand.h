@@ -14,19 +14,41 @@
 namespace cudadent {
 
 enum class Operation : std::uint8_t {
-  constant, name, negate, positive, logical_not, logical_and, logical_or,
-  add, subtract, multiply, divide, floor_divide, modulo, power,
-  less, less_equal, greater, greater_equal, equal, not_equal,
-  in, not_in, list, conditional, chain, call
+  constant,
+  name,
+  negate,
+  positive,
+  logical_not,
+  logical_and,
+  logical_or,
+  add,
+  subtract,
+  multiply,
+  divide,
+  floor_divide,
+  modulo,
+  power,
+  less,
+  less_equal,
+  greater,
+  greater_equal,
+  equal,
+  not_equal,
+  in,
+  not_in,
+  list,
+  conditional,
+  chain,
+  call
 };
 enum class BuiltIn : std::uint8_t { min, max, abs, ceil_div, round_up, pow2_ceil, size };
 
 enum class Failure : std::uint8_t {
-  unknown_name,      // detail: index of the name
+  unknown_name,  // detail: index of the name
   division_by_zero,
-  overflow,          // an integer that does not fit 64 bits, or a power out of a float's range
-  wrong_type,        // detail: the Operation
-  wrong_argument,    // detail: the BuiltIn
+  overflow,        // an integer that does not fit 64 bits, or a power out of a float's range
+  wrong_type,      // detail: the Operation
+  wrong_argument,  // detail: the BuiltIn
 };
 
 // Trivially copyable; `text` is borrowed from the Value it was made of.

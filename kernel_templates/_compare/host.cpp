@@ -16,7 +16,8 @@ inline void update(double* place, double value, Combine combine) {
   double seen;
   __atomic_load(place, &seen, __ATOMIC_RELAXED);
   double wanted = combine(seen, value);
-  while (!__atomic_compare_exchange(place, &seen, &wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+  while (
+      !__atomic_compare_exchange(place, &seen, &wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
     wanted = combine(seen, value);
 }
 

@@ -108,7 +108,7 @@ CudaExecutable::CudaExecutable(std::shared_ptr<const Gpu> gpu,
       layout_(std::move(layout)),
       steps_(std::move(steps)) {
   if (layout_.bytes == 0) return;
-  storage_ = static_cast<std::byte*>(::operator new(layout_.bytes* block_count, block_alignment));
+  storage_ = static_cast<std::byte*>(::operator new(layout_.bytes * block_count, block_alignment));
   for (std::size_t i = 0; i < block_count; ++i) {
     blocks_[i].memory = storage_ + i * layout_.bytes;
     initialise(blocks_[i].memory);

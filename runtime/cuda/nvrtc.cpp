@@ -297,12 +297,13 @@ Cubin compile_cubin(const Nvrtc& nvrtc, const std::string& source, const std::st
 }
 
 const Nvrtc& CudaCompiler::nvrtc() {
-  // A failure leaves the flag unset, so that the next call looks again.
-  std::call_once(loading_, [this] {
+  // Not std::call_once: the thread sanitizer's never returns again once its function has thrown.
+  const std::scoped_lock lock(loading_);
+  if (!nvrtc_) {
     Nvrtc loaded = load_nvrtc(search_);
     name_ = "nvrtc " + full_version(loaded);
     nvrtc_ = std::move(loaded);
-  });
+  }
   return *nvrtc_;
 }
 

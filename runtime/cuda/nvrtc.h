@@ -118,7 +118,7 @@ class CudaCompiler {
   const Nvrtc& nvrtc();
 
   NvrtcSearch search_;
-  std::once_flag loading_;
+  std::mutex loading_;
   std::optional<Nvrtc> nvrtc_;
   std::string name_;
 };

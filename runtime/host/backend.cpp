@@ -13,6 +13,7 @@
 #include <fstream>
 #include <limits>
 
+#include "runtime/hash.h"
 #include "runtime/host/compiler.h"
 #include "runtime/host/thread_pool.h"
 
@@ -45,6 +46,14 @@ struct Vectors {
   int bytes;
 };
 
+// What -march=native goes by: a binary must not run on a processor with fewer features.
+std::string processor_features() {
+  std::ifstream stream("/proc/cpuinfo");
+  for (std::string line; std::getline(stream, line);)
+    if (line.starts_with("flags") || line.starts_with("Features")) return line;
+  return processor_name();
+}
+
 Vectors widest_vectors() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"))
@@ -75,7 +84,8 @@ Device describe_host(const Environment& environment) {
   device.backend = "host";
   device.name = processor_name();
   const Vectors vectors = widest_vectors();
-  device.architecture = vectors.architecture;
+  device.architecture =
+      fmt::format("{}-{}", vectors.architecture, content_hash({processor_features()}).substr(0, 8));
   device.simd_bytes = vectors.bytes;
   device.cores = environment.host_threads > 0 ? environment.host_threads : usable_cores();
   device.sm_count = device.cores;
@@ -167,13 +177,15 @@ class HostExecutable : public Executable {
 
   void launch(const LaunchArguments& arguments) const override {
     // The state kept with the executable serves one thread at a time; others make their own.
-    if (!kept_busy_.test_and_set(std::memory_order_acquire)) {
-      run(kept_, arguments);
-      kept_busy_.clear(std::memory_order_release);
-    } else {
+    if (kept_busy_.test_and_set(std::memory_order_acquire)) {
       LaunchState own = make_state();
-      run(own, arguments);
+      return run(own, arguments);
     }
+    struct Release {
+      std::atomic_flag& busy;
+      ~Release() { busy.clear(std::memory_order_release); }
+    } release{kept_busy_};
+    run(kept_, arguments);
   }
 
  private:

@@ -64,8 +64,7 @@ void ThreadPool::run(std::uint64_t count, std::size_t scratch_bytes, Task task, 
 void ThreadPool::work(int index) {
   std::uint32_t seen = 0;
   while (true) {
-    for (int i = 0; i < spins_before_sleep && generation_ == seen; ++i)
-      ;
+    for (int i = 0; i < spins_before_sleep && generation_ == seen; ++i);
     generation_.wait(seen);
     if (stop_) return;
     seen = generation_;

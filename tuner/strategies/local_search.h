@@ -40,7 +40,7 @@ class LocalSearch {
   Ledger& ledger_;
   Random random_;
   RandomOrder anywhere_;
-  std::vector<Start> starts_;  // the few best, best first
+  std::vector<Start> starts_;      // the few best, best first
   std::optional<Candidate> base_;  // what the climb stands on
   double base_seconds_ = std::numeric_limits<double>::infinity();
   std::vector<Candidate> moves_;  // of the base
