@@ -414,6 +414,7 @@ void parse_workspaces(const Field& field, const std::set<std::string>& known,
                       KernelTemplate& kernel) {
   field.each_member([&](const std::string& name, const Field& member) {
     check_identifier(member, name);
+    if (known.contains(name)) member.fail(fmt::format("the name \"{}\" is used twice", name));
     member.allow_keys({"bytes", "zero", "when"});
     WorkspaceSpec workspace;
     workspace.name = name;
@@ -429,6 +430,7 @@ void parse_tensor_maps(const Field& field, const std::set<std::string>& known,
                        const OperatorManifest& op, KernelTemplate& kernel) {
   field.each_member([&](const std::string& name, const Field& member) {
     check_identifier(member, name);
+    if (known.contains(name)) member.fail(fmt::format("the name \"{}\" is used twice", name));
     member.allow_keys({"tensor", "dims", "strides", "box", "swizzle", "l2_promotion", "dtype"});
     TensorMapSpec map;
     map.name = name;

@@ -582,6 +582,10 @@ SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, con
 
 TuneResult tune(const TuningContext& context, const OperatorEntry& entry, const Problem& problem,
                 const TuneOptions& options) {
+  if (problem.has_no_work())
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("{} computes no element: there is nothing to tune", problem.describe()));
   return TuningRun(context, entry, problem, options).run();
 }
 
