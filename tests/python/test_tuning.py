@@ -100,6 +100,8 @@ def test_a_callbacks_exception_ends_the_run(tmp_path):
 def test_an_interrupt_ends_the_run():
     script = """
         import os, signal, threading, cudadent
+        # A background job of a shell is started with interrupts ignored, and Python then lets them be.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with cudadent.Runtime("host", cache=":memory:") as runtime:
             threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             try:
