@@ -4,6 +4,7 @@
 #include <cudadent/cudadent.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -70,6 +71,12 @@ class Buffer {
   std::size_t bytes_ = 0;
 };
 
+enum class Loss : std::uint8_t {
+  none,
+  fault,    // a kernel faulted, or the process that ran it died
+  timeout,  // a kernel ran longer than allowed
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -97,8 +104,14 @@ class Backend {
   virtual void fill(void* device, std::byte value, std::size_t bytes) = 0;
   // Waits for all work; throws Error(launch_failed) with what went wrong on the device.
   virtual void synchronize() = 0;
-  // True once a fault has left the device unusable to this process: only a new process recovers.
-  [[nodiscard]] virtual bool lost() const noexcept { return false; }
+  // What has left the device unusable, if anything: every later call fails until recover().
+  [[nodiscard]] virtual Loss lost() const noexcept { return Loss::none; }
+  // Makes a lost device usable again, with nothing on it: buffers, modules and executables from before
+  // may only be destroyed. False when only a new process could (backends in the caller's process).
+  virtual bool recover() { return lost() == Loss::none; }
+  // The longest that one call which runs kernels may take before the device counts as lost
+  // (Loss::timeout), in seconds. Backends in the caller's process cannot keep to it.
+  virtual void limit_runs(double /*seconds*/) {}
   // True while `stream` is being captured into a graph.
   virtual bool capturing(Stream stream) = 0;
 

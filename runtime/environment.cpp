@@ -42,6 +42,8 @@ Environment Environment::read() {
   environment.template_paths = split_path(variable("CUDADENT_TEMPLATE_PATH"));
   environment.device = variable("CUDADENT_DEVICE");
   environment.nvrtc = variable("CUDADENT_NVRTC");
+  environment.layers = split_path(variable("CUDADENT_LAYERS"));
+  environment.worker = variable("CUDADENT_WORKER");
   environment.host_compiler = variable("CUDADENT_HOST_COMPILER");
   if (environment.host_compiler.empty()) environment.host_compiler = variable("CXX");
   environment.host_threads = std::atoi(variable("CUDADENT_HOST_THREADS").c_str());

@@ -1,16 +1,20 @@
 // Every environment variable cudadent reads, read once, here.
 //
-// | variable                | meaning |
-// |-------------------------|----------------------------------------------------------------------|
-// | CUDADENT_CACHE          | the database file (or a folder to keep cudadent.db in) | |
-// XDG_CACHE_HOME, HOME    | where the default database lies: <cache home>/cudadent/cudadent.db   |
-// | CUDADENT_TEMPLATE_PATH  | colon-separated folders with operators and templates of the user's |
-// | CUDADENT_DEVICE         | the device for "auto": host, cuda, cuda:1 | | CUDADENT_NVRTC | the
-// libnvrtc.so file to load before looking elsewhere                | | CUDADENT_HOST_COMPILER  |
-// the C++ compiler of the host device; else CXX, c++, g++, clang++     | | CUDADENT_HOST_THREADS |
-// threads of the host device; default: the cores this process may use  | | CUDA_PATH, CUDA_HOME | a
-// toolkit to look for NVRTC in, last                                 | | CONDA_PREFIX, VIRTUAL_ENV
-// | environments to look for NVRTC in                                  |
+// clang-format off: a table
+// | variable                | meaning                                                               |
+// |-------------------------|-----------------------------------------------------------------------|
+// | CUDADENT_CACHE          | the database file (or a folder to keep cudadent.db in)                |
+// | XDG_CACHE_HOME, HOME    | where the default database lies: <cache home>/cudadent/cudadent.db    |
+// | CUDADENT_LAYERS         | colon-separated databases that are only read, below the user's own    |
+// | CUDADENT_TEMPLATE_PATH  | colon-separated folders with operators and templates of the user's    |
+// | CUDADENT_DEVICE         | the device for "auto": host, cuda, cuda:1                             |
+// | CUDADENT_NVRTC          | the libnvrtc.so file to load before looking elsewhere                 |
+// | CUDADENT_HOST_COMPILER  | the C++ compiler of the host device; else CXX, c++, g++, clang++      |
+// | CUDADENT_HOST_THREADS   | threads of the host device; default: the cores this process may use   |
+// | CUDADENT_WORKER         | the program candidates run in; "none": run them in this process       |
+// | CUDA_PATH, CUDA_HOME    | a toolkit to look for NVRTC in, last                                  |
+// | CONDA_PREFIX, VIRTUAL_ENV | environments to look for NVRTC in                                   |
+// clang-format on
 #pragma once
 
 #include <filesystem>
@@ -24,7 +28,9 @@ struct Environment {
   std::vector<std::filesystem::path> template_paths;
   std::string device;
   std::string nvrtc;
-  std::string host_compiler;  // CUDADENT_HOST_COMPILER, else CXX
+  std::vector<std::filesystem::path> layers;  // CUDADENT_LAYERS
+  std::string worker;                         // CUDADENT_WORKER
+  std::string host_compiler;                  // CUDADENT_HOST_COMPILER, else CXX
   int host_threads = 0;
   std::vector<std::filesystem::path> cuda_homes;  // CUDA_PATH, CUDA_HOME, as set
   std::filesystem::path conda_prefix, virtual_env;

@@ -72,6 +72,8 @@ std::string_view name_of(ErrorCode code) noexcept {
       return "compile_failed";
     case ErrorCode::launch_failed:
       return "launch_failed";
+    case ErrorCode::timed_out:
+      return "timed_out";
     case ErrorCode::cache_failed:
       return "cache_failed";
     case ErrorCode::internal:
@@ -86,8 +88,14 @@ std::string_view name_of(Provenance provenance) noexcept {
       return "tuned";
     case Provenance::cached:
       return "cached";
+    case Provenance::neighbour:
+      return "neighbour";
     case Provenance::nearest:
       return "nearest";
+    case Provenance::other_device:
+      return "other device";
+    case Provenance::predicted:
+      return "predicted";
     case Provenance::defaulted:
       return "default";
   }

@@ -53,11 +53,22 @@ count_doctest() {
   [[ "$1" == 0 || "$f" != 0 ]] || failed=$((failed + 1))
 }
 
+# What each failed test of a log of ctest -V printed: tests run side by side, so it is not at the end.
+failed_tests() {
+  local number
+  for number in $(sed -n '/The following tests FAILED:/,/^Errors/s/^[[:space:]]*\([0-9]*\) - .*/\1/p' "$log"); do
+    echo "---- test $number"
+    grep -E "^$number: " "$log" | head -n 60
+    grep -E "^$number: " "$log" | tail -n 30
+  done
+}
+
 # tests <preset> <command prefix…>
 tests() {
   local preset=$1 status=0
   shift
   step "test-$preset" "$@" ctest --test-dir "build/$preset" -V --no-tests=error -j "$(nproc)" || status=1
+  ((status == 0)) || failed_tests
   count_doctest $status
 }
 

@@ -103,6 +103,7 @@ Choice CachedSource::choose(const OperatorEntry& entry, const Problem& problem) 
       return {find_template(entry, result.winner.kernel_template), result.winner.configuration,
               result.winner.seconds, Provenance::tuned};
     }
+    case OnMiss::background:
     case OnMiss::nearest:
       if (auto choice = nearest(entry, problem)) return *choice;
       return defaulted(entry, problem);

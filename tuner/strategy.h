@@ -27,6 +27,9 @@ class Strategy {
   // Results, in any order; also of candidates it did not ask for (known from the cache, or the
   // default).
   virtual void tell(const Observation& observation) = 0;
+  // True when what it has been told makes a worthwhile improvement unlikely: a run without a fixed
+  // count of trials may stop. False for strategies that have no opinion.
+  [[nodiscard]] virtual bool converged() const { return false; }
 };
 
 // The space must outlive the strategy. Throws Error(invalid_argument) that lists the known names.

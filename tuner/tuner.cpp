@@ -292,7 +292,7 @@ class TuningRun {
       if (trial.status == TrialStatus::ok) trial.status = TrialStatus::invalid_resources;
       trial.message = with_detail(error);
       // A kernel that faulted leaves the context unusable: the run ends with what it has.
-      device_lost_ = context_.backend.lost();
+      device_lost_ = context_.backend.lost() != Loss::none;
       if (device_lost_) trial.status = TrialStatus::fault;
     }
   }

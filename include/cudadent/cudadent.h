@@ -62,6 +62,7 @@ enum class ErrorCode : std::uint8_t {
   compile_failed,        // a template does not compile (detail() has the log)
   launch_failed,         // the device refused or failed a launch
   cache_failed,          // the database cannot be opened, read or written
+  timed_out,             // a compile or a kernel took longer than allowed
   internal,              // a fault of cudadent's own
 };
 
@@ -123,20 +124,38 @@ using Stream = void*;
 // What to do when a problem has no winner in the cache.
 enum class OnMiss : std::uint8_t {
   tune,     // tune now, within RuntimeOptions::tuning.budget (the default)
-  nearest,  // take the nearest known problem's winner, else the template's default configuration
-  fail,     // throw Error with ErrorCode::not_tuned
+  nearest,  // take what is known of similar problems, else the default configuration
+  background,  // launch what `nearest` takes, tune on a thread aside, and launch the winner from then on
+  fail,        // throw Error with ErrorCode::not_tuned
 };
 
 // Where a launched configuration came from.
-enum class Provenance : std::uint8_t { tuned, cached, nearest, defaulted };
+enum class Provenance : std::uint8_t {
+  tuned,      // by this process, for this problem's tuning key
+  cached,     // the winner of this problem's tuning key
+  neighbour,  // the winner of a tuning key beside this one: all but one dimension are shared
+  nearest,    // the winner of the problem nearest in the logarithms of its dimensions
+  other_device,  // the winner of this problem's key, or the nearest, on another device of the architecture
+  predicted,  // never measured: what the templates' priors promise most of
+  defaulted,  // never measured: the default configuration
+};
 CUDADENT_API std::string_view name_of(Provenance provenance) noexcept;
 
-// A tuning run ends when any limit is reached, when the space is exhausted, or when `patience`
-// trials in a row have not improved the best by 1 %.
+// A tuning run ends when any limit is reached, when the space is exhausted, when `patience` trials in a
+// row have not improved the best by 1 %, or when the strategy expects no improvement worth its time.
 struct Budget {
-  double seconds = 60;        // wall-clock; 0 means no limit
-  std::int64_t trials = 0;    // measured configurations; 0 means no limit
-  std::int64_t patience = 0;  // 0 means no limit
+  double seconds = 60;          // wall-clock; 0 means no limit
+  std::int64_t trials = 0;      // measured configurations; 0 means no limit
+  std::int64_t patience = 0;    // 0 means no limit
+  bool until_converged = true;  // false: go on even when the strategy expects nothing more
+};
+
+// Where candidates are compiled and run.
+enum class Isolation : std::uint8_t {
+  automatic,   // in worker processes where they can be started, else in this one
+  worker,      // in worker processes, or not at all: throw Error(device_unavailable)
+  in_process,  // here: a candidate that faults, crashes or never ends takes this process's device or
+               // the process with it
 };
 
 enum class TrialStatus : std::uint8_t {
@@ -179,7 +198,11 @@ struct TuneOptions {
   Budget budget;
   std::string strategy = "auto";
   std::uint64_t seed = 0;
-  int compile_workers = 0;                    // 0: one a core
+  int compile_workers = 0;  // 0: one a core
+  Isolation isolation = Isolation::automatic;
+  double compile_timeout =
+      60;                   // seconds one candidate may take to compile; in worker processes only
+  double run_timeout = 10;  // seconds one launch of a candidate may take; in worker processes only
   std::vector<std::string> kernel_templates;  // empty: every template that fits
   bool fresh = false;                         // measure again what the cache already knows
   std::function<void(const TuneProgress&)> on_progress;  // called from the tuning thread
@@ -205,7 +228,9 @@ struct TuneResult {
   double elapsed = 0;            // seconds, and where they went:
   double enumerate_seconds = 0, compile_seconds = 0, measure_seconds = 0, verify_seconds = 0,
          search_seconds = 0, idle_seconds = 0;
-  std::string stopped_by;  // "exhausted", "time", "trials", "patience", "cancelled"
+  std::string stopped_by;  // "exhausted", "time", "trials", "patience", "converged", "cancelled"
+  bool isolated = false;   // candidates ran in a worker process
+  std::int64_t worker_restarts = 0;  // after candidates that faulted or never ended
 };
 
 // ------------------------------------------------------------------------------------- runtime
@@ -220,8 +245,14 @@ struct RuntimeOptions {
   std::filesystem::path cache;
   // Folders with operators and templates besides the built-in ones and CUDADENT_TEMPLATE_PATH.
   std::vector<std::filesystem::path> template_paths;
+  // Databases that are only read, looked into where `cache` knows no winner, in this order; also those
+  // of CUDADENT_LAYERS.
+  std::vector<std::filesystem::path> layers;
   OnMiss on_miss = OnMiss::tune;
-  TuneOptions tuning;  // for OnMiss::tune
+  TuneOptions tuning;  // for OnMiss::tune and OnMiss::background
+  // How long to wait, in seconds, while another process tunes the same problem; after that, and with
+  // OnMiss::background at once, take what OnMiss::nearest takes.
+  double wait_for_others = 600;
   std::function<void(LogLevel, std::string_view)> log;
 };
 

@@ -62,7 +62,9 @@ class CudaBackend final : public Backend {
   void copy_to_host(void* host, const void* device, std::size_t bytes) override;
   void fill(void* device, std::byte value, std::size_t bytes) override;
   void synchronize() override;
-  [[nodiscard]] bool lost() const noexcept override { return gpu_->lost(); }
+  [[nodiscard]] Loss lost() const noexcept override {
+    return gpu_->lost() ? Loss::fault : Loss::none;
+  }
   bool capturing(Stream stream) override;
 
   [[nodiscard]] std::string measurement() const override { return "cuda events, L2 flushed, 1"; }

@@ -368,7 +368,7 @@ TEST_CASE("workspaces are freed and blocks released when a launch fails") {
     CHECK(fixture.driver->context_stack().empty());
   }
   CHECK_NOTHROW(executable->launch({}));
-  CHECK_FALSE(fixture.backend->lost());
+  CHECK(fixture.backend->lost() == Loss::none);
 }
 
 TEST_CASE("a launch says what was launched, why it failed, and whether the device is lost") {
@@ -388,7 +388,7 @@ TEST_CASE("a launch says what was launched, why it failed, and whether the devic
     CHECK(text.find("only a new process recovers") != std::string::npos);
     CHECK(error.detail() == "CUDA_ERROR_ILLEGAL_ADDRESS");
   }
-  CHECK(fixture.backend->lost());
+  CHECK(fixture.backend->lost() == Loss::fault);
 }
 
 TEST_CASE("a thread without a context gets one for the launch; one that has it pays one query") {
@@ -464,7 +464,7 @@ TEST_CASE("timing flushes before each run, waits once a batch, and gives seconds
   fixture.driver->failures["cuStreamSynchronize"] = Result::launch_failed;
   expect(ErrorCode::launch_failed, "only a new process recovers",
          [&] { fixture.backend->time(*executable, {}, 3); });
-  CHECK(fixture.backend->lost());
+  CHECK(fixture.backend->lost() == Loss::fault);
 }
 
 TEST_CASE("memory is copied, filled and freed") {

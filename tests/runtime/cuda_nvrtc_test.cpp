@@ -8,6 +8,7 @@
 
 #include "runtime/cuda/nvrtc.h"
 #include "runtime/device.h"
+#include "tests/support/nvrtc.h"
 
 using namespace cudadent;
 using namespace cudadent::cuda;
@@ -19,17 +20,7 @@ CudaCompiler& compiler() {
   return instance;
 }
 
-// Continuous integration has NVRTC; a machine without it skips, visibly.
-bool have_nvrtc() {
-  try {
-    compiler().name();
-    return true;
-  } catch (const Error& error) {
-    REQUIRE(error.code() == ErrorCode::compiler_unavailable);
-    MESSAGE("SKIPPED: no NVRTC");
-    return false;
-  }
-}
+bool have_nvrtc() { return cudadent::have_nvrtc(compiler()); }
 
 Specialization specialization_of(std::string source, std::string architecture) {
   Specialization specialization;

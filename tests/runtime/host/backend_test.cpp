@@ -89,7 +89,7 @@ TEST_CASE("the host describes itself") {
   CHECK(!device.architecture.empty());
   CHECK(device.simd_bytes >= 16);
   CHECK(device.l2_bytes > 0);
-  CHECK(!backend->lost());
+  CHECK(backend->lost() == Loss::none);
   CHECK(!backend->capturing(nullptr));
 }
 
