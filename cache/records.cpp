@@ -95,12 +95,14 @@ TrialStatus decode_status(std::string_view name) {
   throw Error(ErrorCode::invalid_argument, fmt::format("unknown trial status '{}'", name));
 }
 
-std::string utc_now() {
+std::string utc_time(std::chrono::system_clock::time_point time) {
   using namespace std::chrono;
-  const auto now = time_point_cast<milliseconds>(system_clock::now());
-  const auto milliseconds_in_second = now.time_since_epoch().count() % 1000;
-  return fmt::format("{:%FT%H:%M:%S}.{:03}Z", fmt::gmtime(system_clock::to_time_t(now)),
+  const auto moment = floor<milliseconds>(time);
+  const auto milliseconds_in_second = moment.time_since_epoch().count() % 1000;
+  return fmt::format("{:%FT%H:%M:%S}.{:03}Z", fmt::gmtime(system_clock::to_time_t(moment)),
                      milliseconds_in_second);
 }
+
+std::string utc_now() { return utc_time(std::chrono::system_clock::now()); }
 
 }  // namespace cudadent

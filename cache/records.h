@@ -3,6 +3,7 @@
 
 #include <cudadent/cudadent.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,6 +31,7 @@ std::vector<KernelResources> decode_resources(std::string_view text);
 TrialStatus decode_status(std::string_view name);
 
 // "2026-01-31T12:00:00.000Z".
+std::string utc_time(std::chrono::system_clock::time_point time);
 std::string utc_now();
 
 }  // namespace cudadent

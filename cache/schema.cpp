@@ -79,7 +79,44 @@ CREATE TABLE binaries (
 );
 )sql";
 
-constexpr std::array<std::string_view, 1> migrations_since_empty = {version_1};
+// What tuning runs were like. A run is told from others by when and where it began, so that merging two
+// databases that share some does not double them.
+constexpr std::string_view version_2 = R"sql(
+CREATE TABLE runs (
+  id                INTEGER PRIMARY KEY,
+  problem           INTEGER NOT NULL REFERENCES problems (id) ON DELETE CASCADE,
+  started           TEXT NOT NULL,
+  machine           TEXT NOT NULL,
+  version           TEXT NOT NULL,
+  device_name       TEXT NOT NULL,
+  driver            TEXT NOT NULL,
+  uuid              TEXT NOT NULL,
+  device_facts      TEXT NOT NULL,
+  compiler          TEXT NOT NULL,
+  measurement       TEXT NOT NULL,
+  strategy          TEXT NOT NULL,
+  seed              INTEGER NOT NULL,
+  stopped_by        TEXT NOT NULL,
+  candidates        INTEGER NOT NULL,
+  measured          INTEGER NOT NULL,
+  failed            INTEGER NOT NULL,
+  recalled          INTEGER NOT NULL,
+  isolated          INTEGER NOT NULL,
+  worker_restarts   INTEGER NOT NULL,
+  flops             REAL,
+  bytes             REAL,
+  elapsed           REAL,
+  enumerate_seconds REAL,
+  compile_seconds   REAL,
+  measure_seconds   REAL,
+  verify_seconds    REAL,
+  search_seconds    REAL,
+  idle_seconds      REAL,
+  UNIQUE (problem, started, machine)
+);
+)sql";
+
+constexpr std::array<std::string_view, 2> migrations_since_empty = {version_1, version_2};
 
 constexpr std::string_view move_it_away = "Move it away, or set CUDADENT_CACHE to another file";
 

@@ -336,6 +336,88 @@ std::vector<WinnerRecord> Store::winners(const std::string& op, const std::strin
   return records;
 }
 
+// ------------------------------------------------------------------------------------- runs
+
+namespace {
+
+// Columns in the order of the query in Store::runs().
+RunRecord read_run(sqlite::Query& row) {
+  RunRecord record;
+  record.problem = read_problem(row);
+  record.started = row.text();
+  record.machine = row.text();
+  record.version = row.text();
+  record.device_name = row.text();
+  record.driver = row.text();
+  record.uuid = row.text();
+  record.device_facts = decode_configuration(row.text());
+  record.compiler = row.text();
+  record.measurement = row.text();
+  record.strategy = row.text();
+  record.seed = static_cast<std::uint64_t>(row.integer());
+  record.stopped_by = row.text();
+  record.candidates = static_cast<std::uint64_t>(row.integer());
+  record.measured = row.integer();
+  record.failed = row.integer();
+  record.recalled = row.integer();
+  record.isolated = row.integer() != 0;
+  record.worker_restarts = row.integer();
+  for (double* figure : {&record.flops, &record.bytes, &record.elapsed, &record.enumerate_seconds,
+                         &record.compile_seconds, &record.measure_seconds, &record.verify_seconds,
+                         &record.search_seconds, &record.idle_seconds}) {
+    *figure = row.real();
+  }
+  return record;
+}
+
+}  // namespace
+
+void Store::put_run(const RunRecord& record) {
+  const std::string facts = encode_configuration(record.device_facts);
+  auto [lock, connection] = database_->use_for_writing("store a tuning run in");
+  sqlite::Transaction transaction(connection);
+  connection
+      .query(
+          "INSERT OR REPLACE INTO runs (problem, started, machine, version, device_name, driver,"
+          " uuid, device_facts, compiler, measurement, strategy, seed, stopped_by, candidates,"
+          " measured, failed, recalled, isolated, worker_restarts, flops, bytes, elapsed,"
+          " enumerate_seconds, compile_seconds, measure_seconds, verify_seconds, search_seconds,"
+          " idle_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+          " ?, ?, ?, ?, ?, ?)")
+      // SQLite's integers are signed: a seed or count keeps its 64 bits.
+      .bind(problem_row(connection, record.problem), record.started, record.machine, record.version,
+            record.device_name, record.driver, record.uuid, facts, record.compiler,
+            record.measurement, record.strategy, static_cast<std::int64_t>(record.seed),
+            record.stopped_by, static_cast<std::int64_t>(record.candidates), record.measured,
+            record.failed, record.recalled, std::int64_t{record.isolated}, record.worker_restarts,
+            record.flops, record.bytes, record.elapsed, record.enumerate_seconds,
+            record.compile_seconds, record.measure_seconds, record.verify_seconds,
+            record.search_seconds, record.idle_seconds)
+      .run();
+  transaction.commit();
+}
+
+std::vector<RunRecord> Store::runs(const std::string& op, const std::string& problem_key,
+                                   const std::string& device_kind) {
+  auto [lock, connection] = database_->use("read tuning runs from");
+  sqlite::Query rows = connection.query(
+      "SELECT op, tuning_key, problem_key, description, device_kind, started, machine, version,"
+      " device_name, driver, uuid, device_facts, compiler, measurement, strategy, seed, stopped_by,"
+      " candidates, measured, failed, recalled, isolated, worker_restarts, flops, bytes, elapsed,"
+      " enumerate_seconds, compile_seconds, measure_seconds, verify_seconds, search_seconds,"
+      " idle_seconds FROM problems JOIN runs ON runs.problem = problems.id"
+      " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR problem_key = ?2)"
+      " AND (?3 = '' OR device_kind = ?3) ORDER BY started, runs.id");
+  rows.bind(op, problem_key, device_kind);
+  std::vector<RunRecord> records;
+  while (rows.step()) {
+    if (auto record = readable([&] { return read_run(rows); })) {
+      records.push_back(*std::move(record));
+    }
+  }
+  return records;
+}
+
 // ------------------------------------------------------------------------------------- binaries
 
 namespace {

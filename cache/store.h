@@ -51,6 +51,30 @@ struct WinnerRecord {
   std::string created;                    // as in TrialRecord
 };
 
+// A tuning run that came to an end: how it went, and where.
+struct RunRecord {
+  ProblemRecord problem;
+  std::string started;  // ISO 8601, UTC, milliseconds
+  std::string machine;  // the host's name
+  std::string version;  // of cudadent
+  std::string device_name, driver, uuid;
+  Values device_facts;  // Device::facts()
+  std::string compiler, measurement;
+  std::string strategy;
+  std::uint64_t seed = 0;
+  std::string stopped_by;        // as TuneResult has it
+  std::uint64_t candidates = 0;  // size of the tuning space
+  std::int64_t measured = 0;     // trials of this run, of which
+  std::int64_t failed = 0;       // have another status than ok
+  std::int64_t recalled = 0;     // trials of earlier runs it started from
+  bool isolated = false;         // candidates ran in a worker process
+  std::int64_t worker_restarts = 0;
+  double flops = 0, bytes = 0;  // of the problem; 0 when the manifest does not say
+  double elapsed = 0;           // seconds, and where they went, as TuneResult has it:
+  double enumerate_seconds = 0, compile_seconds = 0, measure_seconds = 0, verify_seconds = 0,
+         search_seconds = 0, idle_seconds = 0;
+};
+
 // Safe from many threads, and from many processes on one file; in the child of a fork() it opens the
 // file anew (docs/cache.md has the limits). Every write is one transaction: after a crash of the process
 // or on a full disk the file holds what was reported stored, and opens; a power failure may cost the
@@ -91,6 +115,12 @@ class Store : public BinaryStore {
   // All winners; of one op or one kind of device when given.
   std::vector<WinnerRecord> winners(const std::string& op = {},
                                     const std::string& device_kind = {});
+
+  // Replaces the run of the same problem that began at the same moment on the same machine.
+  void put_run(const RunRecord& record);
+  // Runs, oldest first: of one exact problem on one kind of device, or of all where a name is empty.
+  std::vector<RunRecord> runs(const std::string& op = {}, const std::string& problem_key = {},
+                              const std::string& device_kind = {});
 
   // Checks the image against its checksum: a damaged one counts as missing.
   std::optional<Binary> find_binary(const std::string& specialization_hash) override;

@@ -12,6 +12,7 @@
 #include "runtime/specialization.h"
 #include "runtime/value.h"
 #include "tuner/compile_pool.h"
+#include "tuner/run_record.h"
 #include "tuner/statistics.h"
 #include "tuner/strategy.h"
 #include "tuner/workbench.h"
@@ -94,6 +95,8 @@ class TuningRun {
     search();
     choose_winner();
     result_.elapsed = seconds_since(start_);
+    remember(
+        [&] { context_.store.put_run(run_record(record_, context_.backend, options_, result_)); });
     return std::move(result_);
   }
 

@@ -53,6 +53,22 @@ TEST_CASE("a step that fails leaves the older schema whole") {
   CHECK(connection.query_integer("SELECT count(*) FROM sqlite_master WHERE name = 'cats'") == 0);
 }
 
+TEST_CASE("a database of the first version keeps what it holds and takes what the newest can") {
+  const TemporaryFolder folder;
+  const auto file = folder / "a.db";
+  {
+    sqlite::Connection connection = connect(file);
+    bring_up_to_date(connection, database_migrations().first(1));
+    connection.execute(
+        "INSERT INTO problems (op, problem_key, device_kind, tuning_key, description)"
+        " VALUES ('gemm', 'p', 'd', 't', 'gemm m=1')");
+  }
+  Store store(file);
+  store.put_run({.problem = {"gemm", "t", "p", "gemm m=1", "d"}, .started = "2026"});
+  CHECK(store.runs("gemm", "p", "d").size() == 1);
+  CHECK(run_sql(file, "SELECT count(*) FROM problems") == "1");
+}
+
 TEST_CASE("a newer schema is refused") {
   const TemporaryFolder folder;
   const auto file = folder / "a.db";

@@ -63,6 +63,79 @@ TEST_CASE("a trial comes back as it was stored") {
   CHECK(record.created.back() == 'Z');
 }
 
+TEST_CASE("a tuning run comes back as it was stored, and is stored once") {
+  Store store(":memory:");
+  RunRecord stored;
+  stored.problem = gemm_problem();
+  stored.started = "2026-01-31T12:00:00.000Z";
+  stored.machine = "a host";
+  stored.version = "0.1.0";
+  stored.device_name = "a device";
+  stored.driver = "580.1";
+  stored.uuid = "GPU-1";
+  stored.device_facts = {{"device.sm", std::int64_t{90}}, {"device.clock_hertz", 1.98e9}};
+  stored.compiler = "nvrtc 13.0.88";
+  stored.measurement = "events 1";
+  stored.strategy = "random";
+  stored.seed = 0xFFFFFFFFFFFFFFFF;
+  stored.stopped_by = "time";
+  stored.candidates = 1'000'000;
+  stored.measured = 40;
+  stored.failed = 3;
+  stored.recalled = 7;
+  stored.isolated = true;
+  stored.worker_restarts = 2;
+  stored.flops = 2e12;
+  stored.bytes = 1e8;
+  stored.elapsed = 10.5;
+  stored.enumerate_seconds = 0.1;
+  stored.compile_seconds = 60;
+  stored.measure_seconds = 5;
+  stored.verify_seconds = 2;
+  stored.search_seconds = 0.2;
+  stored.idle_seconds = 3;
+  store.put_run(stored);
+  store.put_run(stored);
+  RunRecord later = stored;
+  later.started = "2026-01-31T13:00:00.000Z";
+  store.put_run(later);
+
+  const auto found = store.runs("gemm", stored.problem.problem_key, stored.problem.device_kind);
+  REQUIRE(found.size() == 2);
+  const RunRecord& record = found.front();
+  CHECK(record.problem.description == stored.problem.description);
+  CHECK(record.started == stored.started);
+  CHECK(record.machine == stored.machine);
+  CHECK(record.version == stored.version);
+  CHECK(record.device_name == stored.device_name);
+  CHECK(record.driver == stored.driver);
+  CHECK(record.uuid == stored.uuid);
+  CHECK(record.device_facts == stored.device_facts);
+  CHECK(record.compiler == stored.compiler);
+  CHECK(record.measurement == stored.measurement);
+  CHECK(record.strategy == stored.strategy);
+  CHECK(record.seed == stored.seed);
+  CHECK(record.stopped_by == stored.stopped_by);
+  CHECK(record.candidates == stored.candidates);
+  CHECK(record.measured == stored.measured);
+  CHECK(record.failed == stored.failed);
+  CHECK(record.recalled == stored.recalled);
+  CHECK(record.isolated);
+  CHECK(record.worker_restarts == stored.worker_restarts);
+  CHECK(record.flops == stored.flops);
+  CHECK(record.bytes == stored.bytes);
+  CHECK(record.elapsed == stored.elapsed);
+  CHECK(record.enumerate_seconds == stored.enumerate_seconds);
+  CHECK(record.compile_seconds == stored.compile_seconds);
+  CHECK(record.measure_seconds == stored.measure_seconds);
+  CHECK(record.verify_seconds == stored.verify_seconds);
+  CHECK(record.search_seconds == stored.search_seconds);
+  CHECK(record.idle_seconds == stored.idle_seconds);
+  CHECK(found.back().started == later.started);
+  CHECK(store.runs().size() == 2);
+  CHECK(store.runs("rms_norm").empty());
+}
+
 TEST_CASE("every status comes back") {
   for (int number = 0; number <= static_cast<int>(TrialStatus::wrong_result); ++number) {
     const auto status = static_cast<TrialStatus>(number);
