@@ -18,6 +18,13 @@ std::vector<std::filesystem::path> template_folders(const RuntimeOptions& option
   return folders;
 }
 
+std::vector<std::filesystem::path> layers(const RuntimeOptions& options,
+                                          const Environment& environment) {
+  auto files = options.layers;
+  files.insert(files.end(), environment.layers.begin(), environment.layers.end());
+  return files;
+}
+
 int cuda_ordinal(const std::string& name) {
   if (name == "cuda") return 0;
   int ordinal = -1;
@@ -57,7 +64,8 @@ void ForgivingBinaryStore::put_binary(const Binary& binary) {
 Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& environment)
     : backend(open_device(options.device, environment)),
       library(template_folders(options, environment)),
-      store(options.cache.empty() ? environment.cache : options.cache),
+      store(options.cache.empty() ? environment.cache : options.cache,
+            {.layers = layers(options, environment), .log = options.log}),
       log(options.log),
       tuning(options.tuning),
       source(tuning_context(), options.on_miss, options.tuning),

@@ -87,6 +87,12 @@ sqlite::Connection open_for_reading(const fs::path& file, std::chrono::milliseco
   return {file, Access::read_only, busy_timeout};
 }
 
+sqlite::Connection readable_as_it_is(sqlite::Connection connection) {
+  // Winners and binaries have been the same since the first version.
+  bring_up_to_date(connection, database_migrations(), 1);
+  return connection;
+}
+
 // WAL lets one process write while others read, and keeps fsync off the way of a commit. It shares
 // memory between processes, so hosts must not share such a file: there it is DELETE, with the locks
 // of the file system.
@@ -126,6 +132,27 @@ bool on_network_file_system(const fs::path& folder) noexcept {
     default:
       return false;
   }
+}
+
+sqlite::Connection open_layer(const fs::path& file, std::chrono::milliseconds busy_timeout) {
+  const auto refuse = [&](std::string_view reason, std::string_view advice) {
+    throw Error(ErrorCode::cache_failed,
+                fmt::format("cannot open the database {}: {}. {}.", file.string(), reason, advice));
+  };
+  std::error_code ignored;
+  if (!fs::is_regular_file(file, ignored))
+    refuse(present(file) ? "it is no file" : "there is no such file",
+           "Name a database in RuntimeOptions::layers or CUDADENT_LAYERS, or leave it out there");
+  const fs::path log = file.string() + "-wal";
+  const bool has_index = present(file.string() + "-shm");
+  if (present(log) && !has_index) {
+    // SQLite would make the index of the log beside it.
+    if (fs::file_size(log, ignored) > 0)
+      refuse("a process that ended early left a log beside it",
+             "Open it once where it can be written: cudadent-tune show --db FILE");
+    return readable_as_it_is({file, Access::immutable, busy_timeout});
+  }
+  return readable_as_it_is(open_for_reading(file, busy_timeout));
 }
 
 sqlite::Connection open_database(const fs::path& file, std::chrono::milliseconds busy_timeout) {

@@ -14,6 +14,12 @@ namespace cudadent {
 sqlite::Connection open_database(const std::filesystem::path& file,
                                  std::chrono::milliseconds busy_timeout);
 
+// Opens a database that is only read, of any schema that can be: without making it, migrating it, or
+// leaving a file beside it, so that it may lie on a medium that cannot be written. Throws
+// Error(cache_failed).
+sqlite::Connection open_layer(const std::filesystem::path& file,
+                              std::chrono::milliseconds busy_timeout);
+
 // Whether the folder lies on a file system shared between hosts (or one that may be).
 bool on_network_file_system(const std::filesystem::path& folder) noexcept;
 

@@ -116,7 +116,27 @@ CREATE TABLE runs (
 );
 )sql";
 
-constexpr std::array<std::string_view, 2> migrations_since_empty = {version_1, version_2};
+// Who is tuning what just now. `heartbeat` is in seconds since 1970.
+constexpr std::string_view version_3 = R"sql(
+CREATE TABLE claims (
+  id              INTEGER PRIMARY KEY,
+  op              TEXT NOT NULL,
+  device_kind     TEXT NOT NULL,
+  tuning_key      TEXT NOT NULL,
+  token           TEXT NOT NULL UNIQUE,
+  host            TEXT NOT NULL,
+  boot            TEXT NOT NULL,
+  process_numbers TEXT NOT NULL,
+  process         INTEGER NOT NULL,
+  process_start   INTEGER NOT NULL,
+  heartbeat       REAL NOT NULL,
+  created         TEXT NOT NULL,
+  UNIQUE (op, device_kind, tuning_key)
+);
+)sql";
+
+constexpr std::array<std::string_view, 3> migrations_since_empty = {version_1, version_2,
+                                                                    version_3};
 
 constexpr std::string_view move_it_away = "Move it away, or set CUDADENT_CACHE to another file";
 
@@ -156,8 +176,8 @@ std::int64_t checked_version(sqlite::Connection& connection, std::int64_t newest
 
 std::span<const std::string_view> database_migrations() noexcept { return migrations_since_empty; }
 
-void bring_up_to_date(sqlite::Connection& connection,
-                      std::span<const std::string_view> migrations) {
+void bring_up_to_date(sqlite::Connection& connection, std::span<const std::string_view> migrations,
+                      std::optional<std::int64_t> oldest_readable) {
   const auto newest = static_cast<std::int64_t>(migrations.size());
   const std::int64_t found = [&] {
     // One view of the file: between two queries another process may be creating the schema.
@@ -166,6 +186,7 @@ void bring_up_to_date(sqlite::Connection& connection,
   }();
   if (found == newest) return;
   if (connection.read_only()) {
+    if (oldest_readable && found >= *oldest_readable) return;
     refuse(connection,
            fmt::format("its schema {} has to be brought to {} and it cannot be written", found,
                        newest),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -17,9 +18,11 @@ inline constexpr std::int64_t database_application_id = 0x63756461;
 std::span<const std::string_view> database_migrations() noexcept;
 
 // Makes an empty database or one of an older version current, in one transaction. Does nothing but
-// look when it is current. Throws Error(cache_failed), having written nothing, for the database of
-// another program, for a newer version, and for a version it would have to write but cannot.
+// look when it is current, or cannot be written and is not older than `oldest_readable`, if given. Throws
+// Error(cache_failed), having written nothing, for the database of another program, for a newer version,
+// and for a version it would have to write but cannot.
 void bring_up_to_date(sqlite::Connection& connection,
-                      std::span<const std::string_view> migrations = database_migrations());
+                      std::span<const std::string_view> migrations = database_migrations(),
+                      std::optional<std::int64_t> oldest_readable = std::nullopt);
 
 }  // namespace cudadent

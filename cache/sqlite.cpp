@@ -130,13 +130,13 @@ Connection::Connection(std::filesystem::path file, Access access,
                        std::chrono::milliseconds busy_timeout)
     : file_(std::move(file)),
       busy_timeout_(busy_timeout),
-      read_only_(access != Access::read_write) {
+      read_only_(access != Access::read_write),
+      immutable_(access == Access::immutable) {
   // The owner's mutex does what SQLite's would.
   int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
   flags |= read_only_ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
-  if (access == Access::immutable) flags |= SQLITE_OPEN_URI;
-  const std::string name =
-      access == Access::immutable ? immutable_uri(file_.string()) : file_.string();
+  if (immutable_) flags |= SQLITE_OPEN_URI;
+  const std::string name = immutable_ ? immutable_uri(file_.string()) : file_.string();
 
   sqlite3* database = nullptr;
   const int code = sqlite3_open_v2(name.c_str(), &database, flags, nullptr);

@@ -86,6 +86,7 @@ class Connection {
 
   [[nodiscard]] const std::filesystem::path& file() const noexcept { return file_; }
   [[nodiscard]] bool read_only() const noexcept { return read_only_; }
+  [[nodiscard]] bool immutable() const noexcept { return immutable_; }
   [[nodiscard]] bool in_transaction() const noexcept;
 
   // What is being done, for messages: "store a trial in", "open".
@@ -108,6 +109,7 @@ class Connection {
   std::filesystem::path file_;
   std::chrono::milliseconds busy_timeout_;
   bool read_only_;
+  bool immutable_;
   std::string attempt_ = "open";
   std::unique_ptr<sqlite3, Close> database_;
   std::unordered_map<std::string_view, Statement> statements_;  // die before the connection

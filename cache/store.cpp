@@ -1,29 +1,21 @@
 #include "cache/store.h"
 
-#include <unistd.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
-#include <mutex>
 #include <nlohmann/json.hpp>
-#include <thread>
+#include <tuple>
 #include <utility>
 
-#include "cache/database_file.h"
 #include "cache/records.h"
 #include "cache/sqlite.h"
+#include "cache/store_database.h"
 #include "runtime/hash.h"
 
 namespace cudadent {
 
 namespace {
-
-std::filesystem::path place_of(const std::filesystem::path& file) {
-  if (file.empty()) {
-    throw Error(ErrorCode::cache_failed,
-                "cannot open the database: its file name is empty. Name a file, or \":memory:\".");
-  }
-  return file == ":memory:" ? file : std::filesystem::absolute(file).lexically_normal();
-}
 
 std::string created_or_now(const std::string& created) {
   return created.empty() ? utc_now() : created;
@@ -44,114 +36,56 @@ auto readable(const Decode& decode) -> std::optional<decltype(decode())> {
 
 }  // namespace
 
-// The connection, its lock, and the process they belong to.
-struct Store::Database {
-  const std::filesystem::path file;
-  const std::chrono::milliseconds busy_timeout;
-  std::mutex mutex;
-  std::unique_ptr<sqlite::Connection> connection;
-  std::atomic<pid_t> owner = 0;  // the process that opened the connection
-  std::atomic<bool> read_only = false;
-
-  Database(const std::filesystem::path& place, std::chrono::milliseconds timeout)
-      : file(place_of(place)), busy_timeout(timeout) {
-    open();
-  }
-  ~Database();
-  Database(const Database&) = delete;
-  Database& operator=(const Database&) = delete;
-
-  // The connection, to this thread alone.
-  struct Session {
-    std::unique_lock<std::mutex> lock;
-    sqlite::Connection& connection;
-  };
-  // `attempt` is what the caller is about to do, for messages.
-  Session use(std::string_view attempt);
-  // The same for writing: refuses at once when the file is read-only.
-  Session use_for_writing(std::string_view attempt);
-
- private:
-  void open();
-  [[nodiscard]] bool belongs_to_parent() const noexcept {
-    return file != ":memory:" && owner.load() != ::getpid();
-  }
-  std::unique_lock<std::mutex> lock_after_fork();
-  void abandon_connection() noexcept;
+struct Store::Layer {
+  Layer(const std::filesystem::path& file, std::chrono::milliseconds busy_timeout)
+      : database(file, busy_timeout, Database::Role::layer) {}
+  Database database;
+  std::atomic<bool> failed = false;
 };
 
-void Store::Database::open() {
-  connection = std::make_unique<sqlite::Connection>(open_database(file, busy_timeout));
-  read_only = connection->read_only();
-  owner = ::getpid();
+Store::Store(const std::filesystem::path& file, StoreOptions options)
+    : options_(std::move(options)),
+      database_(std::make_unique<Database>(file, options_.busy_timeout)) {
+  open_layers();
 }
-
-// An SQLite connection does not survive a fork: the child holds none of its file locks. Closed in the
-// usual way there, it would also take itself for the last one and delete the log the parent is using.
-void Store::Database::abandon_connection() noexcept {
-  if (connection) connection->leave_log_alone();
-  connection.reset();
-}
-
-Store::Database::~Database() {
-  if (!belongs_to_parent()) return;
-  if (mutex.try_lock()) {
-    abandon_connection();
-    mutex.unlock();
-  } else {
-    // A thread that only the parent has was using it. Its state is anyone's guess: leave it be.
-    connection.release();  // NOLINT(bugprone-unused-return-value): left to the end of the process
-  }
-}
-
-// The mutex may have been copied locked, by a thread that the child does not have; or another thread of
-// the child holds it while it reopens. Time tells the two apart.
-std::unique_lock<std::mutex> Store::Database::lock_after_fork() {
-  const auto deadline = std::chrono::steady_clock::now() + busy_timeout;
-  std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
-  while (!lock && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    lock = std::unique_lock<std::mutex>(mutex, std::try_to_lock);
-  }
-  if (!lock) {
-    throw Error(ErrorCode::cache_failed,
-                "cannot use the database " + file.string() +
-                    ": another thread was using it when this process was forked. Fork while it is "
-                    "idle, or make a new Runtime in a process started with exec.");
-  }
-  return lock;
-}
-
-Store::Database::Session Store::Database::use(std::string_view attempt) {
-  const bool inherited = belongs_to_parent();
-  std::unique_lock<std::mutex> lock =
-      inherited ? lock_after_fork() : std::unique_lock<std::mutex>(mutex);
-  if (belongs_to_parent()) {
-    abandon_connection();
-    open();
-  }
-  connection->attempt(attempt);
-  return {std::move(lock), *connection};
-}
-
-Store::Database::Session Store::Database::use_for_writing(std::string_view attempt) {
-  Session session = use(attempt);
-  if (session.connection.read_only()) {
-    session.connection.fail(
-        "it is open for reading only, because the file or its folder cannot be written",
-        "Make both writable, or set CUDADENT_CACHE to a file elsewhere");
-  }
-  return session;
-}
-
-Store::Store(const std::filesystem::path& file, std::chrono::milliseconds busy_timeout)
-    : database_(std::make_unique<Database>(file, busy_timeout)) {}
 
 Store::~Store() = default;
 
 const std::filesystem::path& Store::file() const noexcept { return database_->file; }
 
 bool Store::read_only() const noexcept { return database_->read_only; }
+
+// ------------------------------------------------------------------------------------- layers
+
+void Store::open_layers() {
+  for (const auto& file : options_.layers) {
+    std::error_code ignored;
+    if (std::filesystem::equivalent(file, database_->file, ignored)) continue;
+    try {
+      layers_.push_back(std::make_unique<Layer>(file, options_.busy_timeout));
+    } catch (const Error& error) {
+      if (options_.log)
+        options_.log(LogLevel::warning, fmt::format("a layer is left out: {}", error.what()));
+    }
+  }
+}
+
+void Store::search_layers(std::string_view attempt,
+                          const std::function<bool(sqlite::Connection&, const Layer&)>& look) {
+  for (const auto& layer : layers_) {
+    if (layer->failed) continue;
+    try {
+      auto [lock, connection] = layer->database.use(attempt);
+      if (look(connection, *layer)) return;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::cache_failed) throw;
+      layer->failed = true;
+      if (options_.log)
+        options_.log(LogLevel::warning,
+                     fmt::format("a layer is left out from now on: {}", error.what()));
+    }
+  }
+}
 
 // ------------------------------------------------------------------------------------- trials
 
@@ -266,7 +200,7 @@ std::vector<ProblemRecord> Store::problems(const std::string& op, const std::str
 
 namespace {
 
-// Columns in the order of the queries in Store::winner() and Store::winners().
+// Columns in the order of the queries in find_winner() and all_winners().
 WinnerRecord read_winner(sqlite::Query& row) {
   WinnerRecord record;
   record.problem = read_problem(row);
@@ -282,6 +216,41 @@ WinnerRecord read_winner(sqlite::Query& row) {
   record.uuid = row.text();
   record.created = row.text();
   return record;
+}
+
+std::optional<WinnerRecord> find_winner(sqlite::Connection& connection, const std::string& op,
+                                        const std::string& tuning_key,
+                                        const std::string& device_kind) {
+  sqlite::Query row = connection.query(
+      "SELECT op, tuning_key, problem_key, description, device_kind, template_hash,"
+      " kernel_template, configuration, seconds, default_seconds, compiler, specialization_hash,"
+      " device_name, driver, uuid, created FROM winners"
+      " WHERE op = ? AND device_kind = ? AND tuning_key = ?");
+  row.bind(op, device_kind, tuning_key);
+  if (!row.step()) return std::nullopt;
+  return readable([&] { return read_winner(row); });
+}
+
+std::vector<WinnerRecord> all_winners(sqlite::Connection& connection, const std::string& op,
+                                      const std::string& device_kind) {
+  sqlite::Query rows = connection.query(
+      "SELECT op, tuning_key, problem_key, description, device_kind, template_hash,"
+      " kernel_template, configuration, seconds, default_seconds, compiler, specialization_hash,"
+      " device_name, driver, uuid, created FROM winners"
+      " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
+      " ORDER BY op, device_kind, tuning_key");
+  rows.bind(op, device_kind);
+  std::vector<WinnerRecord> records;
+  while (rows.step()) {
+    if (auto record = readable([&] { return read_winner(rows); })) {
+      records.push_back(*std::move(record));
+    }
+  }
+  return records;
+}
+
+auto key_of(const WinnerRecord& record) {
+  return std::tie(record.problem.op, record.problem.device_kind, record.problem.tuning_key);
 }
 
 }  // namespace
@@ -306,33 +275,48 @@ void Store::put_winner(const WinnerRecord& record) {
 }
 
 std::optional<WinnerRecord> Store::winner(const std::string& op, const std::string& tuning_key,
-                                          const std::string& device_kind) {
-  auto [lock, connection] = database_->use("read a winner from");
-  sqlite::Query row = connection.query(
-      "SELECT op, tuning_key, problem_key, description, device_kind, template_hash,"
-      " kernel_template, configuration, seconds, default_seconds, compiler, specialization_hash,"
-      " device_name, driver, uuid, created FROM winners"
-      " WHERE op = ? AND device_kind = ? AND tuning_key = ?");
-  row.bind(op, device_kind, tuning_key);
-  if (!row.step()) return std::nullopt;
-  return readable([&] { return read_winner(row); });
+                                          const std::string& device_kind,
+                                          const std::function<bool(const WinnerRecord&)>& usable) {
+  const auto will_do = [&](const std::optional<WinnerRecord>& record) {
+    return record && (!usable || usable(*record));
+  };
+  std::optional<WinnerRecord> found;
+  {
+    auto [lock, connection] = database_->use("read a winner from");
+    found = find_winner(connection, op, tuning_key, device_kind);
+  }
+  if (will_do(found)) return found;
+  found.reset();
+  search_layers("read a winner from", [&](sqlite::Connection& connection, const Layer& layer) {
+    auto record = find_winner(connection, op, tuning_key, device_kind);
+    if (!will_do(record)) return false;
+    record->layer = layer.database.file;
+    found = std::move(record);
+    return true;
+  });
+  return found;
 }
 
 std::vector<WinnerRecord> Store::winners(const std::string& op, const std::string& device_kind) {
-  auto [lock, connection] = database_->use("read winners from");
-  sqlite::Query rows = connection.query(
-      "SELECT op, tuning_key, problem_key, description, device_kind, template_hash,"
-      " kernel_template, configuration, seconds, default_seconds, compiler, specialization_hash,"
-      " device_name, driver, uuid, created FROM winners"
-      " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
-      " ORDER BY op, device_kind, tuning_key");
-  rows.bind(op, device_kind);
   std::vector<WinnerRecord> records;
-  while (rows.step()) {
-    if (auto record = readable([&] { return read_winner(rows); })) {
-      records.push_back(*std::move(record));
-    }
+  {
+    auto [lock, connection] = database_->use("read winners from");
+    records = all_winners(connection, op, device_kind);
   }
+  if (layers_.empty()) return records;
+  search_layers("read winners from", [&](sqlite::Connection& connection, const Layer& layer) {
+    for (auto& record : all_winners(connection, op, device_kind)) {
+      record.layer = layer.database.file;
+      records.push_back(std::move(record));
+    }
+    return false;
+  });
+  // Stable: of one key, the first is of the store's own database or the earliest layer.
+  std::stable_sort(records.begin(), records.end(),
+                   [](const auto& a, const auto& b) { return key_of(a) < key_of(b); });
+  records.erase(std::unique(records.begin(), records.end(),
+                            [](const auto& a, const auto& b) { return key_of(a) == key_of(b); }),
+                records.end());
   return records;
 }
 
@@ -422,7 +406,7 @@ std::vector<RunRecord> Store::runs(const std::string& op, const std::string& pro
 
 namespace {
 
-// Columns in the order of the query in Store::find_binary(). Nothing when the image is not the one
+// Columns in the order of the query in find_binary_in(). Nothing when the image is not the one
 // that was stored.
 std::optional<Binary> read_binary(sqlite::Query& row) {
   Binary binary;
@@ -453,10 +437,8 @@ std::vector<std::int64_t> damaged_binaries(sqlite::Connection& connection,
   return damaged;
 }
 
-}  // namespace
-
-std::optional<Binary> Store::find_binary(const std::string& specialization_hash) {
-  auto [lock, connection] = database_->use("read a binary from");
+std::optional<Binary> find_binary_in(sqlite::Connection& connection,
+                                     const std::string& specialization_hash) {
   sqlite::Query rows = connection.query(
       "SELECT specialization_hash, compiler, architecture, resources, compile_seconds, log,"
       " image_hash, image FROM binaries WHERE specialization_hash = ? ORDER BY id DESC");
@@ -466,6 +448,22 @@ std::optional<Binary> Store::find_binary(const std::string& specialization_hash)
     if (binary && *binary) return *std::move(binary);
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<Binary> Store::find_binary(const std::string& specialization_hash) {
+  std::optional<Binary> found;
+  {
+    auto [lock, connection] = database_->use("read a binary from");
+    found = find_binary_in(connection, specialization_hash);
+  }
+  if (found) return found;
+  search_layers("read a binary from", [&](sqlite::Connection& connection, const Layer&) {
+    found = find_binary_in(connection, specialization_hash);
+    return found.has_value();
+  });
+  return found;
 }
 
 void Store::put_binary(const Binary& binary) {

@@ -7,15 +7,21 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cache/claim.h"
 #include "runtime/backend.h"
 #include "runtime/configuration_source.h"
 
 namespace cudadent {
+
+namespace sqlite {
+class Connection;
+}
 
 // What trials and winners are remembered under. Content, never names alone: a changed template
 // changes template_hash and so hides only its own rows.
@@ -49,6 +55,17 @@ struct WinnerRecord {
   std::string specialization_hash;
   std::string device_name, driver, uuid;  // metadata
   std::string created;                    // as in TrialRecord
+  std::filesystem::path layer;            // it was found in; empty for the user's own database
+};
+
+struct StoreOptions {
+  // How long to wait for another process's lock.
+  std::chrono::milliseconds busy_timeout = std::chrono::seconds(10);
+  // Databases that are only read, for the winners and binaries that the store's own does not have, in this
+  // order. Nothing is written to them or beside them. One that is missing or damaged is a warning, and is
+  // left out; the store's own among them is passed over.
+  std::vector<std::filesystem::path> layers;
+  std::function<void(LogLevel, std::string_view)> log;  // may be empty
 };
 
 // A tuning run that came to an end: how it went, and where.
@@ -85,9 +102,8 @@ class Store : public BinaryStore {
   // Opens or creates; makes the folder (mode 0700) and the file (0600) when missing. ":memory:" keeps
   // everything in memory. A file of an older schema is migrated; of a newer one, or that is not a
   // cudadent database, is refused untouched. A file that can be read but not written opens, and every
-  // put raises cache_failed. `busy_timeout` is how long to wait for another process's lock.
-  explicit Store(const std::filesystem::path& file,
-                 std::chrono::milliseconds busy_timeout = std::chrono::seconds(10));
+  // put raises cache_failed.
+  explicit Store(const std::filesystem::path& file, StoreOptions options = {});
   ~Store() override;
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
@@ -109,10 +125,13 @@ class Store : public BinaryStore {
 
   // Replaces the winner of the same op, tuning_key and device_kind.
   void put_winner(const WinnerRecord& record);
-  // The winner, whatever template it uses: the caller checks that template_hash is still current.
+  // The winner, whatever template it uses: the caller checks that template_hash is still current, or has
+  // it checked by `usable`, so that a winner out of date does not hide a good one in a layer.
   std::optional<WinnerRecord> winner(const std::string& op, const std::string& tuning_key,
-                                     const std::string& device_kind);
-  // All winners; of one op or one kind of device when given.
+                                     const std::string& device_kind,
+                                     const std::function<bool(const WinnerRecord&)>& usable = {});
+  // All winners; of one op or one kind of device when given. One a tuning key: the store's own before
+  // those of layers.
   std::vector<WinnerRecord> winners(const std::string& op = {},
                                     const std::string& device_kind = {});
 
@@ -128,14 +147,34 @@ class Store : public BinaryStore {
   // specialization. An empty image is an Error(invalid_argument).
   void put_binary(const Binary& binary) override;
 
+  // Claims the tuning of a problem's key on its kind of device; null while another claim on it lives, of
+  // whichever process or thread. Look for a winner again once you have it: whoever held it last may have
+  // stored one. Where the database cannot be written there is nobody to wait for: the claim is granted
+  // and recorded nowhere.
+  std::unique_ptr<Claim> claim(const ProblemRecord& problem);
+  // Who holds it; nothing when it could be claimed now.
+  std::optional<ClaimHolder> claimed_by(const ProblemRecord& problem);
+
   struct Counts {
     std::int64_t trials = 0, winners = 0, binaries = 0, binary_bytes = 0;
   };
   Counts counts();
 
  private:
+  friend class Claim;
+  bool renew_claim(const std::string& token);
+  void end_claim(const std::string& token);
+
   struct Database;
+  struct Layer;
+  void open_layers();
+  // Does something with each layer in turn until it says true; one that fails is left out from then on.
+  void search_layers(std::string_view attempt,
+                     const std::function<bool(sqlite::Connection&, const Layer&)>& look);
+
+  const StoreOptions options_;
   std::unique_ptr<Database> database_;
+  std::vector<std::unique_ptr<Layer>> layers_;
 };
 
 }  // namespace cudadent

@@ -305,7 +305,7 @@ TEST_CASE("a disk too full for a new database leaves one that opens later") {
 TEST_CASE("a lock that another holds for too long is an error that can be tried again") {
   const TemporaryFolder folder;
   const auto file = folder / "cudadent.db";
-  Store store(file, std::chrono::milliseconds(50));
+  Store store(file, {.busy_timeout = std::chrono::milliseconds(50)});
   store.put_trial(gemm_trial(0));
   {
     sqlite::Connection other(file, sqlite::Connection::Access::read_write,

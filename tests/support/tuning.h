@@ -19,7 +19,7 @@ struct Tuning {
 
   explicit Tuning(bool with_kinds = true, const std::filesystem::path& database = ":memory:",
                   std::chrono::milliseconds busy_timeout = std::chrono::seconds(10))
-      : store(database, busy_timeout) {
+      : store(database, {.busy_timeout = busy_timeout}) {
     write_twice(folder, with_kinds);
   }
 

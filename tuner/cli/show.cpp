@@ -44,6 +44,7 @@ nlohmann::json winner_json(Store& store, const WinnerRecord& winner, bool with_t
                       {"default_seconds", winner.default_seconds},
                       {"compiler", winner.compiler},
                       {"created", winner.created}};
+  if (!winner.layer.empty()) json["layer"] = winner.layer.string();
   if (!with_trials) return json;
   json["trials"] = nlohmann::json::array();
   for (const auto& record :
@@ -87,7 +88,8 @@ void print_trials(Store& store, const WinnerRecord& winner) {
 void run_show(const ShowCommand& command) {
   const Environment environment = Environment::read();
   Store store(command.common.database.empty() ? environment.cache
-                                              : std::filesystem::path(command.common.database));
+                                              : std::filesystem::path(command.common.database),
+              {.layers = environment.layers, .log = command.common.runtime_options().log});
   const auto winners = selected(store, command);
   if (command.common.json) {
     auto json = nlohmann::json::array();
@@ -103,6 +105,7 @@ void run_show(const ShowCommand& command) {
     std::vector<std::string> row{
         winner.problem.description, duration_text(winner.seconds), gain(winner),
         winner.problem.device_kind, winner.kernel_template,        to_text(winner.configuration)};
+    if (!winner.layer.empty()) row.push_back("from " + winner.layer.string());
     if (!command.trials) {
       rows.push_back(std::move(row));
       continue;
