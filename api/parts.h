@@ -17,6 +17,13 @@ namespace cudadent {
 // device_unavailable with what is wrong.
 std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment);
 
+// The device of `like` as a worker process has it, to run candidates in; see runtime/worker/worker_backend.h.
+// Null when `options` say in_process, or automatic and no worker can be started: `log` is told why. Throws
+// Error(device_unavailable) when they say worker and none can be started.
+std::unique_ptr<Backend> open_worker(const Backend& like, const TuneOptions& options,
+                                     const Environment& environment,
+                                     const std::function<void(LogLevel, std::string_view)>& log);
+
 // Binaries in the store, where failing to keep one is a warning: it costs a compile later, not a launch.
 class ForgivingBinaryStore : public BinaryStore {
  public:

@@ -6,6 +6,7 @@
 #include "api/parts.h"
 #include "runtime/cuda/backend.h"
 #include "runtime/host/backend.h"
+#include "runtime/worker/worker_backend.h"
 
 namespace cudadent {
 
@@ -46,6 +47,47 @@ std::unique_ptr<Backend> open_device(const std::string& name, const Environment&
                                    : make_host_backend(environment);
   if (wanted == "host") return make_host_backend(environment);
   return make_cuda_backend(cuda_ordinal(wanted), environment);
+}
+
+namespace {
+
+std::unique_ptr<Backend> start_worker(const Device& device, const TuneOptions& options,
+                                      const Environment& environment,
+                                      const std::function<void(LogLevel, std::string_view)>& log) {
+  WorkerOptions worker{
+      .device = device.backend == "host" ? "host" : fmt::format("cuda:{}", device.ordinal),
+      .compile_timeout = options.compile_timeout,
+      .run_timeout = options.run_timeout,
+      .compile_processes = options.compile_workers,
+      .log = log};
+  std::string why_none;
+  worker.program = find_worker_program(environment, &why_none);
+  if (worker.program.empty()) throw Error(ErrorCode::device_unavailable, why_none);
+  auto backend = make_worker_backend(environment, worker);
+  // Measurements are shared by the kind of device, and a GPU's number may mean another one there.
+  if (backend->device().uuid != device.uuid || backend->device().kind() != device.kind())
+    throw Error(ErrorCode::device_unavailable,
+                fmt::format("the worker process found {} where this process has {}",
+                            backend->device().kind(), device.kind()));
+  return backend;
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> open_worker(const Backend& like, const TuneOptions& options,
+                                     const Environment& environment,
+                                     const std::function<void(LogLevel, std::string_view)>& log) {
+  if (options.isolation == Isolation::in_process) return nullptr;
+  try {
+    return start_worker(like.device(), options, environment, log);
+  } catch (const Error& error) {
+    if (options.isolation == Isolation::worker)
+      throw Error(ErrorCode::device_unavailable,
+                  fmt::format("candidates cannot run in a worker process: {}", error.what()),
+                  error.detail());
+    if (log) log(LogLevel::info, fmt::format("candidates run in this process: {}", error.what()));
+    return nullptr;
+  }
 }
 
 std::optional<Binary> ForgivingBinaryStore::find_binary(const std::string& specialization_hash) {

@@ -17,6 +17,13 @@ install(FILES "${PROJECT_BINARY_DIR}/generated/cudadent-config.cmake"
               "${PROJECT_BINARY_DIR}/generated/cudadent-config-version.cmake"
     DESTINATION "${config_dir}" COMPONENT development)
 
+# Where find_worker_program() looks: <prefix>/libexec/cudadent, and beside the Python module.
+install(TARGETS cudadent-worker
+    RUNTIME DESTINATION "${CMAKE_INSTALL_LIBEXECDIR}/cudadent" COMPONENT development)
+if(CUDADENT_PYTHON)
+  install(TARGETS cudadent-worker RUNTIME DESTINATION cudadent COMPONENT python)
+endif()
+
 if(TARGET cudadent-tune)
   install(TARGETS cudadent-tune RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT development)
   if(SKBUILD)

@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Lowest first. The longest prefix of a path names its room.
-RANKS = {"include": 0, "runtime": 1, "cache": 2, "tuner": 3, "api": 4, "tuner/cli": 5, "bindings": 5}
+RANKS = {"include": 0, "runtime": 1, "runtime/worker": 2, "cache": 3, "tuner": 4, "api": 5,
+         "tuner/cli": 6, "bindings": 6}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 COMMENTS_AND_STRINGS = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)

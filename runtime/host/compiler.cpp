@@ -57,7 +57,8 @@ struct Outcome {
 };
 
 // Runs a program with its output in a file and no input. No shell is involved.
-Outcome run_program(const std::vector<std::string>& command, const std::string& output) {
+Outcome run_program(const std::vector<std::string>& command, const std::string& output,
+                    HostCompiler::Supervision supervision) {
   std::vector<char*> arguments;
   for (const auto& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
   arguments.push_back(nullptr);
@@ -69,8 +70,9 @@ Outcome run_program(const std::vector<std::string>& command, const std::string& 
   posix_spawn_file_actions_adddup2(&actions, 1, 2);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
+  const bool supervised_here = supervision == HostCompiler::Supervision::here;
   // A process group of its own, so that a time-out ends the compiler's children too.
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setflags(&attributes, supervised_here ? POSIX_SPAWN_SETPGROUP : 0);
   posix_spawnattr_setpgroup(&attributes, 0);
 
   pid_t child = 0;
@@ -84,7 +86,7 @@ Outcome run_program(const std::vector<std::string>& command, const std::string& 
   const auto deadline = Clock::now() + compile_limit;
   auto pause = std::chrono::microseconds(500);
   while (::waitpid(child, &outcome.status, WNOHANG) == 0) {
-    if (!outcome.timed_out && Clock::now() > deadline) {
+    if (supervised_here && !outcome.timed_out && Clock::now() > deadline) {
       outcome.timed_out = true;
       ::kill(-child, SIGKILL);
     }
@@ -132,7 +134,7 @@ const HostCompiler::Found& HostCompiler::find() {
        {preferred_, std::string("c++"), std::string("g++"), std::string("clang++")}) {
     if (program.empty()) continue;
     tried.push_back(program);
-    if (!succeeded(run_program({program, "--version"}, output))) continue;
+    if (!succeeded(run_program({program, "--version"}, output, supervision_))) continue;
     const std::string text = read_text(output);
     found_ = {program, text.substr(0, text.find('\n'))};
     return found_;
@@ -163,7 +165,7 @@ Binary HostCompiler::compile(const Specialization& specialization) {
   command.insert(command.begin() + 4, specialization.compile_options.begin(),
                  specialization.compile_options.end());
   const auto start = Clock::now();
-  const Outcome outcome = run_program(command, log);
+  const Outcome outcome = run_program(command, log, supervision_);
   Binary binary;
   binary.compile_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   binary.log = read_text(log);

@@ -1,6 +1,7 @@
 // The system's C++ compiler, which is to the host device what NVRTC is to a GPU.
 #pragma once
 
+#include <cstdint>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -11,9 +12,14 @@ namespace cudadent {
 
 class HostCompiler {
  public:
+  enum class Supervision : std::uint8_t {
+    here,       // the compiler gets two minutes, then it is ended with all it has started
+    by_caller,  // whoever started this process limits it, and ends the compilers with its process group
+  };
   // `preferred`: a program name or path to try before c++, g++ and clang++; may be empty. Nothing
   // is run until a compile is asked for.
-  explicit HostCompiler(std::string preferred) : preferred_(std::move(preferred)) {}
+  explicit HostCompiler(std::string preferred, Supervision supervision = Supervision::here)
+      : preferred_(std::move(preferred)), supervision_(supervision) {}
 
   // The first line of `<compiler> --version`. Throws Error(compiler_unavailable).
   std::string name();
@@ -27,6 +33,7 @@ class HostCompiler {
   const Found& find();
 
   std::string preferred_;
+  Supervision supervision_;
   std::mutex mutex_;
   Found found_;
 };

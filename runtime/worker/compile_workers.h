@@ -1,0 +1,44 @@
+// Processes that compile, each for one caller at a time.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "runtime/worker/peer.h"
+#include "runtime/worker/worker_backend.h"
+
+namespace cudadent::worker {
+
+// Safe from many threads at once. Starts a process when a caller finds none idle, keeps it for the next one.
+class CompileWorkers {
+ public:
+  CompileWorkers(const Environment& environment, const WorkerOptions& options);
+
+  // As Backend's; see make_worker_backend().
+  std::string name();
+  Binary compile(const Specialization& specialization);
+
+ private:
+  class Seat;
+  template <class Result>
+  Result ask(Verb verb, const std::string& what, const Writer& request);
+  Peer take_peer();
+  const Hello& hello();
+
+  WorkerOptions options_;
+  std::mutex hello_mutex_;
+  bool hello_complete_ = false;
+  Hello hello_;
+  std::mutex name_mutex_;
+  std::string name_;
+
+  std::mutex mutex_;
+  std::condition_variable seat_free_;
+  int seats_free_;
+  std::vector<Peer> idle_;
+};
+
+}  // namespace cudadent::worker

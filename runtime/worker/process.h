@@ -1,0 +1,52 @@
+// A child process in a group of its own, talked to through a socket, with the last it wrote to stderr.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <string>
+
+#include "runtime/worker/channel.h"
+
+namespace cudadent::worker {
+
+// The socket's number in the child.
+inline constexpr int child_socket = 3;
+
+// Started with posix_spawn: no fork of this process's memory, no file inherited but `socket` (as number 3),
+// stdin and stdout on /dev/null, every signal at its default and unblocked. Needs nothing of this process's
+// signal handlers, and leaves them alone.
+class Process {
+ public:
+  // The child's TMPDIR is `scratch`, which its watcher and kill() empty; none when empty.
+  // Throws Error(device_unavailable).
+  Process(const std::filesystem::path& program, File socket, std::filesystem::path scratch = {});
+  // Kills what still runs.
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  // Waits up to `seconds` for the end, kills the group then, and says how it ended: "was ended by signal 11
+  // (SIGSEGV)", "exited with status 3". May be called again.
+  const std::string& end(double seconds) noexcept;
+  // The last few KiB of stderr. Call it now and then: the child's words are dropped while nobody reads them.
+  const std::string& errors() noexcept;
+
+ private:
+  [[nodiscard]] bool ours() const noexcept;
+  enum class State { running, zombie, gone };
+  [[nodiscard]] State wait(double seconds) const noexcept;
+
+  pid_t child_ = -1;
+  pid_t parent_ = -1;
+  bool ended_ = false;
+  std::string how_;
+  File stderr_;
+  std::string errors_;
+  std::filesystem::path scratch_;
+};
+
+// A folder of this process's own below the system's temporary one; empty when none can be made.
+std::filesystem::path make_scratch_folder();
+
+}  // namespace cudadent::worker
