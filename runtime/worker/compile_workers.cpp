@@ -22,7 +22,7 @@ void name_compiler(Environment& environment) {
     std::error_code error;
     const auto file = std::filesystem::absolute(nvrtc.file, error);
     if (!error && std::filesystem::exists(file, error)) environment.nvrtc = file.string();
-  } catch (const Error&) {  // the worker will not find it either, and says what to do
+  } catch (const std::exception&) {  // the worker will not find it either, and says what to do
   }
 }
 

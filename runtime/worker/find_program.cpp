@@ -52,6 +52,8 @@ std::vector<fs::path> places() {
   for (const auto& entry : fs::directory_iterator(prefix / "lib", ignored))
     if (entry.path().filename().string().starts_with("python3"))
       found.push_back(entry.path() / "site-packages" / "cudadent" / program_name);
+  // For programs with the static library in them.
+  found.push_back(fs::path(CUDADENT_WORKER_FOLDER) / program_name);
   return found;
 }
 

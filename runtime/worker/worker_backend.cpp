@@ -33,7 +33,7 @@ class Releases {
     if (generation != generation_) return;
     try {
       releases_.push_back(release);
-    } catch (const std::bad_alloc&) {  // then it is kept until the worker ends
+    } catch (const std::exception&) {  // then it is kept until the worker ends
     }
   }
   std::vector<Release> take() {
@@ -315,7 +315,7 @@ void RemoteBackend::lose(Loss loss, const std::string& why) noexcept {
   if (peer_.process != nullptr) peer_.process->end(0);
   try {
     why_lost_ = why;
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {
   }
 }
 
