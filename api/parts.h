@@ -8,6 +8,7 @@
 #include "runtime/dispatcher.h"
 #include "runtime/environment.h"
 #include "runtime/template_library.h"
+#include "tuner/background_tuner.h"
 #include "tuner/cached_source.h"
 #include "tuner/tuner.h"
 
@@ -41,6 +42,9 @@ struct Runtime::Parts {
   explicit Parts(const RuntimeOptions& options,
                  const Environment& environment = Environment::read());
   [[nodiscard]] TuningContext tuning_context();
+  // Tunes a problem, or waits for who does, and lets the next launch find the winner.
+  void tune_aside(const OperatorEntry& entry, const Problem& problem,
+                  const std::function<bool()>& cancelled);
 
   std::unique_ptr<Backend> backend;
   TemplateLibrary library;
@@ -50,6 +54,7 @@ struct Runtime::Parts {
   CachedSource source;
   ForgivingBinaryStore binaries;
   Dispatcher dispatcher;
+  BackgroundTuner background;  // last: it uses all the others
 };
 
 }  // namespace cudadent

@@ -110,9 +110,28 @@ Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& environm
             {.layers = layers(options, environment), .log = options.log}),
       log(options.log),
       tuning(options.tuning),
-      source(tuning_context(), options.on_miss, options.tuning),
+      source(tuning_context(),
+             {.on_miss = options.on_miss,
+              .tuning = options.tuning,
+              .wait_for_others = options.wait_for_others,
+              .tune_aside = [this](const OperatorEntry& entry,
+                                   const Problem& problem) { background.submit(entry, problem); }}),
       binaries(store, log),
-      dispatcher(*backend, library, source, binaries) {}
+      dispatcher(*backend, library, source, binaries),
+      background([this](const auto& entry, const auto& problem,
+                        const auto& cancelled) { tune_aside(entry, problem, cancelled); },
+                 [this](const Problem& problem, const std::exception& error) {
+                   if (log)
+                     log(LogLevel::warning, fmt::format("tuning {} in the background failed: {}",
+                                                        problem.describe(), error.what()));
+                 }) {}
+
+void Runtime::Parts::tune_aside(const OperatorEntry& entry, const Problem& problem,
+                                const std::function<bool()>& cancelled) {
+  TuneOptions options = tuning;
+  options.cancelled = [&] { return cancelled() || (tuning.cancelled && tuning.cancelled()); };
+  if (source.tuned(entry, problem, options)) dispatcher.forget(entry.manifest->name);
+}
 
 TuningContext Runtime::Parts::tuning_context() { return {*backend, library, store, log}; }
 

@@ -25,9 +25,19 @@ namespace {
 OnMiss on_miss_from_python(const std::string& name) {
   if (name == "tune") return OnMiss::tune;
   if (name == "nearest") return OnMiss::nearest;
+  if (name == "background") return OnMiss::background;
   if (name == "fail") return OnMiss::fail;
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("on_miss='{}': expected 'tune', 'nearest', 'background' or 'fail'", name));
+}
+
+Isolation isolation_from_python(const std::string& name) {
+  if (name == "auto") return Isolation::automatic;
+  if (name == "worker") return Isolation::worker;
+  if (name == "in_process") return Isolation::in_process;
   throw Error(ErrorCode::invalid_argument,
-              fmt::format("on_miss='{}': expected 'tune', 'nearest' or 'fail'", name));
+              fmt::format("isolation='{}': expected 'auto', 'worker' or 'in_process'", name));
 }
 
 std::vector<std::string> names_from_python(py::handle object) {
@@ -49,7 +59,9 @@ std::string cache_from_python(py::handle object) {
 
 RuntimeOptions runtime_options(const std::string& device, py::handle cache,
                                py::handle template_paths, const std::string& on_miss,
-                               py::handle budget, const std::string& strategy, std::uint64_t seed) {
+                               py::handle budget, const std::string& strategy, std::uint64_t seed,
+                               py::handle layers, const std::string& isolation,
+                               double wait_for_others) {
   RuntimeOptions options;
   options.device = device;
   options.cache = cache_from_python(cache);
@@ -58,6 +70,9 @@ RuntimeOptions runtime_options(const std::string& device, py::handle cache,
   options.tuning.budget = budget_from_python(budget);
   options.tuning.strategy = strategy;
   options.tuning.seed = seed;
+  options.tuning.isolation = isolation_from_python(isolation);
+  options.layers = paths_from_python(layers);
+  options.wait_for_others = wait_for_others;
   return options;
 }
 
@@ -101,7 +116,8 @@ std::function<void(const TuneProgress&)> progress_to_python(py::handle callable)
 TuneResult tune(const std::shared_ptr<Session>& session, const std::string& op,
                 const py::object& problem, const py::object& budget, const std::string& strategy,
                 std::uint64_t seed, const py::object& on_progress, const py::object& templates,
-                bool fresh, int compile_workers, const py::kwargs& more) {
+                bool fresh, int compile_workers, const std::optional<std::string>& isolation,
+                double compile_timeout, double run_timeout, const py::kwargs& more) {
   const std::shared_ptr<Runtime> runtime = session->runtime();
   const Values values = problem_from_python(*runtime, op, problem, more);
   TuneOptions options;
@@ -111,6 +127,10 @@ TuneResult tune(const std::shared_ptr<Session>& session, const std::string& op,
   options.kernel_templates = names_from_python(templates);
   options.fresh = fresh;
   options.compile_workers = compile_workers;
+  options.isolation =
+      isolation ? isolation_from_python(*isolation) : runtime->parts().tuning.isolation;
+  options.compile_timeout = compile_timeout;
+  options.run_timeout = run_timeout;
   options.on_progress = progress_to_python(on_progress);
   options.cancelled = is_interrupted;
   return without_interpreter_lock([&] { return runtime->tune(op, values, options); });
@@ -154,9 +174,14 @@ constexpr const char* runtime_doc =
     "                 ':memory:' remembers nothing beyond this object's life\n"
     "template_paths : folders with operators and kernel templates besides the built-in ones\n"
     "on_miss        : what a call does for a problem that nothing is known of: 'tune' it within\n"
-    "                 the budget, take the 'nearest' known problem's winner, or 'fail'\n"
+    "                 the budget; take what is known of the 'nearest' problems, else a default;\n"
+    "                 take that and tune in the 'background'; or 'fail'\n"
     "budget         : when tuning ends: seconds, '30s', '5m', '200 trials' or a Budget\n"
-    "strategy, seed : how tuning searches\n\n"
+    "strategy, seed : how tuning searches\n"
+    "layers         : databases that are only read, where `cache` knows no winner\n"
+    "isolation      : where candidates run: in a 'worker' process, 'in_process', or 'auto': in a\n"
+    "                 worker where one can be started\n"
+    "wait_for_others: seconds to wait while another process tunes the same problem\n\n"
     "Use it in a with statement, or close() it, to let go of the device and the database.\n"
     "Raises Error: device_unavailable, cache_failed, invalid_manifest.";
 
@@ -167,7 +192,8 @@ constexpr const char* op_doc =
 
 constexpr const char* tune_doc =
     "tune(op, problem=None, *, budget=None, strategy='auto', seed=0, on_progress=None,\n"
-    "     templates=(), fresh=False, compile_workers=0, **problem) -> TuneResult\n\n"
+    "     templates=(), fresh=False, compile_workers=0, isolation=None, compile_timeout=60,\n"
+    "     run_timeout=10, **problem) -> TuneResult\n\n"
     "Searches for the configuration that runs a problem fastest, and remembers it.\n\n"
     "problem         : dimensions (elements), data types and options by name, as a dictionary, as\n"
     "                  keywords or both: tune('gemm', m=512, n=512, k=512, dtype='f32')\n"
@@ -176,7 +202,10 @@ constexpr const char* tune_doc =
     "on_progress     : called with a TuneProgress after each trial; an exception ends the run\n"
     "templates       : names of the kernel templates to try; empty: all that fit\n"
     "fresh           : measure again what the database already knows\n"
-    "compile_workers : compiles at once; 0: as many as there are cores\n\n"
+    "compile_workers : compiles at once; 0: as many as there are cores\n"
+    "isolation       : as a Runtime's, whose it is by default\n"
+    "compile_timeout : seconds one candidate may take to compile, in worker processes\n"
+    "run_timeout     : seconds one launch of a candidate may take, in worker processes\n\n"
     "Ctrl-C ends the run; what was measured until then stays in the database.";
 
 constexpr const char* winner_doc =
@@ -187,14 +216,19 @@ void bind_runtime(py::module_& module) {
   py::class_<RuntimeObject, std::shared_ptr<RuntimeObject>>(module, "Runtime", runtime_doc)
       .def(py::init([](const std::string& device, const py::object& cache,
                        const py::object& template_paths, const std::string& on_miss,
-                       const py::object& budget, const std::string& strategy, std::uint64_t seed) {
+                       const py::object& budget, const std::string& strategy, std::uint64_t seed,
+                       const py::object& layers, const std::string& isolation,
+                       double wait_for_others) {
              auto session = std::make_shared<Session>(
-                 runtime_options(device, cache, template_paths, on_miss, budget, strategy, seed));
+                 runtime_options(device, cache, template_paths, on_miss, budget, strategy, seed,
+                                 layers, isolation, wait_for_others));
              return std::make_shared<RuntimeObject>(RuntimeObject{std::move(session), {}});
            }),
            py::arg("device") = "auto", py::kw_only(), py::arg("cache") = py::none(),
            py::arg("template_paths") = py::tuple(), py::arg("on_miss") = "tune",
-           py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0)
+           py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
+           py::arg("layers") = py::tuple(), py::arg("isolation") = "auto",
+           py::arg("wait_for_others") = RuntimeOptions().wait_for_others)
       .def(
           "op",
           [](const RuntimeObject& self, const std::string& name, const py::kwargs& options) {
@@ -206,14 +240,18 @@ void bind_runtime(py::module_& module) {
           [](const RuntimeObject& self, const std::string& op, const py::object& problem,
              const py::object& budget, const std::string& strategy, std::uint64_t seed,
              const py::object& on_progress, const py::object& templates, bool fresh,
-             int compile_workers, const py::kwargs& more) {
+             int compile_workers, const std::optional<std::string>& isolation,
+             double compile_timeout, double run_timeout, const py::kwargs& more) {
             return tune(self.session, op, problem, budget, strategy, seed, on_progress, templates,
-                        fresh, compile_workers, more);
+                        fresh, compile_workers, isolation, compile_timeout, run_timeout, more);
           },
           py::arg("op"), py::arg("problem") = py::none(), py::kw_only(),
           py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
           py::arg("on_progress") = py::none(), py::arg("templates") = py::tuple(),
-          py::arg("fresh") = false, py::arg("compile_workers") = 0, tune_doc)
+          py::arg("fresh") = false, py::arg("compile_workers") = 0,
+          py::arg("isolation") = py::none(),
+          py::arg("compile_timeout") = TuneOptions().compile_timeout,
+          py::arg("run_timeout") = TuneOptions().run_timeout, tune_doc)
       .def(
           "winner",
           [](const RuntimeObject& self, const std::string& op, const py::object& problem,
@@ -279,16 +317,21 @@ void bind_budget(py::module_& module) {
                      "seconds  : wall-clock time; 0: no limit. 60 when no limit is given at all\n"
                      "trials   : measured configurations; 0: no limit\n"
                      "patience : trials in a row that improve the best by less than 1 %; 0: no "
-                     "limit")
-      .def(py::init([](std::optional<double> seconds, std::int64_t trials, std::int64_t patience) {
+                     "limit\n"
+                     "until_converged : end also when the search expects nothing more worth its "
+                     "time; a number of trials is always made")
+      .def(py::init([](std::optional<double> seconds, std::int64_t trials, std::int64_t patience,
+                       bool until_converged) {
              const bool limited = trials > 0 || patience > 0;
-             return Budget{seconds.value_or(limited ? 0 : Budget{}.seconds), trials, patience};
+             return Budget{seconds.value_or(limited ? 0 : Budget{}.seconds), trials, patience,
+                           until_converged};
            }),
            py::arg("seconds") = py::none(), py::kw_only(), py::arg("trials") = 0,
-           py::arg("patience") = 0)
+           py::arg("patience") = 0, py::arg("until_converged") = true)
       .def_readonly("seconds", &Budget::seconds)
       .def_readonly("trials", &Budget::trials)
       .def_readonly("patience", &Budget::patience)
+      .def_readonly("until_converged", &Budget::until_converged)
       .def("__repr__", [](const Budget& self) {
         return fmt::format("Budget(seconds={:g}, trials={}, patience={})", self.seconds,
                            self.trials, self.patience);
@@ -379,8 +422,13 @@ void bind_tune_result(py::module_& module) {
       .def_readonly("verify_seconds", &TuneResult::verify_seconds)
       .def_readonly("search_seconds", &TuneResult::search_seconds)
       .def_readonly("idle_seconds", &TuneResult::idle_seconds)
+      .def_readonly("prepare_seconds", &TuneResult::prepare_seconds)
+      .def_readonly("ruled_out", &TuneResult::ruled_out,
+                    "candidates that the prior, corrected by measurement, ruled out")
+      .def_readonly("isolated", &TuneResult::isolated, "candidates ran in a worker process")
+      .def_readonly("worker_restarts", &TuneResult::worker_restarts)
       .def_readonly("stopped_by", &TuneResult::stopped_by,
-                    "'exhausted', 'time', 'trials' or 'patience'.")
+                    "'exhausted', 'time', 'trials', 'patience' or 'converged'.")
       .def("__repr__", describe);
 }
 
@@ -400,16 +448,20 @@ void bind_defaults(py::module_& module) {
       [](const std::string& op, const py::object& problem, const std::optional<std::string>& device,
          const py::object& budget, const std::string& strategy, std::uint64_t seed,
          const py::object& on_progress, const py::object& templates, bool fresh,
-         int compile_workers, const py::kwargs& more) {
+         int compile_workers, const std::optional<std::string>& isolation, double compile_timeout,
+         double run_timeout, const py::kwargs& more) {
         auto& defaults = Defaults::instance();
         const std::string& name = device ? *device : defaults.options().device;
         return tune(defaults.session(name), op, problem, budget, strategy, seed, on_progress,
-                    templates, fresh, compile_workers, more);
+                    templates, fresh, compile_workers, isolation, compile_timeout, run_timeout,
+                    more);
       },
       py::arg("op"), py::arg("problem") = py::none(), py::kw_only(), py::arg("device") = py::none(),
       py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
       py::arg("on_progress") = py::none(), py::arg("templates") = py::tuple(),
-      py::arg("fresh") = false, py::arg("compile_workers") = 0, tune_doc);
+      py::arg("fresh") = false, py::arg("compile_workers") = 0, py::arg("isolation") = py::none(),
+      py::arg("compile_timeout") = TuneOptions().compile_timeout,
+      py::arg("run_timeout") = TuneOptions().run_timeout, tune_doc);
   module.def(
       "operators", [] { return Defaults::instance().library()->operators(); },
       "Names of all operators that default runtimes know, sorted.");
@@ -417,13 +469,17 @@ void bind_defaults(py::module_& module) {
       "set_default_options",
       [](const std::string& device, const py::object& cache, const py::object& template_paths,
          const std::string& on_miss, const py::object& budget, const std::string& strategy,
-         std::uint64_t seed) {
-        Defaults::instance().set_options(
-            runtime_options(device, cache, template_paths, on_miss, budget, strategy, seed));
+         std::uint64_t seed, const py::object& layers, const std::string& isolation,
+         double wait_for_others) {
+        Defaults::instance().set_options(runtime_options(device, cache, template_paths, on_miss,
+                                                         budget, strategy, seed, layers, isolation,
+                                                         wait_for_others));
       },
       py::kw_only(), py::arg("device") = "auto", py::arg("cache") = py::none(),
       py::arg("template_paths") = py::tuple(), py::arg("on_miss") = "tune",
       py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
+      py::arg("layers") = py::tuple(), py::arg("isolation") = "auto",
+      py::arg("wait_for_others") = RuntimeOptions().wait_for_others,
       "Options of the runtimes that module-level calls use; see Runtime. What is left out takes\n"
       "its default. `device` is the one of module-level tune(); operators run where their tensors\n"
       "are. Runtimes made before are let go of.");

@@ -2,13 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
+#include <thread>
 
+#include "cache/claim.h"
 #include "runtime/specialization.h"
-#include "runtime/value.h"
+#include "tuner/neighbours.h"
+#include "tuner/stopwatch.h"
 
 namespace cudadent {
 
@@ -21,24 +23,29 @@ std::shared_ptr<const KernelTemplate> find_template(const OperatorEntry& entry,
   return nullptr;
 }
 
-// Distance in log-shape; nothing when the problems differ in more than their dimensions.
-std::optional<double> distance(const OperatorManifest& op, const Values& a, const Values& b) {
-  double sum = 0;
-  for (const auto& [name, value] : a) {
-    const auto other = b.find(name);
-    if (other == b.end()) return std::nullopt;
-    const bool is_dimension =
-        std::find(op.dimensions.begin(), op.dimensions.end(), name) != op.dimensions.end();
-    if (!is_dimension) {
-      if (value != other->second) return std::nullopt;
-      continue;
-    }
-    const auto log_extent = [&](const Value& extent) {
-      return std::log2(static_cast<double>(as_integer(extent, name)) + 1);
-    };
-    sum += std::abs(log_extent(value) - log_extent(other->second));
+constexpr std::size_t most_predicted = 1000;  // configurations a prior is asked about on a launch
+constexpr double clearly_better = 0.9;        // predicted cost over the default's
+
+// The least of a prior along a walk: from evenly spread configurations downhill to a local minimum.
+std::optional<std::pair<double, std::uint64_t>> least_predicted(const SearchSpace::Member& member) {
+  std::optional<std::pair<double, std::uint64_t>> best;
+  std::size_t asked = 0;
+  const auto look = [&](std::uint64_t index) {
+    ++asked;
+    const double cost = member.prior(member.space.configuration(index));
+    if (!std::isfinite(cost) || (best && cost >= best->first)) return false;
+    best = {cost, index};
+    return true;
+  };
+  const std::uint64_t stride = member.space.size() / (most_predicted / 2) + 1;
+  for (std::uint64_t index = 0; index < member.space.size(); index += stride) look(index);
+  bool better = best.has_value();
+  while (better && asked < most_predicted) {
+    better = false;
+    for (const std::uint64_t index : member.space.neighbours(best->second, Neighbourhood::adjacent))
+      better = look(index) || better;
   }
-  return sum;
+  return best;
 }
 
 }  // namespace
@@ -57,56 +64,85 @@ std::optional<Choice> CachedSource::usable(const OperatorEntry& entry, const Pro
 
 std::optional<Choice> CachedSource::known(const OperatorEntry& entry, const Problem& problem) {
   const auto record = problem_record(problem, context_.backend.device());
-  const auto winner = context_.store.winner(record.op, record.tuning_key, record.device_kind);
-  return winner ? usable(entry, problem, *winner, Provenance::cached) : std::nullopt;
+  std::optional<Choice> choice;
+  context_.store.winner(record.op, record.tuning_key, record.device_kind,
+                        [&](const WinnerRecord& winner) {
+                          choice = usable(entry, problem, winner, Provenance::cached);
+                          return choice.has_value();
+                        });
+  return choice;
 }
 
-std::optional<Choice> CachedSource::nearest(const OperatorEntry& entry, const Problem& problem) {
-  std::vector<std::pair<double, WinnerRecord>> ranking;
-  for (auto& winner : context_.store.winners(problem.op->name, context_.backend.device().kind())) {
-    const Values other = values_from_json(nlohmann::json::parse(winner.problem.problem_key));
-    if (const auto far = distance(*problem.op, problem.values, other))
-      ranking.emplace_back(*far, std::move(winner));
+std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Problem& problem,
+                                          const TuneOptions& options) {
+  const auto record = problem_record(problem, context_.backend.device());
+  const auto start = std::chrono::steady_clock::now();
+  while (true) {
+    if (const auto claim = context_.store.claim(record)) {
+      // Somebody may have finished since we looked.
+      if (auto choice = known(entry, problem)) return choice;
+      const TuneResult result = tune(context_, entry, problem, options);
+      return Choice{find_template(entry, result.winner.kernel_template),
+                    result.winner.configuration, result.winner.seconds, Provenance::tuned};
+    }
+    if (seconds_since(start) >= policy_.wait_for_others) return std::nullopt;
+    if (options.cancelled && options.cancelled()) return std::nullopt;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (auto choice = known(entry, problem)) return choice;
   }
-  std::stable_sort(ranking.begin(), ranking.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (const auto& [far, winner] : ranking)
-    if (auto choice = usable(entry, problem, winner, Provenance::nearest)) return choice;
-  return std::nullopt;
 }
 
-Choice CachedSource::defaulted(const OperatorEntry& entry, const Problem& problem) {
+Choice CachedSource::fallback(const OperatorEntry& entry, const Problem& problem) {
+  for (const auto& neighbour : neighbours_of(problem, context_.backend.device(), context_.store))
+    if (auto choice = usable(entry, problem, neighbour.winner, neighbour.relation)) return *choice;
+  return predicted(entry, problem);
+}
+
+Choice CachedSource::predicted(const OperatorEntry& entry, const Problem& problem) {
+  constexpr double unknown = std::numeric_limits<double>::infinity();
   const Device& device = context_.backend.device();
   const SearchSpace space = search_space(entry, problem, device, {});
-  std::optional<Choice> best;
-  double best_cost = std::numeric_limits<double>::infinity();
+  std::optional<Choice> best, standard;
+  double best_cost = unknown, standard_cost = unknown;
   for (const auto& member : space.members()) {
-    auto configuration = default_configuration(*member.kernel_template, problem, device);
-    if (!configuration) continue;
-    const double cost =
-        member.prior ? member.prior(*configuration) : std::numeric_limits<double>::infinity();
-    if (best && !(cost < best_cost)) continue;
-    best = Choice{member.kernel_template, std::move(*configuration), 0, Provenance::defaulted};
-    best_cost = cost;
+    if (auto configuration = default_configuration(*member.kernel_template, problem, device)) {
+      const double cost = member.prior ? member.prior(*configuration) : unknown;
+      if (!standard || cost < standard_cost) {
+        standard =
+            Choice{member.kernel_template, std::move(*configuration), 0, Provenance::defaulted};
+        standard_cost = cost;
+      }
+    }
+    if (!member.prior) continue;
+    const auto least = least_predicted(member);
+    if (!least || least->first >= best_cost) continue;
+    best = Choice{member.kernel_template, member.space.configuration(least->second), 0,
+                  Provenance::predicted};
+    best_cost = least->first;
   }
-  if (!best)
+  if (best && best_cost < clearly_better * standard_cost) return *best;
+  if (!standard)
     throw Error(ErrorCode::unsupported,
                 fmt::format("{}: no valid configuration on {}", problem.describe(), device.name));
-  return *best;
+  return *standard;
 }
 
 Choice CachedSource::choose(const OperatorEntry& entry, const Problem& problem) {
   if (auto choice = known(entry, problem)) return *choice;
-  switch (on_miss_) {
-    case OnMiss::tune: {
-      const TuneResult result = tune(context_, entry, problem, tuning_);
-      return {find_template(entry, result.winner.kernel_template), result.winner.configuration,
-              result.winner.seconds, Provenance::tuned};
-    }
+  switch (policy_.on_miss) {
+    case OnMiss::tune:
+      if (auto choice = tuned(entry, problem, policy_.tuning)) return *choice;
+      if (context_.log)
+        context_.log(LogLevel::warning,
+                     fmt::format("{}: another process has been tuning this for {} s; going on "
+                                 "with what is known of similar problems",
+                                 problem.describe(), policy_.wait_for_others));
+      return fallback(entry, problem);
     case OnMiss::background:
+      if (policy_.tune_aside) policy_.tune_aside(entry, problem);
+      return fallback(entry, problem);
     case OnMiss::nearest:
-      if (auto choice = nearest(entry, problem)) return *choice;
-      return defaulted(entry, problem);
+      return fallback(entry, problem);
     case OnMiss::fail:
       break;
   }

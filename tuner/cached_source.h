@@ -1,33 +1,52 @@
 // The configuration source of a Runtime: what the store knows, else what the miss policy says.
 #pragma once
 
+#include <functional>
+#include <optional>
+
 #include "runtime/configuration_source.h"
 #include "tuner/tuner.h"
 
 namespace cudadent {
 
+struct MissPolicy {
+  OnMiss on_miss = OnMiss::tune;
+  TuneOptions tuning;            // for OnMiss::tune
+  double wait_for_others = 600;  // seconds, while another process tunes the problem
+  // For OnMiss::background: sees to it that the problem is tuned, and returns at once.
+  std::function<void(const OperatorEntry&, const Problem&)> tune_aside = nullptr;
+};
+
 class CachedSource : public ConfigurationSource {
  public:
-  CachedSource(TuningContext context, OnMiss on_miss, TuneOptions tuning)
-      : context_(std::move(context)), on_miss_(on_miss), tuning_(std::move(tuning)) {}
+  CachedSource(TuningContext context, MissPolicy policy)
+      : context_(std::move(context)), policy_(std::move(policy)) {}
 
   Choice choose(const OperatorEntry& entry, const Problem& problem) override;
 
   // The stored winner of the problem's tuning key, if its template is unchanged and its configuration is
   // valid for this very problem.
   std::optional<Choice> known(const OperatorEntry& entry, const Problem& problem);
-  // The winner of the nearest problem that differs in dimensions only, under the same condition.
-  std::optional<Choice> nearest(const OperatorEntry& entry, const Problem& problem);
-  // The default configuration of the template whose prior promises most. Throws Error(unsupported).
-  Choice defaulted(const OperatorEntry& entry, const Problem& problem);
+
+  // Tunes, unless another process is at it: then waits for its winner. Nothing when that takes longer
+  // than the policy allows. Throws what tune() throws.
+  std::optional<Choice> tuned(const OperatorEntry& entry, const Problem& problem,
+                              const TuneOptions& options);
+
+  // What to launch without tuning: the winner of a neighbouring tuning key, of the nearest problem, of
+  // another device of the architecture, else predicted(). Throws Error(unsupported).
+  Choice fallback(const OperatorEntry& entry, const Problem& problem);
+
+  // The best of what the templates' priors promise, where that is clearly more than they promise of the
+  // default configurations; else the default of the template promised most. Throws Error(unsupported).
+  Choice predicted(const OperatorEntry& entry, const Problem& problem);
 
  private:
   std::optional<Choice> usable(const OperatorEntry& entry, const Problem& problem,
                                const WinnerRecord& winner, Provenance provenance) const;
 
   TuningContext context_;
-  OnMiss on_miss_;
-  TuneOptions tuning_;
+  MissPolicy policy_;
 };
 
 }  // namespace cudadent

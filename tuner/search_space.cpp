@@ -1,9 +1,14 @@
 #include "tuner/search_space.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
+
+#include "runtime/specialization.h"
+#include "runtime/value.h"
+#include "tuner/workbench.h"
 
 namespace cudadent {
 
@@ -42,6 +47,58 @@ std::vector<Candidate> SearchSpace::neighbours(Candidate candidate, Neighbourhoo
     if (!beyond && neighbour < size_) result.push_back(neighbour);
   }
   return result;
+}
+
+SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
+                         const std::vector<std::string>& kernel_templates) {
+  const auto reference = reference_template(entry, device.backend);
+  std::vector<SearchSpace::Member> members;
+  std::vector<std::string> reasons;
+  const auto add = [&](const std::shared_ptr<const KernelTemplate>& kernel) {
+    if (const auto unfit = why_unfit(*kernel, problem, device); !unfit.empty()) {
+      reasons.push_back(fmt::format("{} requires '{}'", kernel->name, unfit));
+      return;
+    }
+    TuningSpace space(space_definition(*kernel, problem, device));
+    if (space.size() == 0) {
+      reasons.push_back(fmt::format("{}: none of its {} configurations satisfies its constraints",
+                                    kernel->name, space.raw_size()));
+      return;
+    }
+    std::function<double(const Values&)> prior;
+    if (kernel->prior)
+      prior = [kernel, problem, facts = device.facts()](const Values& configuration) {
+        try {
+          const Values visible = evaluate_let(*kernel, problem, configuration, facts);
+          return as_real(kernel->prior->evaluate(Scope(visible)), "prior");
+        } catch (const Error&) {
+          // A prior only orders candidates: where it fails, it says "last".
+          return std::numeric_limits<double>::infinity();
+        }
+      };
+    members.push_back({kernel, std::move(space), 0, std::move(prior)});
+  };
+  const auto wanted = [&](const std::string& name) {
+    return kernel_templates.empty() || std::find(kernel_templates.begin(), kernel_templates.end(),
+                                                 name) != kernel_templates.end();
+  };
+  for (const auto& name : kernel_templates)
+    if (std::none_of(entry.templates.begin(), entry.templates.end(),
+                     [&](const auto& kernel) { return kernel->name == name; }))
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{}: no template \"{}\"", entry.manifest->name, name));
+  for (const auto& kernel : entry.templates) {
+    const bool named = !kernel_templates.empty() && wanted(kernel->name);
+    if (kernel->backend == device.backend && wanted(kernel->name) && (kernel != reference || named))
+      add(kernel);
+  }
+  if (members.empty() && reference != nullptr && wanted(reference->name)) add(reference);
+  if (members.empty())
+    throw Error(ErrorCode::unsupported,
+                fmt::format("no template can do {} on {}: {}", problem.describe(), device.name,
+                            reasons.empty() ? "there is none for this device"
+                                            : fmt::format("{}", fmt::join(reasons, "; "))));
+  return SearchSpace(std::move(members));
 }
 
 }  // namespace cudadent

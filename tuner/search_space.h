@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "runtime/template_library.h"
 #include "tuner/tuning_space.h"
 
 namespace cudadent {
@@ -34,5 +36,11 @@ class SearchSpace {
   std::vector<Member> members_;
   Candidate size_ = 0;
 };
+
+// The candidates of a tuning run: the spaces of all templates (of those named, when any are) that fit,
+// the reference left out unless it is the only one. Throws Error(unsupported) that gives each template's
+// reason when none fits, or when no configuration is valid.
+SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
+                         const std::vector<std::string>& kernel_templates);
 
 }  // namespace cudadent

@@ -12,10 +12,14 @@
 #include "runtime/specialization.h"
 #include "runtime/value.h"
 #include "tuner/compile_pool.h"
+#include "tuner/measurer.h"
+#include "tuner/neighbours.h"
+#include "tuner/prior_check.h"
+#include "tuner/race.h"
 #include "tuner/run_record.h"
 #include "tuner/statistics.h"
+#include "tuner/stopwatch.h"
 #include "tuner/strategy.h"
-#include "tuner/workbench.h"
 
 namespace cudadent {
 
@@ -23,55 +27,80 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// Adds the time it lives to a figure.
-class Stopwatch {
- public:
-  explicit Stopwatch(double& total) : total_(total) {}
-  ~Stopwatch() { total_ += seconds_since(start_); }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
- private:
-  double& total_;
-  Clock::time_point start_ = Clock::now();
-};
-
-// How long a candidate is measured. Medians of ten runs of one kernel scatter by 1.5 to 4 %, so the
-// search settles for that and the final comparison tells close ones apart.
-constexpr int first_samples = 3, more_samples = 3, most_samples = 15;
-constexpr double stable_spread = 0.02;
-constexpr double losing_factor = 1.25;          // of the best: not measured further
-constexpr double most_candidate_seconds = 1.0;  // of measuring
-constexpr std::size_t finalist_count = 6;
-constexpr double finalist_margin = 1.10;  // of the best
-constexpr int final_rounds = 8, samples_a_round = 2;
-constexpr double improvement = 0.99;  // of the best: what patience counts as progress
+constexpr std::size_t finalist_count = 8;
+constexpr double finalist_margin = 1.06;  // of the best
+constexpr int samples_a_round = 3;
+constexpr double final_share = 0.1;    // of the time budget
+constexpr double final_seconds = 5;    // without one
+constexpr double improvement = 0.99;   // of the best: what patience counts as progress
+constexpr std::size_t hint_count = 4;  // winners of other problems that are tried first
+constexpr std::size_t kept_binaries = 64;
 
 TrialStatus status_of(ErrorCode code) {
-  return code == ErrorCode::compile_failed ? TrialStatus::compile_error
-                                           : TrialStatus::invalid_resources;
+  switch (code) {
+    case ErrorCode::compile_failed:
+      return TrialStatus::compile_error;
+    case ErrorCode::timed_out:
+      return TrialStatus::compile_timeout;
+    default:
+      return TrialStatus::invalid_resources;
+  }
 }
 
+// Failing to keep a binary or a trial costs the memory of a result, not the result.
+class Forgiving {
+ public:
+  explicit Forgiving(const TuningContext& context) : context_(context) {}
+  template <class Write>
+  void operator()(Write write) {
+    try {
+      write();
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::cache_failed) throw;
+      if (!std::exchange(warned_, true) && context_.log)
+        context_.log(LogLevel::warning, error.what());
+    }
+  }
+
+ private:
+  const TuningContext& context_;
+  bool warned_ = false;
+};
+
+// The store's binaries, and in memory those of the best candidates, which the final race wants again.
+class RunBinaries : public BinaryStore {
+ public:
+  RunBinaries(Store& store, Forgiving& remember) : store_(store), remember_(remember) {}
+  std::optional<Binary> find_binary(const std::string& specialization_hash) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto found = kept_.find(specialization_hash); found != kept_.end())
+        return found->second.second;
+    }
+    return store_.find_binary(specialization_hash);
+  }
+  void put_binary(const Binary& binary) override {
+    remember_([&] { store_.put_binary(binary); });
+  }
+  // In memory, as long as it is among the fastest.
+  void keep(Binary binary, double seconds) {
+    const std::lock_guard lock(mutex_);
+    const std::string hash = binary.specialization_hash;
+    kept_.insert_or_assign(hash, std::pair(seconds, std::move(binary)));
+    if (kept_.size() <= kept_binaries) return;
+    kept_.erase(std::max_element(kept_.begin(), kept_.end(), [](const auto& a, const auto& b) {
+      return a.second.first < b.second.first;
+    }));
+  }
+
+ private:
+  Store& store_;
+  Forgiving& remember_;
+  std::mutex mutex_;  // the compile pool asks from its threads
+  std::map<std::string, std::pair<double, Binary>> kept_;
+};
+
 class TuningRun {
-  // Keeps binaries as remember() does.
-  class Binaries : public BinaryStore {
-   public:
-    explicit Binaries(TuningRun& run) : run_(run) {}
-    std::optional<Binary> find_binary(const std::string& specialization_hash) override {
-      return run_.context_.store.find_binary(specialization_hash);
-    }
-    void put_binary(const Binary& binary) override {
-      run_.remember([&] { run_.context_.store.put_binary(binary); });
-    }
-
-   private:
-    TuningRun& run_;
-  };
-
  public:
   TuningRun(const TuningContext& context, const OperatorEntry& entry, const Problem& problem,
             const TuneOptions& options)
@@ -80,23 +109,19 @@ class TuningRun {
         problem_(problem),
         options_(options),
         device_(context.backend.device()),
-        record_(problem_record(problem, device_)),
-        compiler_(context.backend.compiler()) {}
+        record_(problem_record(problem, device_)) {}
 
   TuneResult run() {
     result_.problem = problem_.describe();
     result_.flops = problem_.flops();
     result_.bytes = problem_.bytes();
     make_space();
-    Workbench workbench = make_workbench();
-    workbench_ = &workbench;
-    find_defaults();
+    prepare();
     recall();
     search();
     choose_winner();
-    result_.elapsed = seconds_since(start_);
-    remember(
-        [&] { context_.store.put_run(run_record(record_, context_.backend, options_, result_)); });
+    take_stock();
+    remember_([&] { context_.store.put_run(run_record(record_, *backend_, options_, result_)); });
     return std::move(result_);
   }
 
@@ -106,29 +131,52 @@ class TuningRun {
     space_.emplace(search_space(entry_, problem_, device_, options_.kernel_templates));
     result_.candidates = space_->size();
     strategy_ = make_strategy(options_.strategy, *space_, options_.seed);
+    prior_checks_.resize(space_->members().size());
   }
 
-  Workbench make_workbench() {
-    const Stopwatch watch(result_.verify_seconds);
-    Workbench workbench(context_.backend, context_.library, binaries_, entry_, problem_,
-                        options_.seed);
-    if (workbench.reference().empty())
+  // The process that candidates run in, and the problem laid out there.
+  void prepare() {
+    const Stopwatch watch(result_.prepare_seconds);
+    if (context_.open_worker) worker_ = context_.open_worker(options_);
+    backend_ = worker_ ? worker_.get() : &context_.backend;
+    result_.isolated = worker_ != nullptr;
+    compiler_ = backend_->compiler();
+    measurer_.emplace(*backend_, context_.library, binaries_, entry_, problem_, options_.seed,
+                      options_.run_timeout);
+    if (measurer_->reference().empty())
       log(LogLevel::warning,
           fmt::format(
               "{}: no reference template for this device; candidates are only compared with "
               "each other",
               problem_.op->name));
-    return workbench;
+    find_first();
   }
 
-  // Every template's default is measured first, so that the winner can never be slower than it.
-  void find_defaults() {
+  // Every template's default is measured first, so that the winner can never be slower than it, and
+  // then what won for problems like this one.
+  void find_first() {
     for (const auto& member : space_->members()) {
       const auto configuration = default_configuration(*member.kernel_template, problem_, device_);
       if (!configuration) continue;
       if (const auto index = member.space.index_of(*configuration))
         defaults_.push_back(member.first + *index);
     }
+    first_ = defaults_;
+    for (const auto& neighbour : neighbours_of(problem_, device_, context_.store)) {
+      if (first_.size() >= defaults_.size() + hint_count) break;
+      const auto candidate = find(neighbour.winner.template_hash, neighbour.winner.configuration);
+      if (candidate && std::count(first_.begin(), first_.end(), *candidate) == 0)
+        first_.push_back(*candidate);
+    }
+  }
+
+  [[nodiscard]] std::optional<Candidate> find(const std::string& template_hash,
+                                              const Values& configuration) const {
+    for (const auto& member : space_->members()) {
+      if (member.kernel_template->hash != template_hash) continue;
+      if (const auto index = member.space.index_of(configuration)) return member.first + *index;
+    }
+    return std::nullopt;
   }
 
   // What earlier runs measured counts as measured.
@@ -136,22 +184,21 @@ class TuningRun {
     if (options_.fresh) return;
     for (auto& record :
          context_.store.trials(record_.op, record_.problem_key, record_.device_kind)) {
-      if (record.compiler != compiler_ || record.measurement != context_.backend.measurement())
-        continue;
-      for (const auto& member : space_->members()) {
-        if (member.kernel_template->hash != record.template_hash) continue;
-        const auto index = member.space.index_of(record.trial.configuration);
-        if (!index) continue;
-        record.trial.from_cache = true;
-        learn(member.first + *index, std::move(record.trial));
-      }
+      if (record.compiler != compiler_ || record.measurement != backend_->measurement()) continue;
+      const auto candidate = find(record.template_hash, record.trial.configuration);
+      if (!candidate || measured_.contains(*candidate)) continue;
+      record.trial.from_cache = true;
+      learn(*candidate, std::move(record.trial));
     }
+    since_improvement_ = 0;  // patience is with this run
   }
 
   void learn(Candidate candidate, Trial trial) {
     const Stopwatch watch(result_.search_seconds);
     const bool ok = trial.status == TrialStatus::ok;
     strategy_->tell({candidate, ok ? std::optional(trial.median) : std::nullopt});
+    if (const auto& member = space_->member_of(candidate); ok && member.prior)
+      check_of(member).learn(member.prior(trial.configuration), trial.median);
     const bool better = ok && (best_ == 0 || trial.median < best_);
     if (better && (best_ == 0 || trial.median < improvement * best_))
       since_improvement_ = 0;
@@ -162,34 +209,47 @@ class TuningRun {
     result_.trials.push_back(std::move(trial));
   }
 
+  PriorCheck& check_of(const SearchSpace::Member& member) {
+    return prior_checks_[static_cast<std::size_t>(&member - space_->members().data())];
+  }
+
   // ------------------------------------------------------------------------------- search
 
   [[nodiscard]] Clock::time_point search_deadline() const {
-    // The final comparison gets the last tenth of the budget.
+    // The final race gets the last part of the budget.
     if (options_.budget.seconds <= 0) return Clock::now() + std::chrono::hours(1);
     return start_ + std::chrono::duration_cast<Clock::duration>(
-                        std::chrono::duration<double>(0.9 * options_.budget.seconds));
+                        std::chrono::duration<double>((1 - final_share) * options_.budget.seconds));
   }
 
   // Why to stop; empty to go on.
   [[nodiscard]] std::string stop_reason() const {
     if (options_.cancelled && options_.cancelled()) return "cancelled";
-    if (device_lost_) return "device lost";
+    if (measurer_->lost()) return "device lost";
     const Budget& budget = options_.budget;
     if (budget.seconds > 0 && Clock::now() >= search_deadline()) return "time";
     if (budget.trials > 0 && new_trials_ >= budget.trials) return "trials";
     if (budget.patience > 0 && since_improvement_ >= budget.patience) return "patience";
+    // Asked for a number of trials, a run makes them.
+    if (budget.until_converged && budget.trials == 0 && defaults_measured() &&
+        strategy_->converged())
+      return "converged";
     return {};
+  }
+
+  [[nodiscard]] bool defaults_measured() const {
+    return std::all_of(defaults_.begin(), defaults_.end(),
+                       [&](Candidate candidate) { return measured_.contains(candidate); });
   }
 
   void search() {
     const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
     const int workers = options_.compile_workers > 0 ? options_.compile_workers : cores;
-    CompilePool pool(context_.backend, context_.store, workers);
-    const bool in_turns = context_.backend.compiling_disturbs_timing();
+    CompilePool pool(*backend_, binaries_, workers);
+    const bool in_turns = backend_->compiling_disturbs_timing();
     // Enough in advance that no core waits, not so much that the strategy chooses blindly.
-    const auto ahead = static_cast<std::size_t>(in_turns ? 4 * workers : workers + 4);
-    std::vector<Candidate> queue = defaults_;
+    const auto ahead = static_cast<std::size_t>(in_turns ? 4 * workers : workers + workers / 2 + 2);
+    std::vector<Candidate> queue = first_;
     std::erase_if(queue, [&](Candidate candidate) { return measured_.contains(candidate); });
     while ((result_.stopped_by = stop_reason()).empty()) {
       const bool refilled = (!in_turns || pool.under_way() == 0) && refill(pool, queue, ahead);
@@ -218,10 +278,25 @@ class TuningRun {
         queue.push_back(candidate);
     const std::size_t count = std::min(wanted, queue.size());
     for (std::size_t i = 0; i < count; ++i)
-      if (submitted_.emplace(queue[i], submitted_.size()).second && !measured_.contains(queue[i]))
+      if (submitted_.emplace(queue[i], submitted_.size()).second && !measured_.contains(queue[i]) &&
+          !rule_out(queue[i]))
         submit(pool, queue[i]);
     queue.erase(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(count));
     return count > 0;
+  }
+
+  // Tells the strategy what the prior, corrected by what was measured, expects of a hopeless candidate,
+  // instead of measuring it.
+  bool rule_out(Candidate candidate) {
+    if (best_ == 0 || std::count(first_.begin(), first_.end(), candidate) > 0) return false;
+    const auto& member = space_->member_of(candidate);
+    if (!member.prior) return false;
+    const PriorCheck& check = check_of(member);
+    const double predicted = member.prior(space_->configuration(candidate));
+    if (!check.hopeless(predicted, best_)) return false;
+    strategy_->tell({candidate, check.at_best(predicted)});
+    ++result_.ruled_out;
+    return true;
   }
 
   void submit(CompilePool& pool, Candidate candidate) {
@@ -265,88 +340,35 @@ class TuningRun {
     trial.kernel_template = space_->member_of(compiled.candidate).kernel_template->name;
     trial.configuration = compiled.specialization.configuration;
     if (compiled.error) {
-      if (compiled.error->code() == ErrorCode::compiler_unavailable) throw *compiled.error;
-      trial.status = status_of(compiled.error->code());
-      trial.message = with_detail(*compiled.error);
+      const Error& error = *compiled.error;
+      if (error.code() == ErrorCode::compiler_unavailable) throw error;
+      trial.status = status_of(error.code());
+      trial.message = error.detail().empty() ? error.what()
+                                             : fmt::format("{}\n{}", error.what(), error.detail());
     } else {
       trial.compile_seconds = compiled.binary->compile_seconds;
       result_.compile_seconds += trial.compile_seconds;
-      measure(compiled, trial);
+      measurer_->measure(compiled.specialization, *compiled.binary, best_, trial);
     }
-    store(compiled, trial);
+    store(compiled.candidate, compiled.specialization.hash,
+          compiled.binary ? compiled.binary->resources : std::vector<KernelResources>(), trial);
+    if (trial.status == TrialStatus::ok) binaries_.keep(std::move(*compiled.binary), trial.median);
     ++new_trials_;
     learn(compiled.candidate, std::move(trial));
     report("search");
   }
 
-  static std::string with_detail(const Error& error) {
-    return error.detail().empty() ? error.what()
-                                  : fmt::format("{}\n{}", error.what(), error.detail());
-  }
-
-  void measure(const Compiled& compiled, Trial& trial) {
-    try {
-      const auto executable = context_.backend.prepare(context_.backend.load(*compiled.binary),
-                                                       compiled.specialization.plan);
-      trial.status = TrialStatus::launch_error;  // until it has run
-      verify(*executable, trial);
-      if (trial.status == TrialStatus::ok) time(*executable, trial);
-    } catch (const Error& error) {
-      if (trial.status == TrialStatus::ok) trial.status = TrialStatus::invalid_resources;
-      trial.message = with_detail(error);
-      // A kernel that faulted leaves the context unusable: the run ends with what it has.
-      device_lost_ = context_.backend.lost() != Loss::none;
-      if (device_lost_) trial.status = TrialStatus::fault;
-    }
-  }
-
-  void verify(const Executable& executable, Trial& trial) {
-    const Stopwatch watch(result_.verify_seconds);
-    const Verdict verdict = workbench_->verify(executable);
-    trial.error = verdict.error;
-    trial.message = verdict.complaint;
-    trial.status = verdict.complaint.empty() ? TrialStatus::ok : TrialStatus::wrong_result;
-  }
-
-  void time(const Executable& executable, Trial& trial) {
-    const Stopwatch watch(result_.measure_seconds);
-    const auto start = Clock::now();
-    while (true) {
-      const auto more =
-          workbench_->time(executable, trial.samples.empty() ? first_samples : more_samples);
-      trial.samples.insert(trial.samples.end(), more.begin(), more.end());
-      trial.median = median(trial.samples);
-      trial.spread = relative_spread(trial.samples);
-      const bool losing = best_ > 0 && trial.median > losing_factor * best_;
-      const bool stable = trial.samples.size() >= 6 && trial.spread < stable_spread;
-      if (losing || stable || trial.samples.size() >= most_samples ||
-          seconds_since(start) > most_candidate_seconds)
-        return;
-    }
-  }
-
-  void store(const Compiled& compiled, const Trial& trial) {
-    TrialRecord record{
-        record_,
-        space_->member_of(compiled.candidate).kernel_template->hash,
-        compiler_,
-        context_.backend.measurement(),
-        compiled.specialization.hash,
-        compiled.binary ? compiled.binary->resources : std::vector<KernelResources>(),
-        trial,
-        {}};
-    remember([&] { context_.store.put_trial(record); });
-  }
-
-  // A cache that cannot be written costs the memory of a result, not the result.
-  template <class Write>
-  void remember(Write write) {
-    try {
-      write();
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::cache_failed) throw;
-      if (!std::exchange(cache_warned_, true)) log(LogLevel::warning, error.what());
-    }
+  void store(Candidate candidate, const std::string& specialization_hash,
+             const std::vector<KernelResources>& resources, const Trial& trial) {
+    TrialRecord record{record_,
+                       space_->member_of(candidate).kernel_template->hash,
+                       compiler_,
+                       backend_->measurement(),
+                       specialization_hash,
+                       resources,
+                       trial,
+                       {}};
+    remember_([&] { context_.store.put_trial(record); });
   }
 
   void report(const char* phase) {
@@ -370,13 +392,8 @@ class TuningRun {
     Specialization specialization;
     Binary binary;
     std::unique_ptr<const Executable> executable;
-    std::vector<double> samples;
+    std::int64_t made_at = -1;  // Measurer::restarts() when it was prepared
   };
-
-  [[nodiscard]] const Trial* trial_of(Candidate candidate) const {
-    const auto found = measured_.find(candidate);
-    return found == measured_.end() ? nullptr : &result_.trials[found->second];
-  }
 
   // The best few, and the defaults, by their medians.
   [[nodiscard]] std::vector<Candidate> final_candidates() const {
@@ -390,30 +407,25 @@ class TuningRun {
       if (chosen.size() < finalist_count && seconds <= finalist_margin * ranking.front().first)
         chosen.push_back(candidate);
     for (const auto& [seconds, candidate] : ranking)
-      if (std::count(defaults_.begin(), defaults_.end(), candidate) > 0 &&
-          std::count(chosen.begin(), chosen.end(), candidate) == 0)
+      if (is_default(candidate) && std::count(chosen.begin(), chosen.end(), candidate) == 0)
         chosen.push_back(candidate);
     return chosen;
   }
 
-  std::vector<Finalist> prepare_finalists() {
+  [[nodiscard]] bool is_default(Candidate candidate) const {
+    return std::count(defaults_.begin(), defaults_.end(), candidate) > 0;
+  }
+
+  // Compiled anew only when recalled from a run whose binaries were not kept.
+  std::vector<Finalist> compile_finalists() {
     std::vector<Finalist> finalists;
-    CompilePool pool(context_.backend, context_.store,
-                     static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
-    for (const Candidate candidate : final_candidates()) submit(pool, candidate);
+    const auto candidates = final_candidates();
+    CompilePool pool(*backend_, binaries_, static_cast<int>(candidates.size()));
+    for (const Candidate candidate : candidates) submit(pool, candidate);
     while (auto compiled = pool.next(Clock::now() + std::chrono::hours(1))) {
       if (!compiled->binary) continue;
-      try {
-        auto executable = context_.backend.prepare(context_.backend.load(*compiled->binary),
-                                                   compiled->specialization.plan);
-        finalists.push_back({compiled->candidate,
-                             std::move(compiled->specialization),
-                             std::move(*compiled->binary),
-                             std::move(executable),
-                             {}});
-      } catch (const Error& error) {
-        log(LogLevel::warning, error.what());
-      }
+      finalists.push_back({compiled->candidate, std::move(compiled->specialization),
+                           std::move(*compiled->binary), nullptr});
     }
     // In a fixed order, whatever the order of compiling.
     std::sort(finalists.begin(), finalists.end(),
@@ -421,63 +433,109 @@ class TuningRun {
     return finalists;
   }
 
-  // Round after round over all of them, so that a drift of the clock hits each alike.
-  void compare_interleaved(std::vector<Finalist>& finalists) {
-    const Stopwatch watch(result_.measure_seconds);
-    const auto start = Clock::now();
-    const double limit = options_.budget.seconds > 0 ? 0.1 * options_.budget.seconds : 10;
-    for (auto& finalist : finalists) workbench_->time(*finalist.executable, 1);  // warm up
-    for (int round = 0; round < final_rounds; ++round) {
-      for (auto& finalist : finalists) {
-        const auto more = workbench_->time(*finalist.executable, samples_a_round);
-        finalist.samples.insert(finalist.samples.end(), more.begin(), more.end());
-      }
-      report("finalists");
-      if (round >= 2 && seconds_since(start) > limit) break;
+  // Seconds of one turn; nothing when the finalist failed, which its trial then says.
+  std::optional<double> turn(Finalist& finalist) {
+    Trial& trial = result_.trials[measured_.at(finalist.candidate)];
+    if (finalist.made_at != measurer_->restarts()) {
+      finalist.executable = measurer_->prepare(finalist.specialization, finalist.binary, trial);
+      finalist.made_at = measurer_->restarts();
+      if (finalist.executable)  // warm up
+        measurer_->time(*finalist.executable, 1, best_, trial);
     }
+    std::vector<double> samples;
+    if (trial.status == TrialStatus::ok && finalist.executable && !measurer_->lost() &&
+        finalist.made_at == measurer_->restarts())
+      samples = measurer_->time(*finalist.executable, samples_a_round, best_, trial);
+    if (!samples.empty()) return median(samples);
+    log(LogLevel::warning,
+        fmt::format("{}: {}", finalist.specialization.description, trial.message));
+    store(finalist.candidate, finalist.specialization.hash, finalist.binary.resources, trial);
+    return std::nullopt;
+  }
+
+  // Round after round over all that still may win, so that a drift of the clock hits each alike.
+  Race race(std::vector<Finalist>& finalists) {
+    Race race(finalists.size());
+    const auto start = Clock::now();
+    const double limit =
+        options_.budget.seconds > 0 ? final_share * options_.budget.seconds : final_seconds;
+    while (!race.decided() && !measurer_->lost()) {
+      std::vector<double> seconds;
+      std::vector<std::size_t> failed;
+      for (const std::size_t entrant : race.running())
+        if (const auto figure = turn(finalists[entrant]))
+          seconds.push_back(*figure);
+        else
+          failed.push_back(entrant);
+      for (const std::size_t entrant : failed) race.withdraw(entrant);
+      race.add_round(seconds);
+      report("finalists");
+      if (race.rounds() >= 3 && seconds_since(start) > limit) break;
+    }
+    return race;
   }
 
   void choose_winner() {
     if (std::none_of(result_.trials.begin(), result_.trials.end(),
                      [](const Trial& trial) { return trial.status == TrialStatus::ok; }))
       fail_for_all();
-    auto finalists = device_lost_ ? std::vector<Finalist>() : prepare_finalists();
-    if (finalists.empty())
-      throw Error(
-          ErrorCode::launch_failed,
-          fmt::format("{}: the device failed during tuning, so that the best candidates could "
-                      "not be compared. Trials so far are kept; run again.",
+    auto finalists = measurer_->lost() ? std::vector<Finalist>() : compile_finalists();
+    const Race result = race(finalists);
+    if (result.running().empty() || result.rounds() == 0) {
+      log(LogLevel::warning,
+          fmt::format("{}: the device failed before the best candidates could be compared; the "
+                      "winner is the one with the lowest median so far",
                       result_.problem));
-    compare_interleaved(finalists);
-    const auto median_of = [](const Finalist& finalist) { return median(finalist.samples); };
-    const Finalist& best = *std::min_element(
-        finalists.begin(), finalists.end(),
-        [&](const auto& a, const auto& b) { return median_of(a) < median_of(b); });
-    const auto& member = space_->member_of(best.candidate);
-    for (const auto& finalist : finalists)
-      if (std::count(defaults_.begin(), defaults_.end(), finalist.candidate) > 0 &&
-          &space_->member_of(finalist.candidate) == &member)
-        result_.default_seconds = median_of(finalist);
-    result_.winner = {member.kernel_template->name, best.specialization.configuration,
-                      median_of(best), Provenance::tuned};
-    store_winner(best, *member.kernel_template);
+      return take_best_trial();
+    }
+    const std::size_t best = result.leader();
+    const auto& member = space_->member_of(finalists[best].candidate);
+    result_.winner = {member.kernel_template->name, finalists[best].specialization.configuration,
+                      result.median_seconds(best), Provenance::tuned};
+    for (std::size_t i = 0; i < finalists.size(); ++i)
+      if (is_default(finalists[i].candidate) &&
+          &space_->member_of(finalists[i].candidate) == &member)
+        result_.default_seconds = result_.winner.seconds * result.slowdown(i);
+    store_winner(finalists[best].specialization.hash, *member.kernel_template);
   }
 
-  void store_winner(const Finalist& best, const KernelTemplate& kernel) {
+  void take_best_trial() {
+    const auto best = std::min_element(measured_.begin(), measured_.end(), [&](auto& a, auto& b) {
+      const Trial &left = result_.trials[a.second], &right = result_.trials[b.second];
+      const auto rank = [](const Trial& trial) {
+        return std::pair(trial.status != TrialStatus::ok, trial.median);
+      };
+      return rank(left) < rank(right);
+    });
+    const Trial& trial = result_.trials[best->second];
+    result_.winner = {trial.kernel_template, trial.configuration, trial.median, Provenance::tuned};
+    store_winner(specialize_candidate(best->first).hash,
+                 *space_->member_of(best->first).kernel_template);
+  }
+
+  void store_winner(const std::string& specialization_hash, const KernelTemplate& kernel) {
     WinnerRecord winner;
     winner.problem = record_;
     winner.template_hash = kernel.hash;
     winner.kernel_template = kernel.name;
-    winner.configuration = best.specialization.configuration;
+    winner.configuration = result_.winner.configuration;
     winner.seconds = result_.winner.seconds;
     winner.default_seconds = result_.default_seconds;
     winner.compiler = compiler_;
-    winner.specialization_hash = best.specialization.hash;
+    winner.specialization_hash = specialization_hash;
     winner.device_name = device_.name;
     winner.driver = device_.driver;
     winner.uuid = device_.uuid;
-    remember([&] { context_.store.put_binary(best.binary); });
-    remember([&] { context_.store.put_winner(winner); });
+    if (const auto binary = binaries_.find_binary(specialization_hash))
+      binaries_.put_binary(*binary);
+    remember_([&] { context_.store.put_winner(winner); });
+  }
+
+  void take_stock() {
+    result_.verify_seconds = measurer_->verify_seconds();
+    result_.measure_seconds = measurer_->measure_seconds();
+    result_.worker_restarts = measurer_->restarts();
+    result_.elapsed = seconds_since(start_);
   }
 
   [[noreturn]] void fail_for_all() const {
@@ -509,19 +567,22 @@ class TuningRun {
   const TuneOptions& options_;
   const Device& device_;
   const ProblemRecord record_;
-  const std::string compiler_;
   const Clock::time_point start_ = Clock::now();
 
+  Forgiving remember_{context_};
+  RunBinaries binaries_{context_.store, remember_};
+  std::unique_ptr<Backend> worker_;  // null: in this process
+  Backend* backend_ = nullptr;       // where candidates run
+  std::string compiler_;
+  std::optional<Measurer> measurer_;
   std::optional<SearchSpace> space_;
   std::unique_ptr<Strategy> strategy_;
-  Workbench* workbench_ = nullptr;
-  std::vector<Candidate> defaults_;
+  std::vector<PriorCheck> prior_checks_;  // by member of the space
+  std::vector<Candidate> defaults_, first_;
   std::map<Candidate, std::size_t> measured_;   // index into result_.trials
   std::map<Candidate, std::size_t> submitted_;  // with its place in the order
   std::int64_t new_trials_ = 0, since_improvement_ = 0;
   double best_ = 0;  // seconds
-  bool device_lost_ = false, cache_warned_ = false;
-  Binaries binaries_{*this};
   TuneResult result_;
 };
 
@@ -529,58 +590,6 @@ class TuningRun {
 
 ProblemRecord problem_record(const Problem& problem, const Device& device) {
   return {problem.op->name, problem.tuning_key(), problem.key(), problem.describe(), device.kind()};
-}
-
-SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
-                         const std::vector<std::string>& kernel_templates) {
-  const auto reference = reference_template(entry, device.backend);
-  std::vector<SearchSpace::Member> members;
-  std::vector<std::string> reasons;
-  const auto add = [&](const std::shared_ptr<const KernelTemplate>& kernel) {
-    if (const auto unfit = why_unfit(*kernel, problem, device); !unfit.empty()) {
-      reasons.push_back(fmt::format("{} requires '{}'", kernel->name, unfit));
-      return;
-    }
-    TuningSpace space(space_definition(*kernel, problem, device));
-    if (space.size() == 0) {
-      reasons.push_back(fmt::format("{}: none of its {} configurations satisfies its constraints",
-                                    kernel->name, space.raw_size()));
-      return;
-    }
-    std::function<double(const Values&)> prior;
-    if (kernel->prior)
-      prior = [kernel, problem, facts = device.facts()](const Values& configuration) {
-        try {
-          const Values visible = evaluate_let(*kernel, problem, configuration, facts);
-          return as_real(kernel->prior->evaluate(Scope(visible)), "prior");
-        } catch (const Error&) {
-          // A prior only orders candidates: where it fails, it says "last".
-          return std::numeric_limits<double>::infinity();
-        }
-      };
-    members.push_back({kernel, std::move(space), 0, std::move(prior)});
-  };
-  const auto wanted = [&](const std::string& name) {
-    return kernel_templates.empty() || std::find(kernel_templates.begin(), kernel_templates.end(),
-                                                 name) != kernel_templates.end();
-  };
-  for (const auto& name : kernel_templates)
-    if (std::none_of(entry.templates.begin(), entry.templates.end(),
-                     [&](const auto& kernel) { return kernel->name == name; }))
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("{}: no template \"{}\"", entry.manifest->name, name));
-  for (const auto& kernel : entry.templates) {
-    const bool named = !kernel_templates.empty() && wanted(kernel->name);
-    if (kernel->backend == device.backend && wanted(kernel->name) && (kernel != reference || named))
-      add(kernel);
-  }
-  if (members.empty() && reference != nullptr && wanted(reference->name)) add(reference);
-  if (members.empty())
-    throw Error(ErrorCode::unsupported,
-                fmt::format("no template can do {} on {}: {}", problem.describe(), device.name,
-                            reasons.empty() ? "there is none for this device"
-                                            : fmt::format("{}", fmt::join(reasons, "; "))));
-  return SearchSpace(std::move(members));
 }
 
 TuneResult tune(const TuningContext& context, const OperatorEntry& entry, const Problem& problem,

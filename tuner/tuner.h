@@ -5,6 +5,7 @@
 #include <cudadent/cudadent.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,18 +22,15 @@ struct TuningContext {
   TemplateLibrary& library;
   Store& store;
   std::function<void(LogLevel, std::string_view)> log;  // may be empty
+  // A backend for the same device in a process of its own, as TuneOptions::isolation asks; null, or no
+  // function at all: candidates run in this process.
+  std::function<std::unique_ptr<Backend>(const TuneOptions&)> open_worker = nullptr;
 };
 
 // Throws Error: unsupported when no template fits or no configuration is valid, compile_failed or
 // launch_failed when every candidate fails (detail() has the first log), compiler_unavailable.
 TuneResult tune(const TuningContext& context, const OperatorEntry& entry, const Problem& problem,
                 const TuneOptions& options);
-
-// The candidates of a tuning run: the spaces of all templates (of those named, when any are) that fit,
-// the reference left out unless it is the only one. Throws Error(unsupported) that gives each template's
-// reason when none fits, or when no configuration is valid.
-SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
-                         const std::vector<std::string>& kernel_templates);
 
 // The problem as the store knows it.
 ProblemRecord problem_record(const Problem& problem, const Device& device);

@@ -17,6 +17,10 @@ namespace cudadent {
 namespace {
 
 constexpr std::byte poison{0xFF};  // NaN in every floating-point type, −1 in the integers
+// Before and behind every tensor lie so many bytes that nobody may write; a multiple of what buffers are
+// aligned to.
+constexpr std::size_t guard_bytes = 256;
+constexpr std::byte guard{0xA5};
 // A single element may be this many times the tolerance off, relative to the output's root mean
 // square: a wrong tile of a large output hardly moves the norm of the whole.
 constexpr double element_slack = 10;
@@ -70,8 +74,8 @@ void Workbench::fill_tensors(std::uint64_t seed) {
       // Tensors declared unaligned are measured unaligned.
       const bool aligned = std::get<bool>(problem_.values.at("aligned"));
       const std::size_t offset = aligned ? 0 : size_of(dtype);
-      buffer = backend_.allocate(elements * size_of(dtype) + offset);
-      pointers_.push_back(static_cast<std::byte*>(buffer.data()) + offset);
+      buffer = backend_.allocate(guard_bytes + offset + elements * size_of(dtype) + guard_bytes);
+      pointers_.push_back(static_cast<std::byte*>(buffer.data()) + guard_bytes + offset);
       if (!spec.output) {
         const auto input = op.inputs.find(spec.name);
         const auto bytes =
@@ -96,6 +100,7 @@ void Workbench::prepare_outputs() {
     Output output;
     output.tensor = i;
     output.elements = element_count(problem_.shape_of(op.tensors[i]));
+    output.bytes = output.elements * size_of(dtype);
     output.expected = backend_.allocate(output.elements * size_of(dtype));
     output.tolerance = problem_.tolerance(dtype);
     // Flags are bytes to compare.
@@ -113,10 +118,31 @@ void Workbench::prepare_outputs() {
 LaunchArguments Workbench::arguments() const { return {pointers_, problem_.scalars, nullptr}; }
 
 void Workbench::poison_outputs() {
-  for (const auto& output : outputs_)
-    backend_.fill(
-        pointers_[output.tensor], poison,
-        output.elements * size_of(problem_.dtype_of(problem_.op->tensors[output.tensor])));
+  for (const auto& output : outputs_) {
+    auto* data = static_cast<std::byte*>(pointers_[output.tensor]);
+    backend_.fill(data - guard_bytes, guard, guard_bytes);
+    backend_.fill(data, poison, output.bytes);
+    backend_.fill(data + output.bytes, guard, guard_bytes);
+  }
+}
+
+// Which output's guards have changed since poison_outputs(); empty when none have.
+std::string Workbench::why_out_of_bounds() {
+  std::array<std::byte, guard_bytes> bytes{};
+  for (const auto& output : outputs_) {
+    auto* data = static_cast<std::byte*>(pointers_[output.tensor]);
+    for (const bool behind : {false, true}) {
+      backend_.copy_to_host(bytes.data(), behind ? data + output.bytes : data - guard_bytes,
+                            guard_bytes);
+      const auto changed =
+          guard_bytes - static_cast<std::size_t>(std::count(bytes.begin(), bytes.end(), guard));
+      if (changed > 0)
+        return fmt::format("{}: {} of the {} bytes {} it were written",
+                           problem_.op->tensors[output.tensor].name, changed, guard_bytes,
+                           behind ? "behind" : "before");
+    }
+  }
+  return {};
 }
 
 void Workbench::run(const Executable& executable) {
@@ -166,6 +192,8 @@ Verdict Workbench::compare(Output& output) {
 Verdict Workbench::verify(const Executable& executable) {
   poison_outputs();
   run(executable);
+  if (auto complaint = why_out_of_bounds(); !complaint.empty())
+    return {std::numeric_limits<double>::infinity(), std::move(complaint), true};
   const bool becomes_expected = !has_expected_;
   if (becomes_expected) keep_as_expected();
   Verdict worst;

@@ -15,8 +15,9 @@
 namespace cudadent {
 
 struct Verdict {
-  double error = 0;       // ‖out − ref‖ / ‖ref‖ of the worst output
-  std::string complaint;  // empty when every output is right
+  double error = 0;            // ‖out − ref‖ / ‖ref‖ of the worst output
+  std::string complaint;       // empty when every output is right
+  bool out_of_bounds = false;  // it wrote beside an output
 };
 
 class Workbench {
@@ -42,6 +43,7 @@ class Workbench {
   struct Output {
     std::size_t tensor = 0;  // index in the manifest
     std::size_t elements = 0;
+    std::size_t bytes = 0;
     Buffer expected;
     double tolerance = 0;
     std::unique_ptr<const Executable> compare;
@@ -50,6 +52,7 @@ class Workbench {
   void fill_tensors(std::uint64_t seed);
   void prepare_outputs();
   void poison_outputs();
+  std::string why_out_of_bounds();
   void keep_as_expected();
   void run(const Executable& executable);
   Verdict compare(Output& output);
@@ -59,7 +62,8 @@ class Workbench {
   TemplateLibrary& library_;
   BinaryStore& binaries_;
   Problem problem_;
-  std::vector<Buffer> tensors_;  // in manifest order; empty ones are absent
+  std::vector<Buffer>
+      tensors_;  // in manifest order, each between two guards; empty ones are absent
   std::vector<void*> pointers_;  // of tensors_
   std::vector<Output> outputs_;
   Buffer comparison_;  // what the internal operator writes

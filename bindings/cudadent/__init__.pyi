@@ -12,7 +12,11 @@ _DataType = Any  # "bf16", "float32", numpy.float32, torch.float16, …
 _Stream = Any  # an address, or a stream of PyTorch or CuPy
 _Value = Union[bool, int, float, str]
 _Path = Union[str, PathLike[str]]
-_OnMiss = Literal["tune", "nearest", "fail"]
+_OnMiss = Literal["tune", "nearest", "background", "fail"]
+_Provenance = Literal[
+    "tuned", "cached", "neighbour", "nearest", "other device", "predicted", "default"
+]
+_Isolation = Literal["auto", "worker", "in_process"]
 _Budget = Union[float, str, "Budget", None]
 _Activation = Literal["none", "relu", "gelu", "silu"]
 
@@ -24,7 +28,12 @@ class InvalidArgument(Error, ValueError): ...
 
 class Budget:
     def __init__(
-        self, seconds: Optional[float] = None, *, trials: int = 0, patience: int = 0
+        self,
+        seconds: Optional[float] = None,
+        *,
+        trials: int = 0,
+        patience: int = 0,
+        until_converged: bool = True,
     ) -> None: ...
     @property
     def seconds(self) -> float: ...
@@ -32,6 +41,8 @@ class Budget:
     def trials(self) -> int: ...
     @property
     def patience(self) -> int: ...
+    @property
+    def until_converged(self) -> bool: ...
 
 class Winner:
     @property
@@ -41,7 +52,7 @@ class Winner:
     @property
     def seconds(self) -> float: ...
     @property
-    def provenance(self) -> Literal["tuned", "cached", "nearest", "default"]: ...
+    def provenance(self) -> _Provenance: ...
 
 class Explanation:
     @property
@@ -122,6 +133,14 @@ class TuneResult:
     def search_seconds(self) -> float: ...
     @property
     def idle_seconds(self) -> float: ...
+    @property
+    def prepare_seconds(self) -> float: ...
+    @property
+    def ruled_out(self) -> int: ...
+    @property
+    def isolated(self) -> bool: ...
+    @property
+    def worker_restarts(self) -> int: ...
     @property
     def stopped_by(self) -> str: ...
 
@@ -210,6 +229,9 @@ class Runtime:
         budget: _Budget = None,
         strategy: str = "auto",
         seed: int = 0,
+        layers: Union[_Path, Iterable[_Path]] = (),
+        isolation: _Isolation = "auto",
+        wait_for_others: float = 600.0,
     ) -> None: ...
     gemm: _Gemm
     rms_norm: _RmsNorm
@@ -227,6 +249,9 @@ class Runtime:
         templates: Union[str, Iterable[str]] = (),
         fresh: bool = False,
         compile_workers: int = 0,
+        isolation: Optional[_Isolation] = None,
+        compile_timeout: float = 60.0,
+        run_timeout: float = 10.0,
         **more: Any,
     ) -> TuneResult: ...
     def winner(
@@ -261,6 +286,9 @@ def tune(
     templates: Union[str, Iterable[str]] = (),
     fresh: bool = False,
     compile_workers: int = 0,
+    isolation: Optional[_Isolation] = None,
+    compile_timeout: float = 60.0,
+    run_timeout: float = 10.0,
     **more: Any,
 ) -> TuneResult: ...
 def set_default_options(
@@ -272,4 +300,7 @@ def set_default_options(
     budget: _Budget = None,
     strategy: str = "auto",
     seed: int = 0,
+    layers: Union[_Path, Iterable[_Path]] = (),
+    isolation: _Isolation = "auto",
+    wait_for_others: float = 600.0,
 ) -> None: ...

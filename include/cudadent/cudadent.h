@@ -225,9 +225,11 @@ struct TuneResult {
   double bytes = 0;            // least traffic of the problem
   std::vector<Trial> trials;
   std::uint64_t candidates = 0;  // size of the tuning space
+  std::int64_t ruled_out = 0;    // candidates that the prior, corrected by measurement, ruled out
   double elapsed = 0;            // seconds, and where they went:
+  double prepare_seconds = 0;    // starting the worker, inputs, the reference
   double enumerate_seconds = 0, compile_seconds = 0, measure_seconds = 0, verify_seconds = 0,
-         search_seconds = 0, idle_seconds = 0;
+         search_seconds = 0, idle_seconds = 0;  // compile_seconds: of all cores together
   std::string stopped_by;  // "exhausted", "time", "trials", "patience", "converged", "cancelled"
   bool isolated = false;   // candidates ran in a worker process
   std::int64_t worker_restarts = 0;  // after candidates that faulted or never ended

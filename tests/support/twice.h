@@ -45,7 +45,8 @@ void twice(const Block&, const dtype* x, dtype* y, int n) {
 }
 )";
 
-// The last two arguments are for CountingBackend: microseconds a run takes, and whether a launch fails.
+// The last two arguments are for CountingBackend: microseconds a run takes, and what a launch does to the
+// device (Fate). "faulting" and "endless" are not in the list: tests that can bear them put them there.
 inline constexpr const char* kinds_template = R"manifest({
   "template": "kinds",
   "backend": "host",
@@ -57,7 +58,9 @@ inline constexpr const char* kinds_template = R"manifest({
       "entry": "twice",
       "grid": [1],
       "shared_memory": "device.max_shared_memory + 64 if KIND == 'greedy' else 0",
-      "args": ["x", "y", "n", "microseconds", "1 if KIND == 'refused' else 0"] }] })manifest";
+      "args": ["x", "y", "n", "microseconds",
+               "1 if KIND == 'refused' else (2 if KIND == 'faulting' else (3 if KIND == 'endless' else 0))"] }]
+  })manifest";
 
 inline constexpr const char* kinds_source = R"(
 static_assert(KIND != KIND_kind::broken, "this one does not compile");
@@ -66,6 +69,8 @@ void twice(const Block&, const dtype* x, dtype* y, int n, int, int) {
   if (KIND == KIND_kind::nan && n > 0) y[n / 2] = __builtin_nanf("");
 }
 )";
+
+enum class Fate { good, refused, faulting, endless };
 
 // A folder with the operator: a reference, and "kinds" if wanted.
 inline void write_twice(const Folder& folder, bool with_kinds = true) {
@@ -100,6 +105,9 @@ class CountingBackend : public Backend {
 
   std::atomic<int> compiles{0}, launches{0}, timings{0};
   bool is_capturing = false;
+  bool recoverable = false;  // recover() works, as in a worker process
+  std::atomic<int> recoveries{0};
+  double run_limit = 0;  // seconds, the last that was set
 
   [[nodiscard]] const Device& device() const noexcept override { return host_->device(); }
   [[nodiscard]] bool compiling_disturbs_timing() const noexcept override { return true; }
@@ -121,22 +129,37 @@ class CountingBackend : public Backend {
     return known.emplace(specialization.hash, std::move(binary)).first->second;
   }
 
-  std::shared_ptr<const Module> load(const Binary& binary) override { return host_->load(binary); }
+  [[nodiscard]] Loss lost() const noexcept override { return lost_; }
+  bool recover() override {
+    if (!recoverable) return lost_ == Loss::none;
+    ++recoveries;
+    lost_ = Loss::none;
+    return true;
+  }
+  void limit_runs(double seconds) override { run_limit = seconds; }
+
+  std::shared_ptr<const Module> load(const Binary& binary) override {
+    check();
+    return host_->load(binary);
+  }
 
   std::unique_ptr<const Executable> prepare(std::shared_ptr<const Module> module,
                                             const LaunchPlan& plan) override {
     auto executable = std::make_unique<Counting>();
-    executable->launches = &launches;
+    executable->backend = this;
     executable->inner = host_->prepare(std::move(module), plan);
     if (!plan.launches.empty() && plan.launches[0].entry == "twice" &&
         plan.launches[0].arguments.size() == 5) {
       executable->seconds = 1e-6 * static_cast<double>(plan.launches[0].arguments[3].integer);
-      executable->refused = plan.launches[0].arguments[4].integer != 0;
+      executable->fate = static_cast<Fate>(plan.launches[0].arguments[4].integer);
     }
     return executable;
   }
 
-  Buffer allocate(std::size_t bytes) override { return host_->allocate(bytes); }
+  Buffer allocate(std::size_t bytes) override {
+    check();
+    return host_->allocate(bytes);
+  }
   void copy_to_device(void* device, const void* host, std::size_t bytes) override {
     host_->copy_to_device(device, host, bytes);
   }
@@ -151,6 +174,7 @@ class CountingBackend : public Backend {
   [[nodiscard]] std::string measurement() const override { return "as the template says/1"; }
   std::vector<double> time(const Executable& executable, const LaunchArguments&,
                            int count) override {
+    check();
     timings += count;
     return std::vector<double>(static_cast<std::size_t>(count),
                                dynamic_cast<const Counting&>(executable).seconds);
@@ -159,16 +183,30 @@ class CountingBackend : public Backend {
  private:
   struct Counting : Executable {
     void launch(const LaunchArguments& arguments) const override {
-      if (refused) throw Error(ErrorCode::launch_failed, "the device refuses this launch");
-      ++*launches;
+      backend->check();
+      if (fate == Fate::refused)
+        throw Error(ErrorCode::launch_failed, "the device refuses this launch");
+      ++backend->launches;
+      if (fate == Fate::faulting) backend->lose(Loss::fault);
+      if (fate == Fate::endless) backend->lose(Loss::timeout);
       inner->launch(arguments);
     }
-    std::atomic<int>* launches = nullptr;
+    CountingBackend* backend = nullptr;
     std::unique_ptr<const Executable> inner;
     double seconds = 1e-3;
-    bool refused = false;
+    Fate fate = Fate::good;
   };
 
+  void check() const {
+    if (lost_ != Loss::none) throw Error(ErrorCode::launch_failed, "the device is lost");
+  }
+  [[noreturn]] void lose(Loss how) {
+    lost_ = how;
+    if (how == Loss::timeout) throw Error(ErrorCode::timed_out, "the kernel never ends");
+    throw Error(ErrorCode::launch_failed, "the kernel faulted");
+  }
+
+  Loss lost_ = Loss::none;
   std::unique_ptr<Backend> host_;
 };
 

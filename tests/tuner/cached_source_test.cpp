@@ -2,6 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <thread>
+#include <vector>
+
+#include "cache/claim.h"
 #include "tests/support/errors.h"
 #include "tests/support/tuning.h"
 
@@ -17,7 +21,7 @@ std::string kind_of(const Choice& choice) {
 Choice choose(Tuning& tuning, OnMiss on_miss, std::int64_t n = 100, Values more = {}) {
   const auto entry = tuning.entry();
   more.merge(twice_problem(n));
-  return CachedSource(tuning.context(), on_miss, {})
+  return CachedSource(tuning.context(), {.on_miss = on_miss})
       .choose(*entry, make_problem(entry->manifest, more));
 }
 
@@ -47,7 +51,7 @@ TEST_CASE("a miss that fails says how to tune") {
   CHECK(tuning.backend.launches == 0);
 }
 
-TEST_CASE("a miss that takes the nearest: a neighbour, else the default") {
+TEST_CASE("a miss that takes the nearest: the nearest known, else the default") {
   Tuning tuning;
   const Choice none = choose(tuning, OnMiss::nearest);
   CHECK(none.provenance == Provenance::defaulted);
@@ -55,6 +59,7 @@ TEST_CASE("a miss that takes the nearest: a neighbour, else the default") {
   CHECK(none.seconds == 0);
   choose(tuning, OnMiss::tune, 1000);
   CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::nearest);
+  CHECK(choose(tuning, OnMiss::nearest, 2000).provenance == Provenance::neighbour);
   CHECK(kind_of(choose(tuning, OnMiss::nearest)) == "fast");
   // Other options or data types are no neighbours.
   CHECK(choose(tuning, OnMiss::nearest, 100, {{"mode", std::string("loud")}}).provenance ==
@@ -95,6 +100,90 @@ TEST_CASE("a winner that is not valid for the problem at hand does not count") {
   CHECK(choose(tuning, OnMiss::fail, 101).provenance == Provenance::cached);
   CHECK_THROWS_AS(choose(tuning, OnMiss::fail, 99), Error);
   CHECK(kind_of(choose(tuning, OnMiss::nearest, 99)) == "slow");
+}
+
+// The winner as another device found it.
+void put_winner_of(Tuning& tuning, const std::string& device_kind, std::int64_t n) {
+  const Problem problem = tuning.problem(n);
+  WinnerRecord winner;
+  winner.problem = problem_record(problem, tuning.backend.device());
+  winner.problem.device_kind = device_kind;
+  winner.kernel_template = "kinds";
+  for (const auto& kernel : tuning.entry()->templates)
+    if (kernel->name == "kinds") winner.template_hash = kernel->hash;
+  winner.configuration = {{"KIND", std::string("fast")}};
+  winner.seconds = 1e-3;
+  tuning.store.put_winner(winner);
+}
+
+TEST_CASE("a winner of another device counts when it is of this architecture") {
+  Tuning tuning;
+  const std::string& architecture = tuning.backend.device().architecture;
+  put_winner_of(tuning, "Other 4 cores quite-another", 100);
+  CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::defaulted);
+  put_winner_of(tuning, "Other 4 cores " + architecture, 100);
+  CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::other_device);
+  // What this device knows comes first, far as it may be.
+  choose(tuning, OnMiss::tune, 1'000'000);
+  CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::nearest);
+}
+
+TEST_CASE("where nothing is known, what the prior promises most of, if it is clearly more") {
+  Tuning tuning;
+  const auto with_prior = [&](const std::string& prior) {
+    tuning.folder.write("twice/kinds.json", replaced(kinds_template, "\"let\"",
+                                                     "\"prior\": \"" + prior + "\", \"let\""));
+    return choose(tuning, OnMiss::nearest);
+  };
+  const Choice promised = with_prior("1.0 if KIND == 'fast' else 2.0");
+  CHECK(promised.provenance == Provenance::predicted);
+  CHECK(kind_of(promised) == "fast");
+  CHECK(with_prior("1.9 if KIND == 'fast' else 2.0").provenance == Provenance::defaulted);
+  CHECK(tuning.backend.compiles == 0);
+}
+
+TEST_CASE("in the background: what is known at once, and the problem is handed on") {
+  Tuning tuning;
+  std::vector<std::string> handed_on;
+  const auto entry = tuning.entry();
+  CachedSource source(tuning.context(),
+                      {.on_miss = OnMiss::background,
+                       .tune_aside = [&](const OperatorEntry&, const Problem& problem) {
+                         handed_on.push_back(problem.describe());
+                       }});
+  const Problem problem = make_problem(entry->manifest, twice_problem());
+  CHECK(source.choose(*entry, problem).provenance == Provenance::defaulted);
+  CHECK(handed_on == std::vector<std::string>{"twice n=100 dtype=f32"});
+  tuning.tune();
+  CHECK(source.choose(*entry, problem).provenance == Provenance::cached);
+  CHECK(handed_on.size() == 1);
+}
+
+TEST_CASE("while another process tunes the problem, one waits for its winner") {
+  Tuning tuning;
+  const auto entry = tuning.entry();
+  const Problem problem = make_problem(entry->manifest, twice_problem());
+  const auto record = problem_record(problem, tuning.backend.device());
+  auto claim = tuning.store.claim(record);
+  REQUIRE(claim);
+  SUBCASE("not for ever") {
+    CachedSource source(tuning.context(), {.on_miss = OnMiss::tune, .wait_for_others = 0.1});
+    CHECK(source.choose(*entry, problem).provenance == Provenance::defaulted);
+    CHECK(tuning.warnings.size() == 1);
+  }
+  SUBCASE("and takes it") {
+    CachedSource source(tuning.context(), {.on_miss = OnMiss::tune, .wait_for_others = 60});
+    std::jthread other([&] {
+      tuning.tune();
+      claim.reset();
+    });
+    CHECK(source.choose(*entry, problem).provenance == Provenance::cached);
+  }
+  SUBCASE("and tunes when the other gives up") {
+    CachedSource source(tuning.context(), {.on_miss = OnMiss::tune, .wait_for_others = 60});
+    std::jthread other([&] { claim.reset(); });
+    CHECK(source.choose(*entry, problem).provenance == Provenance::tuned);
+  }
 }
 
 TEST_CASE("of several defaults the one whose prior promises most") {

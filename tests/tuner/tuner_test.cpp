@@ -138,6 +138,81 @@ TEST_CASE("a cancelled run ends with what it has") {
   CHECK(phases.back() == "finalists");
 }
 
+// "kinds" with exactly these, the default first.
+void make_kinds(Tuning& tuning, const std::string& kinds) {
+  tuning.folder.write(
+      "twice/kinds.json",
+      replaced(kinds_template, R"(["slow", "fast", "nan", "wrong", "broken", "refused", "greedy"])",
+               kinds));
+}
+
+TEST_CASE("candidates that take the device down cost a trial each where it can be had again") {
+  Tuning tuning;
+  tuning.backend.recoverable = true;
+  make_kinds(tuning, R"(["slow", "faulting", "endless", "fast", "wrong"])");
+  const TuneResult result = tuning.tune();
+  const auto trials = by_kind(result);
+  CHECK(trials.size() == 5);
+  CHECK(trials.at("faulting").status == TrialStatus::fault);
+  CHECK(mentions(trials.at("faulting").message, {"faulted"}));
+  CHECK(trials.at("endless").status == TrialStatus::timeout);
+  CHECK(trials.at("wrong").status == TrialStatus::wrong_result);
+  CHECK(kind_of(result.winner.configuration) == "fast");
+  CHECK(result.stopped_by == "exhausted");
+  // The faulting one ran twice: the first time others had run before it, who might have been to blame.
+  CHECK(result.worker_restarts == 3);
+  CHECK(tuning.backend.recoveries == 3);
+  CHECK(tuning.warnings.empty());
+}
+
+TEST_CASE("a default that takes the device down is a trial like others") {
+  Tuning tuning;
+  tuning.backend.recoverable = true;
+  make_kinds(tuning, R"(["faulting", "fast"])");
+  const TuneResult result = tuning.tune();
+  CHECK(by_kind(result).at("faulting").status == TrialStatus::fault);
+  CHECK(kind_of(result.winner.configuration) == "fast");
+  CHECK(result.default_seconds == 0);
+}
+
+TEST_CASE("a device lost for good ends the run with the best so far") {
+  Tuning tuning;
+  make_kinds(tuning, R"(["slow", "faulting"])");
+  const TuneResult result = tuning.tune();
+  CHECK(result.stopped_by == "device lost");
+  CHECK(by_kind(result).at("faulting").status == TrialStatus::fault);
+  CHECK(kind_of(result.winner.configuration) == "slow");
+  CHECK(result.winner.seconds == doctest::Approx(100e-6));
+  CHECK(tuning.warnings.size() == 1);
+}
+
+TEST_CASE("a run that never ends is waited for less when a good time is known") {
+  Tuning tuning;
+  make_kinds(tuning, R"(["fast"])");
+  TuneOptions options;
+  options.run_timeout = 30;
+  tuning.tune(options);
+  CHECK(tuning.backend.run_limit == doctest::Approx(2));  // 1000 times 50 µs is less than the least
+}
+
+TEST_CASE("candidates run where the context says") {
+  Tuning tuning;
+  auto context = tuning.context();
+  context.open_worker = [&](const TuneOptions& options) -> std::unique_ptr<Backend> {
+    if (options.isolation == Isolation::in_process) return nullptr;
+    return std::make_unique<CountingBackend>();
+  };
+  const auto entry = tuning.entry();
+  const Problem problem = make_problem(entry->manifest, twice_problem());
+  CHECK(tune(context, *entry, problem, {}).isolated);
+  CHECK(tuning.backend.launches == 0);
+  TuneOptions here;
+  here.isolation = Isolation::in_process;
+  here.fresh = true;
+  CHECK_FALSE(tune(context, *entry, problem, here).isolated);
+  CHECK(tuning.backend.launches > 0);
+}
+
 TEST_CASE("the winner is never slower than the default") {
   Tuning tuning;
   allow_kinds(tuning.folder, "('slow', 'wrong')");

@@ -72,7 +72,7 @@ TEST_CASE("without a reference the first to be verified is it, unless it is brok
 
 TEST_CASE("elements nobody wrote, and single wrong ones") {
   Tuning tuning;
-  const auto complaint = [&](const std::string& body) {
+  const auto verdict = [&](const std::string& body) {
     tuning.folder.write(
         "twice/kinds.cpp",
         "void twice(const Block&, const dtype* x, dtype* y, int n, int, int) {" + body + "}\n");
@@ -81,12 +81,11 @@ TEST_CASE("elements nobody wrote, and single wrong ones") {
     Workbench workbench(tuning.backend, tuning.library(), tuning.store, *entry, problem, 1);
     for (const auto& kernel : entry->templates)
       if (kernel->name == "kinds")
-        return workbench
-            .verify(*workbench.load(specialize(kernel, problem, {{"KIND", std::string("fast")}},
-                                               tuning.backend.device())))
-            .complaint;
-    return std::string("no template");
+        return workbench.verify(*workbench.load(
+            specialize(kernel, problem, {{"KIND", std::string("fast")}}, tuning.backend.device())));
+    return Verdict{.complaint = "no template"};
   };
+  const auto complaint = [&](const std::string& body) { return verdict(body).complaint; };
   CHECK(complaint("for (int i = 0; i < n; ++i) y[i] = 2 * x[i];").empty());
   CHECK(mentions(complaint("for (int i = 3; i < n; ++i) y[i] = 2 * x[i];"),
                  {"3 of 1000 elements", "not written"}));
@@ -95,6 +94,13 @@ TEST_CASE("elements nobody wrote, and single wrong ones") {
   // The norm of the whole hardly moves, but one element is plainly wrong.
   CHECK(mentions(complaint("for (int i = 0; i < n; ++i) y[i] = 2 * x[i] + (i == 500 ? 5e-5f : 0);"),
                  {"an element is off"}));
+  // Writing beside the output is a fault, right as the output may be.
+  const Verdict behind = verdict("for (int i = 0; i < n + 2; ++i) y[i] = i < n ? 2 * x[i] : 0;");
+  CHECK(behind.out_of_bounds);
+  CHECK(mentions(behind.complaint, {"y", "8 of the 256 bytes behind it"}));
+  const Verdict before = verdict("for (int i = -1; i < n; ++i) y[i] = i < 0 ? 0 : 2 * x[i];");
+  CHECK(before.out_of_bounds);
+  CHECK(mentions(before.complaint, {"y", "before it"}));
 }
 
 TEST_CASE("flags can be outputs") {

@@ -1,0 +1,56 @@
+// The final comparison: entrants run in turns, round after round, until their order is clear.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace cudadent {
+
+// Entrants are compared pairwise within rounds, so that a drift of the clock hits each alike. One that is
+// slower than the leader with a confidence of 99 % (one-sided t test on the logarithms of the rounds'
+// ratios) leaves; one that is slower by less than `indifference` with that confidence leaves too: it does
+// not matter which of the two wins. The test is looked at after every round, so the confidence of the whole
+// race is a little lower.
+class Race {
+ public:
+  struct Rules {
+    double indifference = 0.005;  // of the leader's time
+    std::size_t least_rounds = 3;
+    std::size_t most_rounds = 40;
+  };
+
+  explicit Race(std::size_t entrants) : Race(entrants, Rules()) {}
+  Race(std::size_t entrants, Rules rules);
+
+  // Who runs in the next round, in a fixed order; empty when everyone has withdrawn.
+  [[nodiscard]] const std::vector<std::size_t>& running() const noexcept { return running_; }
+  // Seconds of everyone in running(), in that order.
+  void add_round(const std::vector<double>& seconds);
+  // One that cannot run any more: it never wins. When it was the last, those it had beaten come back.
+  void withdraw(std::size_t entrant);
+
+  [[nodiscard]] std::size_t rounds() const noexcept { return rounds_; }
+  // One is left, or the rounds are used up.
+  [[nodiscard]] bool decided() const noexcept;
+  // Of those still running the one with the lowest median. There must be one, with a round.
+  [[nodiscard]] std::size_t leader() const;
+  [[nodiscard]] double median_seconds(std::size_t entrant) const;
+  // How many times slower than the leader, over the rounds they ran together; 0 when there is none.
+  [[nodiscard]] double slowdown(std::size_t entrant) const;
+
+ private:
+  struct Difference {
+    double mean = 0, error = 0;  // of log(seconds / leader's seconds), and its standard error
+    std::size_t rounds = 0;
+  };
+  [[nodiscard]] Difference difference(std::size_t entrant, std::size_t leader) const;
+  void drop_the_beaten();
+
+  Rules rules_;
+  std::vector<std::vector<double>> seconds_;  // by entrant, from round 0 on
+  std::vector<std::size_t> running_;
+  std::vector<bool> withdrawn_;
+  std::size_t rounds_ = 0;
+};
+
+}  // namespace cudadent
