@@ -43,7 +43,6 @@ Measurer::Measurer(Backend& backend, TemplateLibrary& library, BinaryStore& bina
 }
 
 void Measurer::lay_out() {
-  const Stopwatch watch(verify_seconds_);
   backend_.limit_runs(std::max(run_timeout_, reference_timeout));
   workbench_.emplace(backend_, library_, binaries_, entry_, problem_, seed_);
   reference_ = workbench_->reference();
@@ -51,6 +50,7 @@ void Measurer::lay_out() {
 }
 
 void Measurer::recover() {
+  const Stopwatch watch(recover_seconds_);
   workbench_.reset();
   for (int i = 0; i < most_restarts_in_a_row; ++i) {
     if (!backend_.recover()) break;

@@ -46,6 +46,8 @@ class Measurer {
 
   [[nodiscard]] double verify_seconds() const noexcept { return verify_seconds_; }
   [[nodiscard]] double measure_seconds() const noexcept { return measure_seconds_; }
+  // Making the device ready again.
+  [[nodiscard]] double recover_seconds() const noexcept { return recover_seconds_; }
 
  private:
   void lay_out();
@@ -72,7 +74,7 @@ class Measurer {
   bool used_ = false;  // a candidate has run since the device was made ready
   bool lost_ = false;
   std::int64_t restarts_ = 0;
-  double verify_seconds_ = 0, measure_seconds_ = 0;
+  double verify_seconds_ = 0, measure_seconds_ = 0, recover_seconds_ = 0;
 };
 
 }  // namespace cudadent

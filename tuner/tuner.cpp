@@ -534,6 +534,7 @@ class TuningRun {
   void take_stock() {
     result_.verify_seconds = measurer_->verify_seconds();
     result_.measure_seconds = measurer_->measure_seconds();
+    result_.prepare_seconds += measurer_->recover_seconds();
     result_.worker_restarts = measurer_->restarts();
     result_.elapsed = seconds_since(start_);
   }

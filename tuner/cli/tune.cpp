@@ -22,6 +22,9 @@ struct TuneCommand {
   std::uint64_t seed = 0;
   std::int64_t patience = 0;
   int compile_workers = 0;
+  Isolation isolation = Isolation::automatic;
+  double compile_timeout = TuneOptions().compile_timeout, run_timeout = TuneOptions().run_timeout;
+  bool to_the_end = false;
   std::vector<std::string> only;
   bool fresh = false;
 };
@@ -96,13 +99,20 @@ void print_result(const TuneResult& result, const std::string& device) {
   fmt::print("distribution  {}  {} … {} (log)\n", sparkline(medians, 32),
              duration_text(medians.front()), duration_text(medians.back()));
   fmt::print("verified      relative error {:.2g} against the reference\n", error_of(result));
-  fmt::print("tried         {} of {} configurations ({}), stopped by {}\n", result.trials.size(),
-             result.candidates, fmt::join(counts, ", "), result.stopped_by);
   fmt::print(
-      "time          {:.1f} s: enumerate {:.1f}, verify {:.1f}, measure {:.1f}, search {:.1f}, "
-      "waiting for the compiler {:.1f} ({:.1f} s of compiling on all cores)\n",
-      result.elapsed, result.enumerate_seconds, result.verify_seconds, result.measure_seconds,
-      result.search_seconds, result.idle_seconds, result.compile_seconds);
+      "tried         {} of {} configurations ({}), {} ruled out by the prior, stopped by {}\n",
+      result.trials.size(), result.candidates, fmt::join(counts, ", "), result.ruled_out,
+      result.stopped_by);
+  fmt::print(
+      "time          {:.1f} s: prepare {:.1f}, enumerate {:.1f}, verify {:.1f}, measure {:.1f}, "
+      "search {:.1f}, waiting for the compiler {:.1f} ({:.1f} s of compiling on all cores)\n",
+      result.elapsed, result.prepare_seconds, result.enumerate_seconds, result.verify_seconds,
+      result.measure_seconds, result.search_seconds, result.idle_seconds, result.compile_seconds);
+  if (result.isolated)
+    fmt::print("isolation     candidates ran in a worker process, restarted {} times\n",
+               result.worker_restarts);
+  else
+    fmt::print("isolation     none: candidates ran in this process\n");
 }
 
 nlohmann::json result_json(const TuneResult& result, const std::string& device) {
@@ -116,10 +126,14 @@ nlohmann::json result_json(const TuneResult& result, const std::string& device) 
           {"flops", result.flops},
           {"bytes", result.bytes},
           {"candidates", result.candidates},
+          {"ruled_out", result.ruled_out},
+          {"isolated", result.isolated},
+          {"worker_restarts", result.worker_restarts},
           {"stopped_by", result.stopped_by},
           {"elapsed", result.elapsed},
           {"seconds",
-           {{"enumerate", result.enumerate_seconds},
+           {{"prepare", result.prepare_seconds},
+            {"enumerate", result.enumerate_seconds},
             {"compile", result.compile_seconds},
             {"measure", result.measure_seconds},
             {"verify", result.verify_seconds},
@@ -137,6 +151,10 @@ void run_tune(const TuneCommand& command) {
   options.compile_workers = command.compile_workers;
   options.kernel_templates = command.only;
   options.fresh = command.fresh;
+  options.isolation = command.isolation;
+  options.compile_timeout = command.compile_timeout;
+  options.run_timeout = command.run_timeout;
+  options.budget.until_converged = !command.to_the_end;
   const bool live = !command.common.json && is_terminal(2);
   if (live) options.on_progress = draw_progress;
   std::signal(SIGINT, [](int) { interrupted = 1; });
@@ -176,6 +194,26 @@ void add_tune(CLI::App& program) {
   command->add_option("--patience", state->patience,
                       "stop after this many trials without 1 % of improvement (0: never)");
   command->add_option("--compile-workers", state->compile_workers, "0: one a core");
+  const std::map<std::string, Isolation> isolations{{"auto", Isolation::automatic},
+                                                    {"worker", Isolation::worker},
+                                                    {"in_process", Isolation::in_process}};
+  command
+      ->add_option("--isolation", state->isolation,
+                   "where candidates run: worker, in_process, or auto (a worker if one starts)")
+      ->transform(CLI::CheckedTransformer(isolations))
+      ->default_str("auto");
+  command
+      ->add_option("--compile-timeout", state->compile_timeout,
+                   "seconds a candidate may take to compile, in a worker")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--run-timeout", state->run_timeout,
+                   "seconds a launch of a candidate may take, in a worker")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag("--to-the-end", state->to_the_end,
+                    "use the whole budget even when nothing more is expected of it");
   command->add_option("--template", state->only, "only this template; may be repeated")
       ->allow_extra_args(false);
   command->add_flag("--fresh", state->fresh, "measure again what the cache already knows");
