@@ -39,13 +39,13 @@ class ForgivingBinaryStore : public BinaryStore {
 };
 
 struct Runtime::Parts {
-  explicit Parts(const RuntimeOptions& options,
-                 const Environment& environment = Environment::read());
+  explicit Parts(const RuntimeOptions& options, const Environment& given = Environment::read());
   [[nodiscard]] TuningContext tuning_context();
   // Tunes a problem, or waits for who does, and lets the next launch find the winner.
   void tune_aside(const OperatorEntry& entry, const Problem& problem,
                   const std::function<bool()>& cancelled);
 
+  Environment environment;
   std::unique_ptr<Backend> backend;
   TemplateLibrary library;
   Store store;

@@ -103,8 +103,9 @@ void ForgivingBinaryStore::put_binary(const Binary& binary) {
   }
 }
 
-Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& environment)
-    : backend(open_device(options.device, environment)),
+Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& given)
+    : environment(given),
+      backend(open_device(options.device, environment)),
       library(template_folders(options, environment)),
       store(options.cache.empty() ? environment.cache : options.cache,
             {.layers = layers(options, environment), .log = options.log}),
@@ -133,7 +134,11 @@ void Runtime::Parts::tune_aside(const OperatorEntry& entry, const Problem& probl
   if (source.tuned(entry, problem, options)) dispatcher.forget(entry.manifest->name);
 }
 
-TuningContext Runtime::Parts::tuning_context() { return {*backend, library, store, log}; }
+TuningContext Runtime::Parts::tuning_context() {
+  return {*backend, library, store, log, [this](const TuneOptions& options) {
+            return open_worker(*backend, options, environment, log);
+          }};
+}
 
 Runtime::Runtime(RuntimeOptions options) : parts_(std::make_unique<Parts>(options)) {}
 Runtime::~Runtime() = default;

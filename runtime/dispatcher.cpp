@@ -230,6 +230,8 @@ std::unique_ptr<PreparedLaunch> Dispatcher::make_launch(const OperatorState& op,
 }
 
 void Dispatcher::forget(std::string_view op) {
+  // A miss under way could enter what it found before there was anything better.
+  const std::lock_guard no_miss(resolve_mutex_);
   const std::lock_guard lock(states_mutex_);
   for (auto& [name, state] : states_)
     if (state->entry->manifest->name == op) state->table.clear();

@@ -85,7 +85,8 @@ class Dispatcher {
                   std::span<const double> scalars);
   Explanation prepare(const OperatorState& op, std::span<const Tensor> tensors);
 
-  // Makes the next launch of each of the operator's problems ask for its configuration again.
+  // Makes the next launch of each of the operator's problems ask for its configuration again. Waits for a
+  // miss under way.
   void forget(std::string_view op);
 
  private:

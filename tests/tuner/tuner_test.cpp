@@ -1,7 +1,10 @@
 #include "tuner/tuner.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 
 #include "cache/sqlite.h"
@@ -138,18 +141,24 @@ TEST_CASE("a cancelled run ends with what it has") {
   CHECK(phases.back() == "finalists");
 }
 
-// "kinds" with exactly these, the default first.
-void make_kinds(Tuning& tuning, const std::string& kinds) {
+// "kinds" with only these valid, in this order: the first is the default.
+void make_kinds(Tuning& tuning, const std::vector<std::string>& kinds) {
+  std::vector<std::string> listed = kinds;  // the source names some, valid or not
+  for (const char* kind : {"slow", "fast", "nan", "wrong", "broken", "refused", "greedy"})
+    if (std::count(kinds.begin(), kinds.end(), kind) == 0) listed.emplace_back(kind);
+  const std::string text =
+      replaced(kinds_template, R"(["slow", "fast", "nan", "wrong", "broken", "refused", "greedy"])",
+               fmt::format("[\"{}\"]", fmt::join(listed, "\", \"")));
+  const std::string valid = fmt::format("KIND in ('{}',)", fmt::join(kinds, "', '"));
   tuning.folder.write(
       "twice/kinds.json",
-      replaced(kinds_template, R"(["slow", "fast", "nan", "wrong", "broken", "refused", "greedy"])",
-               kinds));
+      replaced(text, "\"let\"", fmt::format("\"constraints\": [\"{}\"], \"let\"", valid)));
 }
 
 TEST_CASE("candidates that take the device down cost a trial each where it can be had again") {
   Tuning tuning;
   tuning.backend.recoverable = true;
-  make_kinds(tuning, R"(["slow", "faulting", "endless", "fast", "wrong"])");
+  make_kinds(tuning, {"slow", "faulting", "endless", "fast", "wrong"});
   const TuneResult result = tuning.tune();
   const auto trials = by_kind(result);
   CHECK(trials.size() == 5);
@@ -159,16 +168,18 @@ TEST_CASE("candidates that take the device down cost a trial each where it can b
   CHECK(trials.at("wrong").status == TrialStatus::wrong_result);
   CHECK(kind_of(result.winner.configuration) == "fast");
   CHECK(result.stopped_by == "exhausted");
-  // The faulting one ran twice: the first time others had run before it, who might have been to blame.
-  CHECK(result.worker_restarts == 3);
-  CHECK(tuning.backend.recoveries == 3);
+  // The faulting one ran twice, unless it came right after a restart: who had run before it might have been
+  // to blame.
+  CHECK(result.worker_restarts >= 2);
+  CHECK(result.worker_restarts <= 3);
+  CHECK(tuning.backend.recoveries == result.worker_restarts);
   CHECK(tuning.warnings.empty());
 }
 
 TEST_CASE("a default that takes the device down is a trial like others") {
   Tuning tuning;
   tuning.backend.recoverable = true;
-  make_kinds(tuning, R"(["faulting", "fast"])");
+  make_kinds(tuning, {"faulting", "fast"});
   const TuneResult result = tuning.tune();
   CHECK(by_kind(result).at("faulting").status == TrialStatus::fault);
   CHECK(kind_of(result.winner.configuration) == "fast");
@@ -177,7 +188,7 @@ TEST_CASE("a default that takes the device down is a trial like others") {
 
 TEST_CASE("a device lost for good ends the run with the best so far") {
   Tuning tuning;
-  make_kinds(tuning, R"(["slow", "faulting"])");
+  make_kinds(tuning, {"slow", "faulting"});
   const TuneResult result = tuning.tune();
   CHECK(result.stopped_by == "device lost");
   CHECK(by_kind(result).at("faulting").status == TrialStatus::fault);
@@ -188,7 +199,7 @@ TEST_CASE("a device lost for good ends the run with the best so far") {
 
 TEST_CASE("a run that never ends is waited for less when a good time is known") {
   Tuning tuning;
-  make_kinds(tuning, R"(["fast"])");
+  make_kinds(tuning, {"fast"});
   TuneOptions options;
   options.run_timeout = 30;
   tuning.tune(options);
@@ -197,12 +208,12 @@ TEST_CASE("a run that never ends is waited for less when a good time is known") 
 
 TEST_CASE("candidates run where the context says") {
   Tuning tuning;
+  const auto entry = tuning.entry();
   auto context = tuning.context();
   context.open_worker = [&](const TuneOptions& options) -> std::unique_ptr<Backend> {
     if (options.isolation == Isolation::in_process) return nullptr;
     return std::make_unique<CountingBackend>();
   };
-  const auto entry = tuning.entry();
   const Problem problem = make_problem(entry->manifest, twice_problem());
   CHECK(tune(context, *entry, problem, {}).isolated);
   CHECK(tuning.backend.launches == 0);
