@@ -17,6 +17,7 @@
 
 #include "cache/sqlite.h"
 #include "cache/store.h"
+#include "tests/support/child.h"
 
 namespace cudadent::cache_tests {
 
@@ -124,26 +125,8 @@ inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// Starts `action` in a child; its status is 0 when it returns true.
-template <class Action>
-pid_t start_child(const Action& action) {
-  std::fflush(nullptr);  // else the child has the parent's output to write, too
-  const pid_t child = ::fork();
-  if (child != 0) return child;
-  int status = 2;
-  try {
-    status = action() ? 0 : 1;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "in the child: {}\n", error.what());
-  }
-  ::_exit(status);
-}
-
-inline int wait_for(pid_t child) {
-  int status = -1;
-  ::waitpid(child, &status, 0);
-  return status;
-}
+using tests::start_child;
+using tests::wait_for;
 
 template <class Action>
 int run_in_child(const Action& action) {
