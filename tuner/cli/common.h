@@ -41,6 +41,7 @@ void add_tune(CLI::App& program);
 void add_run(CLI::App& program);
 void add_show(CLI::App& program);
 void add_space(CLI::App& program);
+void add_report(CLI::App& program);
 void add_compile(CLI::App& program);
 
 // Facts for "sm_90a" without such a device, else those of the device named.

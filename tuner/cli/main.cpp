@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   cli::add_run(program);
   cli::add_show(program);
   cli::add_space(program);
+  cli::add_report(program);
   cli::add_compile(program);
   try {
     program.parse(argc, argv);

@@ -1,0 +1,69 @@
+#include <fmt/format.h>
+
+#include "cache/records.h"
+#include "tuner/cli/common.h"
+#include "tuner/cli/page.h"
+#include "tuner/cli/report_page.h"
+#include "tuner/report/problem_report.h"
+
+namespace cudadent::cli {
+
+namespace {
+
+struct ReportCommand {
+  CommonOptions common;
+  ProblemWords problem;
+  std::string html;
+  bool device_given = false;
+};
+
+void run_report(const ReportCommand& command) {
+  const std::filesystem::path file = command.common.database.empty()
+                                         ? Environment::read().cache
+                                         : std::filesystem::path(command.common.database);
+  // Opening it would make it.
+  if (!std::filesystem::exists(file))
+    throw Error(ErrorCode::cache_failed,
+                fmt::format("there is no database {}. Tune something first (cudadent-tune tune …), "
+                            "or name another one with --db",
+                            file.string()));
+  Store store(file);
+  ReportScope scope{.op = command.problem.op, .values = command.problem.values()};
+  std::vector<Device> devices;
+  devices.push_back(device_facts(command.device_given ? command.common.device : "host"));
+  if (command.device_given) scope.device_kind = devices.front().kind();
+  auto library = command.common.library();
+  const auto reports = report_problems(store, library, devices, scope);
+  const std::string html =
+      html_page(report_page(reports, store.file().string(), utc_now()), page_assets());
+  write_file(command.html, html);
+  std::size_t trials = 0;
+  for (const auto& report : reports) trials += report.trials.size();
+  if (command.common.json)
+    print_json({{"file", command.html},
+                {"bytes", html.size()},
+                {"problems", reports.size()},
+                {"trials", trials}});
+  else
+    fmt::print("{}: {} problem{}, {} trials, {}\n", command.html, reports.size(),
+               reports.size() == 1 ? "" : "s", trials,
+               byte_text(static_cast<std::int64_t>(html.size())));
+}
+
+}  // namespace
+
+void add_report(CLI::App& program) {
+  auto* command =
+      program.add_subcommand("report", "write what is known of problems as a page for a browser");
+  auto state = std::make_shared<ReportCommand>();
+  state->common.add_to(*command);
+  state->problem.add_to(*command, false);
+  command->add_option("--html", state->html, "the file to write, one page that needs no other")
+      ->required();
+  command->callback([state, command] {
+    state->device_given = command->count("--device") > 0;
+    run_report(*state);
+  });
+}
+
+}  // namespace cudadent::cli
