@@ -12,4 +12,15 @@ export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1 CXX="${CXX:-c++}"
     --no-index -C cmake.define.CUDADENT_WERROR=ON --target "$target" .
 cd "$target"
 PYTHONPATH=$target "$OLDPWD/.venv/bin/python" -c 'import cudadent; print(cudadent.__version__)'
-if [[ -e bin/cudadent-tune ]]; then bin/cudadent-tune --version; fi
+if [[ -e bin/cudadent-tune ]]; then
+  bin/cudadent-tune --version
+  # Where the machine has Chart.js, the program carries it.
+  PYTHONPATH=$target "$OLDPWD/.venv/bin/python" - <<'PY'
+import cudadent
+with cudadent.Runtime("host", cache="report.db") as runtime:
+    runtime.tune("rms_norm", rows=4, columns=64, dtype="f32", budget="1 trials")
+PY
+  if [[ -e /usr/share/javascript/chart.js/chart.min.js ]]; then
+    bin/cudadent-tune report --db report.db --html report.html
+  fi
+fi
