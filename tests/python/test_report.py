@@ -32,7 +32,11 @@ def database(tmp_path_factory):
         for rows in (3, 4):
             runtime.tune("rms_norm", rows=rows, columns=64, dtype="f32", budget="3 trials")
     with sqlite3.connect(file) as connection:
-        connection.execute("UPDATE problems SET description = description || ? WHERE id = 2", (EVIL,))
+        connection.execute(
+            "UPDATE problems SET description = description || ?"
+            " WHERE id = (SELECT max(id) FROM problems)",
+            (EVIL,),
+        )
         connection.execute(
             "UPDATE trials SET status = 'compile_error', message = ?, median = NULL"
             " WHERE id = (SELECT max(id) FROM trials)",

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t histogram_bins = 30;
 // Points a figure draws at most: more than these lie on each other, and every one makes the page larger.
-constexpr std::size_t points_of_a_search = 500, points_of_a_value = 40;
+constexpr std::size_t points_of_a_search = 300, points_of_a_value = 40;
 constexpr std::size_t parameters_drawn = 12;  // of a template, the most important ones
 constexpr std::size_t best_trials_listed = 10, failures_listed = 20, runs_drawn = 12;
 
@@ -442,15 +442,15 @@ Table provenance_table(const ProblemReport& report) {
 void add_parameters(Section& section, const ProblemReport& report) {
   for (const TemplateEffects& effects : parameter_effects(report.trials)) {
     if (effects.best <= 0) {
-      section.blocks.push_back(Paragraph{
+      section.blocks.emplace_back(Paragraph{
           fmt::format("{}: none of {} trials worked.", effects.kernel_template, effects.trials)});
       continue;
     }
     if (effects.parameters.empty()) continue;
-    section.blocks.push_back(importance_figure(effects));
+    section.blocks.emplace_back(importance_figure(effects));
     const std::size_t count = std::min(effects.parameters.size(), parameters_drawn);
     for (std::size_t i = 0; i < count; ++i)
-      section.blocks.push_back(parameter_figure(effects, effects.parameters[i]));
+      section.blocks.emplace_back(parameter_figure(effects, effects.parameters[i]));
   }
 }
 
@@ -460,11 +460,12 @@ Section problem_section(const ProblemReport& report, std::size_t index, bool fol
                   .title = report.problem.description,
                   .foldable = true,
                   .folded = folded};
-  section.summary = fmt::format("{}{}", duration_text(best),
-                                report.speedup() > 0 ? ", " + times_text(report.speedup()) : "");
-  section.blocks.push_back(problem_facts(report));
+  section.summary = fmt::format(
+      "{}{}", duration_text(best),
+      report.speedup() > 0 ? fmt::format(", {} default", times_text(report.speedup())) : "");
+  section.blocks.emplace_back(problem_facts(report));
   if (report.winner)
-    section.blocks.push_back(Paragraph{fmt::format(
+    section.blocks.emplace_back(Paragraph{fmt::format(
         "Winner{}: {}",
         report.winner_is_shared
             ? fmt::format(", found for {} ({}), which shares it",
@@ -472,28 +473,28 @@ Section problem_section(const ProblemReport& report, std::size_t index, bool fol
             : "",
         configuration_text(report.winner->kernel_template, report.winner->configuration))});
   else
-    section.blocks.push_back(
+    section.blocks.emplace_back(
         Paragraph{"No winner was chosen: no tuning run came to its end.", true});
   if (report.left_out > 0)
-    section.blocks.push_back(Paragraph{
+    section.blocks.emplace_back(Paragraph{
         fmt::format("{} trials of earlier templates, compilers or methods of measuring are left "
                     "out.",
                     report.left_out)});
   if (best_so_far(report.trials).empty()) {
     if (report.trials.empty())
-      section.blocks.push_back(Paragraph{"The database has no trials of this problem."});
+      section.blocks.emplace_back(Paragraph{"The database has no trials of this problem."});
   } else {
-    section.blocks.push_back(distribution_figure(report));
-    section.blocks.push_back(search_figure(report));
+    section.blocks.emplace_back(distribution_figure(report));
+    section.blocks.emplace_back(search_figure(report));
   }
-  if (failures_of(report) > 0) section.blocks.push_back(failure_figure(report));
-  if (has_roofline(report)) section.blocks.push_back(roofline_figure(report));
-  if (!report.runs.empty()) section.blocks.push_back(phase_figure(report));
+  if (failures_of(report) > 0) section.blocks.emplace_back(failure_figure(report));
+  if (has_roofline(report)) section.blocks.emplace_back(roofline_figure(report));
+  if (!report.runs.empty()) section.blocks.emplace_back(phase_figure(report));
   add_parameters(section, report);
-  if (!medians_of(report.trials).empty()) section.blocks.push_back(best_trials_table(report));
-  if (failures_of(report) > 0) section.blocks.push_back(failure_table(report));
-  if (!report.runs.empty()) section.blocks.push_back(run_table(report));
-  section.blocks.push_back(provenance_table(report));
+  if (!medians_of(report.trials).empty()) section.blocks.emplace_back(best_trials_table(report));
+  if (failures_of(report) > 0) section.blocks.emplace_back(failure_table(report));
+  if (!report.runs.empty()) section.blocks.emplace_back(run_table(report));
+  section.blocks.emplace_back(provenance_table(report));
   return section;
 }
 
@@ -570,8 +571,8 @@ Page report_page(const std::vector<ProblemReport>& reports, const std::string& d
                                     database, minute_of(date))};
   if (reports.size() > 1) {
     Section overview{.id = "overview", .title = "All problems"};
-    overview.blocks.push_back(problem_table(reports));
-    for (auto& figure : common_rooflines(reports)) overview.blocks.push_back(std::move(figure));
+    overview.blocks.emplace_back(problem_table(reports));
+    for (auto& figure : common_rooflines(reports)) overview.blocks.emplace_back(std::move(figure));
     page.sections.push_back(std::move(overview));
   }
   for (std::size_t i = 0; i < reports.size(); ++i)

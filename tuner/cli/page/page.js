@@ -49,15 +49,17 @@
   // ------------------------------------------------------------------------------ figures
 
   const shapes = ["circle", "triangle", "rect", "rectRot", "crossRot", "star"];
+  const shapeOfTint = { good: "circle", bad: "triangle", neutral: "rect", reference: "circle" };
   const dashes = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
 
   function datasetsOf(figure) {
     const counted = figure.categories.length > 0;
     const along = (position, value) => (figure.horizontal ? { x: value, y: position } : { x: position, y: value });
     const datasets = [];
-    let automatic = 0;
+    const names = [];  // series of one name share a colour: a line and its band
     for (const series of figure.series) {
-      const index = series.tint ? 0 : automatic++;
+      if (!series.tint && !names.includes(series.name)) names.push(series.name);
+      const index = Math.max(0, names.indexOf(series.name));
       const solid = colour(series.tint || `series-${index % 8}`);
       const common = {
         label: series.name, series, borderColor: faded(solid, series.faint ? 0.55 : 1),
@@ -89,8 +91,9 @@
           ...common, type: points ? "scatter" : "line", order: series.faint ? 2 : 0, fill: false,
           stepped: series.mark === "steps" ? "before" : false, showLine: !points,
           borderDash: series.dashed ? [6, 4] : points ? [] : dashes[Math.floor(index / 8) % 4],
-          pointStyle: plain ? "line" : shapes[index % shapes.length], clip: 8,
-          pointRadius: points ? (series.faint ? 2.5 : 6) : plain ? 0 : 3,
+          pointStyle: plain ? "line" : shapeOfTint[series.tint] || shapes[index % shapes.length],
+          clip: 8,
+          pointRadius: points ? (series.faint ? 2 : 6) : plain ? 0 : 3,
           pointHoverRadius: plain ? 0 : 7, pointHitRadius: 4, borderWidth: points ? (series.faint ? 0 : 1.5) : 2,
           ...(points && counted ? (figure.horizontal ? { yAxisID: "between" } : { xAxisID: "between" }) : {}),
           data: rows.map((row) => along(row[0], row[1])),
@@ -184,6 +187,15 @@
         plugins: {
           legend: {
             display: shown.length > 1, position: "bottom",
+            onClick: (event, item, legend) => {
+              const { chart } = legend;
+              const visible = chart.isDatasetVisible(item.datasetIndex);
+              const { label } = chart.data.datasets[item.datasetIndex];
+              chart.data.datasets.forEach((dataset, index) => {
+                if (dataset.label === label) chart.setDatasetVisibility(index, !visible);
+              });
+              chart.update();
+            },
             labels: { color: colour("text"), usePointStyle: true, boxHeight: 7, padding: 12,
                       filter: (item, data) => !data.datasets[item.datasetIndex].helper },
           },
