@@ -274,7 +274,8 @@ Figure phase_figure(const ProblemReport& report) {
   Figure figure{.title = "Where the time went",
                 .caption =
                     "Share of each run's time: building the space, verifying results, "
-                    "measuring, choosing what to try, and waiting for the compiler.",
+                    "measuring, choosing what to try, and waiting for the compiler; the rest is "
+                    "starting the worker, inputs, the reference.",
                 .x = {.label = "run"},
                 .y = {.label = "share of the run", .unit = Unit::percent, .low = 0, .high = 1},
                 .horizontal = true,
@@ -288,21 +289,23 @@ Figure phase_figure(const ProblemReport& report) {
   }};
   for (const auto& [name, phase] : phases)
     figure.series.push_back({.name = name, .mark = Mark::bars});
-  figure.series.push_back({.name = "other", .mark = Mark::bars, .tint = Tint::reference});
+  figure.series.push_back(
+      {.name = "preparing and other", .mark = Mark::bars, .tint = Tint::reference});
   const std::size_t count = std::min(report.runs.size(), runs_drawn);
   for (std::size_t i = 0; i < count; ++i) {
     const RunRecord& run = report.runs[report.runs.size() - 1 - i];
     figure.categories.push_back(minute_of(run.started));
-    const double whole = std::max(run.elapsed, 1e-9);
-    double rest = whole;
+    double known = 0;
+    for (const auto& [name, phase] : phases) known += run.*phase;
+    const double whole = std::max({run.elapsed, known, 1e-9});
+    const double rest = whole - known;
     for (std::size_t phase = 0; phase < phases.size(); ++phase) {
       const double seconds = run.*phases[phase].second;
-      rest -= seconds;
       figure.series[phase].values.push_back({seconds / whole});
       figure.series[phase].labels.push_back(duration_text(seconds));
     }
-    figure.series.back().values.push_back({std::max(0.0, rest) / whole});
-    figure.series.back().labels.push_back(duration_text(std::max(0.0, rest)));
+    figure.series.back().values.push_back({rest / whole});
+    figure.series.back().labels.push_back(duration_text(rest));
   }
   return figure;
 }
