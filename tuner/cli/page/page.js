@@ -50,7 +50,7 @@
 
   const shapes = ["circle", "triangle", "rect", "rectRot", "crossRot", "star"];
   const shapeOfTint = { good: "circle", bad: "triangle", neutral: "rect", reference: "circle" };
-  const dashes = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
+  const dashes = [[], [9, 3], [3, 3], [10, 3, 2, 3], [1, 4]];
 
   function datasetsOf(figure) {
     const counted = figure.categories.length > 0;
@@ -90,7 +90,7 @@
         datasets.push({
           ...common, type: points ? "scatter" : "line", order: series.faint ? 2 : 0, fill: false,
           stepped: series.mark === "steps" ? "before" : false, showLine: !points,
-          borderDash: series.dashed ? [6, 4] : points ? [] : dashes[Math.floor(index / 8) % 4],
+          borderDash: series.dashed ? [6, 4] : points ? [] : dashes[index % dashes.length],
           pointStyle: plain ? "line" : shapeOfTint[series.tint] || shapes[index % shapes.length],
           clip: 8,
           pointRadius: points ? (series.faint ? 2 : 6) : plain ? 0 : 3,
