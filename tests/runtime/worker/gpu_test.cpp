@@ -84,7 +84,7 @@ TEST_CASE("gpu: kernels that fault cost their worker, and this process's context
     CAPTURE(entry);
     const auto error = error_of([&] { gpu.run(entry); });
     REQUIRE(error);
-    MESSAGE(entry << ": " << error->what());
+    MESSAGE(std::string(entry) << ": " << std::string(error->what()));
     CHECK(error->code() == ErrorCode::launch_failed);
     CHECK(gpu.backend->lost() == Loss::fault);
     REQUIRE(gpu.backend->recover());
