@@ -22,19 +22,17 @@
 #include "runtime/worker/process.h"
 #include "runtime/worker/serve.h"
 
-// Sanitizers would turn a kernel's signal into an exit status.
+// Sanitizers would turn a kernel's signal into an exit status, and a refused allocation into an end. Their
+// runtime, a library, looks these functions up: they must not be hidden.
+#define CUDADENT_SANITIZER_OPTIONS                                                \
+  "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0:" \
+  "allocator_may_return_null=1:detect_leaks=0"
 #if defined(__SANITIZE_ADDRESS__)
-extern "C" const char* __asan_default_options();  // NOLINT(bugprone-reserved-identifier)
-extern "C" const char* __asan_default_options() {
-  return "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:detect_leaks=0:allocator_"
-         "may_return_null=1";
-}
+extern "C" CUDADENT_API const char* __asan_default_options();
+extern "C" const char* __asan_default_options() { return CUDADENT_SANITIZER_OPTIONS; }
 #elif defined(__SANITIZE_THREAD__)
-extern "C" const char* __tsan_default_options();  // NOLINT(bugprone-reserved-identifier)
-extern "C" const char* __tsan_default_options() {
-  return "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:allocator_may_return_null="
-         "1";
-}
+extern "C" CUDADENT_API const char* __tsan_default_options();
+extern "C" const char* __tsan_default_options() { return CUDADENT_SANITIZER_OPTIONS; }
 #endif
 
 namespace cudadent::worker {

@@ -268,6 +268,7 @@ TEST_CASE("a context that is beyond use is a loss; a new worker has a new one") 
     const std::array<void*, 1> tensors{buffer.data()};
     const std::array<double, 1> scalars{0.5};
     executable->launch({tensors, scalars, nullptr});
+    const std::lock_guard lock(driver->mutex);
     REQUIRE(!driver->launches.empty());
     CHECK(driver->launches.back().parameter<void*>(0) == buffer.data());
     CHECK(driver->launches.back().parameter<float>(1) == 0.5F);
@@ -275,16 +276,21 @@ TEST_CASE("a context that is beyond use is a loss; a new worker has a new one") 
   };
   launch_once();
 
+  // The last worker may still be busy ending.
+  const auto fail_with = [&](std::map<std::string, cuda::Result> failures) {
+    const std::lock_guard lock(driver->mutex);
+    driver->failures = std::move(failures);
+  };
   // Refused, but none the worse for it.
-  driver->failures["cuMemAlloc_v2"] = cuda::Result::out_of_memory;
+  fail_with({{"cuMemAlloc_v2", cuda::Result::out_of_memory}});
   CHECK_THROWS_AS(backend->allocate(16), Error);
   CHECK(backend->lost() == Loss::none);
-  driver->failures.clear();
+  fail_with({});
 
-  driver->failures["cuCtxSynchronize"] = cuda::Result::illegal_address;
+  fail_with({{"cuCtxSynchronize", cuda::Result::illegal_address}});
   CHECK_THROWS_AS(backend->synchronize(), Error);
   CHECK(backend->lost() == Loss::fault);
-  driver->failures.clear();
+  fail_with({});
   CHECK(fails(ErrorCode::launch_failed, {"gone"}, [&] { backend->synchronize(); }));
   REQUIRE(backend->recover());
   launch_once();
