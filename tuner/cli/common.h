@@ -43,6 +43,7 @@ void add_show(CLI::App& program);
 void add_space(CLI::App& program);
 void add_report(CLI::App& program);
 void add_compile(CLI::App& program);
+void add_sweep(CLI::App& program);
 
 // Facts for "sm_90a" without such a device, else those of the device named.
 Device device_facts(const std::string& name);

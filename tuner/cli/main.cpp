@@ -1,6 +1,6 @@
 // cudadent-tune: tunes, launches, shows and compiles from the command line.
 //
-// Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+// Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
 
 #include <fmt/format.h>
 
@@ -21,9 +21,12 @@ int main(int argc, char** argv) {
   cli::add_space(program);
   cli::add_report(program);
   cli::add_compile(program);
+  cli::add_sweep(program);
   try {
     program.parse(argc, argv);
     return 0;
+  } catch (const CLI::RuntimeError& error) {
+    return error.get_exit_code();  // all that there is to say has been said
   } catch (const CLI::ParseError& error) {
     return program.exit(error) == 0 ? 0 : 2;
   } catch (const Error& error) {

@@ -2,11 +2,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
-#include <csignal>
 
 #include "runtime/value.h"
+#include "tuner/budget.h"
 #include "tuner/cli/common.h"
+#include "tuner/cli/interrupt.h"
 #include "tuner/statistics.h"
 #include "tuner/strategy.h"
 
@@ -28,24 +28,6 @@ struct TuneCommand {
   std::vector<std::string> only;
   bool fresh = false;
 };
-
-// Set by the interrupt key: the run ends with what it has.
-volatile std::sig_atomic_t interrupted = 0;
-
-// "30s", "2m" or a number of trials.
-Budget parse_budget(const std::string& text) {
-  double number = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number);
-  const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
-  if (error == std::errc{} && number > 0) {
-    if (unit == "s") return {.seconds = number};
-    if (unit == "m") return {.seconds = number * 60};
-    if (unit.empty()) return {.seconds = 0, .trials = static_cast<std::int64_t>(number)};
-  }
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("budget \"{}\" is not like 30s, 2m or 200 (trials)", text));
-}
 
 void draw_progress(const TuneProgress& progress) {
   const auto* last = progress.last;
@@ -157,8 +139,8 @@ void run_tune(const TuneCommand& command) {
   options.budget.until_converged = !command.to_the_end;
   const bool live = !command.common.json && is_terminal(2);
   if (live) options.on_progress = draw_progress;
-  std::signal(SIGINT, [](int) { interrupted = 1; });
-  options.cancelled = [] { return interrupted != 0; };
+  catch_interrupt();
+  options.cancelled = [] { return interrupted(); };
 
   Runtime runtime(command.common.runtime_options());
   const auto clear_line = [&] {
