@@ -141,8 +141,7 @@ sqlite::Connection open_layer(const fs::path& file, std::chrono::milliseconds bu
   };
   std::error_code ignored;
   if (!fs::is_regular_file(file, ignored))
-    refuse(present(file) ? "it is no file" : "there is no such file",
-           "Name a database in RuntimeOptions::layers or CUDADENT_LAYERS, or leave it out there");
+    refuse(present(file) ? "it is no file" : "there is no such file", "Name one that exists");
   const fs::path log = file.string() + "-wal";
   const bool has_index = present(file.string() + "-shm");
   if (present(log) && !has_index) {

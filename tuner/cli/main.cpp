@@ -22,6 +22,8 @@ int main(int argc, char** argv) {
   cli::add_report(program);
   cli::add_compile(program);
   cli::add_sweep(program);
+  cli::add_interchange(program);
+  cli::add_verify(program);
   try {
     program.parse(argc, argv);
     return 0;

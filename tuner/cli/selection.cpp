@@ -1,0 +1,54 @@
+#include "tuner/cli/selection.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "runtime/value.h"
+
+namespace cudadent::cli {
+
+std::filesystem::path database_of(const CommonOptions& common) {
+  return common.database.empty() ? Environment::read().cache
+                                 : std::filesystem::path(common.database);
+}
+
+bool matches(const ProblemRecord& problem, const ProblemWords& words) {
+  if (!words.op.empty() && problem.op != words.op) return false;
+  const Values wanted = words.values();
+  const Values values =
+      values_from_json(nlohmann::json::parse(problem.problem_key, nullptr, false));
+  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
+    const auto found = values.find(entry.first);
+    return found != values.end() && found->second == entry.second;
+  });
+}
+
+void check_operator(const ProblemWords& words, const CommonOptions& common,
+                    const std::set<std::string>& in_database) {
+  if (words.op.empty() || in_database.contains(words.op)) return;
+  auto known = common.library().operators();
+  if (std::find(known.begin(), known.end(), words.op) != known.end()) return;
+  known.insert(known.end(), in_database.begin(), in_database.end());
+  std::sort(known.begin(), known.end());
+  known.erase(std::unique(known.begin(), known.end()), known.end());
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("no operator \"{}\"; known: {}", words.op, fmt::join(known, ", ")));
+}
+
+Contents selected_contents(const CommonOptions& common, const ProblemWords& words,
+                           const std::string& device_kind) {
+  Contents contents = read_contents(database_of(common), {}, device_kind);
+  std::set<std::string> ops;
+  for (const auto& record : contents.winners) ops.insert(record.problem.op);
+  for (const auto& record : contents.trials) ops.insert(record.problem.op);
+  check_operator(words, common, ops);
+  const auto other = [&](const auto& record) { return !matches(record.problem, words); };
+  std::erase_if(contents.winners, other);
+  std::erase_if(contents.trials, other);
+  std::erase_if(contents.runs, other);
+  return contents;
+}
+
+}  // namespace cudadent::cli

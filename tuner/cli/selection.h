@@ -1,0 +1,28 @@
+// The records a command is about: of an operator and of problems with certain values, on the command line.
+#pragma once
+
+#include <filesystem>
+#include <set>
+#include <string>
+
+#include "cache/interchange.h"
+#include "tuner/cli/common.h"
+
+namespace cudadent::cli {
+
+// --db, else the user's own.
+std::filesystem::path database_of(const CommonOptions& common);
+
+// Whether a problem has every value given, and is of the operator given, if any.
+bool matches(const ProblemRecord& problem, const ProblemWords& words);
+
+// Throws Error(invalid_argument) that lists the operators when the one given is neither in the database nor
+// among the templates.
+void check_operator(const ProblemWords& words, const CommonOptions& common,
+                    const std::set<std::string>& in_database);
+
+// What the database holds of the problems given.
+Contents selected_contents(const CommonOptions& common, const ProblemWords& words,
+                           const std::string& device_kind = {});
+
+}  // namespace cudadent::cli
