@@ -15,7 +15,7 @@
 #include "cache/formats/portable.h"
 #include "cache/records.h"
 #include "tuner/cli/common.h"
-#include "tuner/cli/output_file.h"
+#include "tuner/cli/page.h"
 #include "tuner/cli/selection.h"
 #include "tuner/sweep/json_reader.h"
 
