@@ -1,113 +1,80 @@
-"""Several processes that meet the same new problem, and tuning in the background."""
+"""Several processes and one new problem: one tunes, all launch its winner."""
 
+import contextlib
 import json
+import os
+import sqlite3
 import subprocess
 import sys
 import time
-
-import numpy as np
-import pytest
+from pathlib import Path
 
 import cudadent
 
-OPERATOR = {
-    "op": "wait",
-    "doc": "y = x, after a while",
-    "tensors": {
-        "x": {"shape": ["n"], "dtype": "f32"},
-        "y": {"shape": ["n"], "dtype": "f32", "role": "output"},
-    },
-    "tuning_key": {"n": "pow2_ceil(n)"},
-}
-# The less WORK, the faster: the winner is beyond doubt.
-TEMPLATE = {
-    "template": "host",
-    "backend": "host",
-    "compile_time": [],
-    "parameters": {"WORK": [4000, 2000, 1000, 1]},
-    "launches": [{"entry": "wait", "grid": [1], "args": ["x", "y", "n"]}],
-}
+OPERATOR = """{
+  "op": "spin",
+  "tensors": {"x": {"shape": ["n"], "dtype": "f32"},
+              "y": {"shape": ["n"], "dtype": "f32", "role": "output"}},
+  "tolerance": {"f32": 1e-6}}"""
+# Several are equally fast, so that runs of their own would hardly choose alike.
+TEMPLATE = """{
+  "template": "spin", "backend": "host",
+  "parameters": {"SPIN": [4, 8], "SAME": [1, 2, 3, 4]},
+  "launches": [{"entry": "spin", "grid": [1], "args": ["x", "y", "n"]}]}"""
 SOURCE = """
-void wait(const Block&, const float* x, float* y, int n) {
-  volatile int sum = 0;
-  for (int i = 0; i < WORK * 100; ++i) sum = sum + i;
-  for (int i = 0; i < n; ++i) y[i] = x[i];
+void spin(const Block&, const float* x, float* y, int n) {
+  for (volatile int i = 0; i < SPIN * 20000; ++i) {}
+  for (int i = 0; i < n; ++i) y[i] = 2 * x[i];
 }
 """
+RANK = """
+import json, os, sys, time
+import numpy, cudadent
 
-ONE_PROCESS = """
-import json, sys
-import numpy as np
-import cudadent
-
-with cudadent.Runtime("host", cache=sys.argv[1], template_paths=sys.argv[2]) as runtime:
-    x = np.arange(100, dtype=np.float32)
-    sys.stdin.readline()  # all begin together
-    y = runtime.wait(x)
-    winner = runtime.wait.prepare(x).winner
-    print(json.dumps([bool((y == x).all()), winner.provenance, winner.configuration]))
+folder, number = sys.argv[1:]
+with cudadent.Runtime("host", cache=folder + "/a.db", template_paths=folder + "/templates",
+                      seed=int(number)) as runtime:
+    x = numpy.arange(100, dtype=numpy.float32)
+    open(folder + "/ready-" + number, "w").close()
+    while not os.path.exists(folder + "/go"):
+        time.sleep(0.001)
+    numpy.testing.assert_array_equal(runtime.spin(x), 2 * x)
+    winner = runtime.winner("spin", n=100)
+    print(json.dumps([winner.template, winner.configuration]))
 """
 
 
-@pytest.fixture
-def templates(tmp_path):
-    home = tmp_path / "templates" / "wait"
-    home.mkdir(parents=True)
-    (home / "op.json").write_text(json.dumps(OPERATOR))
-    (home / "host.json").write_text(json.dumps(TEMPLATE))
-    (home / "host.cpp").write_text(SOURCE)
-    return home.parent
-
-
-def test_of_eight_processes_one_tunes_and_all_have_its_winner(tmp_path, templates):
-    cache = tmp_path / "shared.db"
-    processes = [
+def test_eight_processes_meet_one_new_problem(tmp_path):
+    operator = tmp_path / "templates" / "spin"
+    operator.mkdir(parents=True)
+    (operator / "op.json").write_text(OPERATOR)
+    (operator / "spin.json").write_text(TEMPLATE)
+    (operator / "spin.cpp").write_text(SOURCE)
+    package = str(Path(cudadent.__file__).parents[1])
+    environment = {
+        **os.environ,
+        "CUDADENT_HOST_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]),
+    }
+    ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", ONE_PROCESS, str(cache), str(templates)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", RANK, str(tmp_path), str(number)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
-        for _ in range(8)
+        for number in range(8)
     ]
-    time.sleep(1)
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    results = []
-    for process in processes:
-        out, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-        results.append(json.loads(out))
-    assert all(right for right, _, _ in results)
-    assert sorted(provenance for _, provenance, _ in results) == ["cached"] * 7 + ["tuned"]
-    assert all(configuration == {"WORK": 1} for _, _, configuration in results)
-
-
-def test_in_the_background_a_launch_waits_for_nothing_and_later_ones_are_fast(tmp_path, templates):
-    x = np.arange(100, dtype=np.float32)
-    with cudadent.Runtime(
-        "host", cache=tmp_path / "cache.db", template_paths=templates, on_miss="background"
-    ) as runtime:
-        assert (runtime.wait(x) == x).all()
-        first = runtime.wait.prepare(x).winner
-        assert first.provenance == "default"
-        assert first.configuration == {"WORK": 4000}
-        deadline = time.monotonic() + 120
-        while runtime.wait.prepare(x).winner.provenance == "default":
-            assert time.monotonic() < deadline
-            assert (runtime.wait(x) == x).all()
-            time.sleep(0.05)
-        later = runtime.wait.prepare(x).winner
-        assert later.provenance == "cached"
-        assert later.configuration == {"WORK": 1}
-        assert (runtime.wait(x) == x).all()
-
-
-def test_closing_ends_tuning_in_the_background(tmp_path, templates):
-    x = np.arange(100, dtype=np.float32)
-    begin = time.monotonic()
-    with cudadent.Runtime(
-        "host", cache=tmp_path / "cache.db", template_paths=templates, on_miss="background",
-        budget=3600,
-    ) as runtime:
-        runtime.wait(x)
-    assert time.monotonic() - begin < 60
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("ready-*"))) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    told = [rank.communicate(timeout=240) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0] * 8, told
+    winners = [json.loads(output) for output, _ in told]
+    assert all(winner == winners[0] for winner in winners), winners
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM winners").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM claims").fetchone() == (0,)
