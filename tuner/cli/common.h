@@ -45,6 +45,7 @@ void add_report(CLI::App& program);
 void add_compile(CLI::App& program);
 void add_sweep(CLI::App& program);
 void add_interchange(CLI::App& program);  // export, import, merge, prune
+void add_verify(CLI::App& program);
 
 // Facts for "sm_90a" without such a device, else those of the device named.
 Device device_facts(const std::string& name);

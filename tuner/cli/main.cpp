@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   cli::add_compile(program);
   cli::add_sweep(program);
   cli::add_interchange(program);
+  cli::add_verify(program);
   try {
     program.parse(argc, argv);
     return 0;

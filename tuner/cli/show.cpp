@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "runtime/value.h"
 #include "tuner/cli/common.h"
+#include "tuner/cli/selection.h"
 
 namespace cudadent::cli {
 
@@ -17,14 +19,13 @@ struct ShowCommand {
 
 // Winners of the op asked for, and of those the ones whose problem has every value given.
 std::vector<WinnerRecord> selected(Store& store, const ShowCommand& command) {
-  auto winners = store.winners(command.problem.op);
-  const Values wanted = command.problem.values();
+  std::set<std::string> ops;
+  for (const auto& problem : store.problems()) ops.insert(problem.op);
+  auto winners = store.winners();
+  for (const auto& winner : winners) ops.insert(winner.problem.op);
+  check_operator(command.problem, command.common, ops);
   std::erase_if(winners, [&](const WinnerRecord& winner) {
-    const Values values = values_from_json(nlohmann::json::parse(winner.problem.problem_key));
-    return !std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
-      const auto found = values.find(entry.first);
-      return found != values.end() && found->second == entry.second;
-    });
+    return !matches(winner.problem, command.problem);
   });
   return winners;
 }

@@ -1,0 +1,254 @@
+#include "tuner/verification.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "runtime/configuration_source.h"
+#include "runtime/specialization.h"
+#include "tuner/measurer.h"
+#include "tuner/race.h"
+
+namespace cudadent {
+
+namespace {
+
+constexpr std::uint64_t other_seed = 0x5EED;  // not that of a tuning run
+constexpr int samples_a_round = 2;
+constexpr std::size_t most_rounds = 20;
+
+std::shared_ptr<const KernelTemplate> template_named(const OperatorEntry& entry,
+                                                     const std::string& name) {
+  const auto found = std::find_if(entry.templates.begin(), entry.templates.end(),
+                                  [&](const auto& kernel) { return kernel->name == name; });
+  return found == entry.templates.end() ? nullptr : *found;
+}
+
+// Why the winner could not be launched, whatever it measured; empty when it can.
+std::string why_outdated(const OperatorEntry& entry, const Problem& problem,
+                         const WinnerRecord& winner, const Device& device) {
+  const auto kernel = template_named(entry, winner.kernel_template);
+  if (kernel == nullptr) return fmt::format("there is no template {}", winner.kernel_template);
+  if (kernel->hash != winner.template_hash)
+    return fmt::format("template {} has changed since it was tuned", winner.kernel_template);
+  if (const auto unfit = why_unfit(*kernel, problem, device); !unfit.empty())
+    return fmt::format("{} requires {}", kernel->name, unfit);
+  return why_invalid(*kernel, problem, winner.configuration, device);
+}
+
+class WinnerComparison {
+ public:
+  WinnerComparison(const TuningContext& context, const OperatorEntry& entry, const Problem& problem,
+                   const WinnerRecord& winner, const TuneOptions& options, const CheckRules& rules)
+      : context_(context),
+        entry_(entry),
+        problem_(problem),
+        winner_(winner),
+        rules_(rules),
+        worker_(context.open_worker ? context.open_worker(options) : nullptr),
+        backend_(worker_ ? *worker_ : context.backend),
+        measurer_(backend_, context.library, context.store, entry, problem, other_seed,
+                  options.run_timeout) {}
+
+  WinnerCheck run() {
+    add(winner_.kernel_template, winner_.configuration, "winner");
+    add_defaults();
+    add_trials();
+    for (std::size_t i = 0; i < runners_.size(); ++i) measure(i);
+    compare();
+    judge();
+    return std::move(check_);
+  }
+
+ private:
+  struct Runner {
+    std::optional<Specialization> specialization;
+    Binary binary;
+    Trial trial;
+    std::unique_ptr<const Executable> executable;
+    std::int64_t made_at = -1;  // Measurer::restarts() when it was prepared
+  };
+
+  void add(const std::string& kernel_template, const Values& configuration, const char* role) {
+    for (const auto& entrant : check_.entrants)
+      if (entrant.kernel_template == kernel_template && entrant.configuration == configuration)
+        return;
+    check_.entrants.push_back({.kernel_template = kernel_template,
+                               .configuration = configuration,
+                               .role = role,
+                               .message = {},
+                               .template_hash = {},
+                               .specialization_hash = {}});
+    runners_.emplace_back();
+    runners_.back().trial.kernel_template = kernel_template;
+    runners_.back().trial.configuration = configuration;
+  }
+
+  void add_defaults() {
+    const Device& device = backend_.device();
+    for (const auto& member : search_space(entry_, problem_, device, {}).members())
+      if (const auto configuration =
+              default_configuration(*member.kernel_template, problem_, device))
+        add(member.kernel_template->name, *configuration, "default");
+  }
+
+  void add_trials() {
+    auto records = context_.store.trials(winner_.problem.op, winner_.problem.problem_key,
+                                         winner_.problem.device_kind);
+    std::erase_if(records, [&](const TrialRecord& record) {
+      const auto kernel = template_named(entry_, record.trial.kernel_template);
+      return record.trial.status != TrialStatus::ok || kernel == nullptr ||
+             kernel->hash != record.template_hash || record.measurement != backend_.measurement();
+    });
+    std::stable_sort(records.begin(), records.end(),
+                     [](const auto& a, const auto& b) { return a.trial.median < b.trial.median; });
+    const std::size_t enough = check_.entrants.size() + rules_.challengers;
+    for (const auto& record : records)
+      if (check_.entrants.size() < enough)
+        add(record.trial.kernel_template, record.trial.configuration, "trial");
+  }
+
+  // Verifies, and times a first time.
+  void measure(std::size_t i) {
+    Runner& runner = runners_[i];
+    Trial& trial = runner.trial;
+    try {
+      const auto kernel = template_named(entry_, trial.kernel_template);
+      runner.specialization.emplace(
+          specialize(kernel, problem_, trial.configuration, backend_.device()));
+      check_.entrants[i].template_hash = kernel->hash;
+      check_.entrants[i].specialization_hash = runner.specialization->hash;
+      runner.binary = obtain_binary(backend_, context_.store, *runner.specialization);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::compiler_unavailable) throw;
+      trial.status = error.code() == ErrorCode::compile_failed ? TrialStatus::compile_error
+                                                               : TrialStatus::invalid_resources;
+      trial.message = error.what();
+      return;
+    }
+    measurer_.measure(*runner.specialization, runner.binary, 0, trial);
+  }
+
+  // Seconds of one turn; nothing when the entrant failed.
+  std::optional<double> turn(Runner& runner) {
+    Trial& trial = runner.trial;
+    if (trial.status != TrialStatus::ok || measurer_.lost()) return std::nullopt;
+    if (runner.made_at != measurer_.restarts()) {
+      runner.executable = measurer_.prepare(*runner.specialization, runner.binary, trial);
+      runner.made_at = measurer_.restarts();
+    }
+    if (!runner.executable || trial.status != TrialStatus::ok) return std::nullopt;
+    auto samples = measurer_.time(*runner.executable, samples_a_round, 0, trial);
+    if (samples.empty()) return std::nullopt;
+    return *std::min_element(samples.begin(), samples.end());
+  }
+
+  void compare() {
+    Race race(runners_.size(), {.indifference = rules_.margin / 2, .most_rounds = most_rounds});
+    do {
+      std::vector<double> seconds;
+      std::vector<std::size_t> failed;
+      for (const std::size_t entrant : race.running())
+        if (const auto figure = turn(runners_[entrant]))
+          seconds.push_back(*figure);
+        else
+          failed.push_back(entrant);
+      for (const std::size_t entrant : failed) race.withdraw(entrant);
+      race.add_round(seconds);
+    } while (!race.decided() && !race.running().empty());
+    if (race.running().empty() || race.rounds() == 0) return;
+    check_.best = race.leader();
+    for (std::size_t i = 0; i < runners_.size(); ++i) {
+      const double slowdown = race.slowdown(i);
+      if (slowdown <= 0) continue;
+      check_.entrants[i].seconds = race.median_seconds(check_.best) * slowdown;
+      check_.entrants[i].slowdown = slowdown;
+    }
+    check_.entrants[check_.best].seconds = race.median_seconds(check_.best);
+    check_.entrants[check_.best].slowdown = 1;
+  }
+
+  void judge() {
+    for (std::size_t i = 0; i < runners_.size(); ++i) {
+      check_.entrants[i].status = runners_[i].trial.status;
+      check_.entrants[i].message = runners_[i].trial.message;
+      if (runners_[i].trial.status != TrialStatus::ok) check_.entrants[i].seconds = 0;
+    }
+    const auto& winner = check_.entrants.front();
+    const double slower = winner.slowdown;  // than the best
+    if (winner.status != TrialStatus::ok) {
+      check_.state = WinnerState::fails;
+      check_.message = fmt::format("{}: {}", name_of(winner.status), winner.message);
+    } else if (slower > 1 + rules_.margin) {
+      check_.state = WinnerState::loses;
+      check_.message =
+          fmt::format("{:.1f} % slower than the {} {}", 100 * (slower - 1),
+                      check_.entrants[check_.best].role == "default" ? "default of" : "trial of",
+                      check_.entrants[check_.best].kernel_template);
+    }
+    if (slower > 0)
+      for (auto& entrant : check_.entrants) entrant.slowdown /= slower;
+  }
+
+  const TuningContext& context_;
+  const OperatorEntry& entry_;
+  const Problem& problem_;
+  const WinnerRecord& winner_;
+  const CheckRules rules_;
+  const std::unique_ptr<Backend> worker_;
+  Backend& backend_;
+  Measurer measurer_;
+  WinnerCheck check_;
+  std::vector<Runner> runners_;  // of check_.entrants
+};
+
+}  // namespace
+
+std::string_view name_of(WinnerState state) noexcept {
+  switch (state) {
+    case WinnerState::wins:
+      return "wins";
+    case WinnerState::loses:
+      return "loses";
+    case WinnerState::fails:
+      return "fails";
+    case WinnerState::outdated:
+      return "outdated";
+  }
+  return "unknown";
+}
+
+WinnerCheck check_winner(const TuningContext& context, const OperatorEntry& entry,
+                         const Problem& problem, const WinnerRecord& winner,
+                         const TuneOptions& options, const CheckRules& rules) {
+  if (auto reason = why_outdated(entry, problem, winner, context.backend.device());
+      !reason.empty()) {
+    WinnerCheck check;
+    check.state = WinnerState::outdated;
+    check.message = std::move(reason);
+    return check;
+  }
+  return WinnerComparison(context, entry, problem, winner, options, rules).run();
+}
+
+WinnerRecord better_winner(const WinnerRecord& winner, const WinnerCheck& check) {
+  WinnerRecord better = winner;
+  const auto& best = check.entrants.at(check.best);
+  better.kernel_template = best.kernel_template;
+  better.template_hash = best.template_hash;
+  better.configuration = best.configuration;
+  better.specialization_hash = best.specialization_hash;
+  better.seconds = best.seconds;
+  better.default_seconds = 0;
+  for (const auto& entrant : check.entrants)
+    if (entrant.role == "default" && entrant.kernel_template == best.kernel_template)
+      better.default_seconds = entrant.seconds;
+  better.created.clear();
+  better.layer.clear();
+  return better;
+}
+
+}  // namespace cudadent
