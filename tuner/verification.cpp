@@ -89,7 +89,8 @@ class WinnerComparison {
 
   void add_defaults() {
     const Device& device = backend_.device();
-    for (const auto& member : search_space(entry_, problem_, device, {}).members())
+    const SearchSpace space = search_space(entry_, problem_, device, {});
+    for (const auto& member : space.members())
       if (const auto configuration =
               default_configuration(*member.kernel_template, problem_, device))
         add(member.kernel_template->name, *configuration, "default");
