@@ -7,7 +7,7 @@ import triton.language as tl
 # Block shapes by how they suit tall, square and flat products, each with what they leave open.
 SHAPES = [(m, n, k) for m in (64, 128) for n in (64, 128, 256) for k in (32, 64)]
 SHAPES += [(256, n, k) for n in (64, 128) for k in (32, 64)]
-SKINNY_SHAPES = [(m, n, k) for m in (16, 32) for n in (32, 64, 128) for k in (64, 128)]
+SKINNY_SHAPES = [(m, n, 128) for m in (16, 32) for n in (64, 128)]
 
 
 def configurations():
@@ -15,8 +15,11 @@ def configurations():
         sizes = dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), shape))
         return triton.Config({**sizes, "BAND": 8}, num_stages=stages, num_warps=warps)
 
-    wide = [configuration(shape, s, w) for shape in SHAPES for s in (3, 4) for w in (4, 8)]
-    return wide + [configuration(shape, s, 4) for shape in SKINNY_SHAPES for s in (3, 4)]
+    def warps(shape):
+        return 8 if shape[0] * shape[1] >= 128 * 128 else 4
+
+    wide = [configuration(shape, s, warps(shape)) for shape in SHAPES for s in (3, 4)]
+    return wide + [configuration(shape, 4, 4) for shape in SKINNY_SHAPES]
 
 
 @triton.jit
