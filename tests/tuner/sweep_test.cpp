@@ -41,7 +41,8 @@ struct Sweep {
       backends.push_back(std::make_unique<CountingBackend>());
       stores.push_back(std::make_unique<Store>(place.database()));
       const TuningContext context{*backends.back(), library, *stores.back(), {}};
-      sources.push_back(std::make_unique<CachedSource>(context, MissPolicy{.on_miss = OnMiss::fail}));
+      sources.push_back(
+          std::make_unique<CachedSource>(context, MissPolicy{.on_miss = OnMiss::fail}));
       devices.push_back({"device " + std::to_string(i), context, *sources.back()});
     }
     options.tuning.strategy = "exhaustive";
