@@ -68,22 +68,27 @@ const Hello& CompileWorkers::hello() {
   return hello_;
 }
 
-Peer CompileWorkers::take_peer() {
-  {
-    const std::lock_guard lock(mutex_);
-    while (!idle_.empty()) {
-      Peer peer = std::move(idle_.back());
-      idle_.pop_back();
-      if (peer.channel.open()) return peer;
-    }
+std::optional<Peer> CompileWorkers::take_idle() {
+  const std::lock_guard lock(mutex_);
+  while (!idle_.empty()) {
+    Peer peer = std::move(idle_.back());
+    idle_.pop_back();
+    if (peer.channel.open()) return peer;
   }
-  return start_peer(options_.program, hello(), nullptr);
+  return std::nullopt;
 }
 
 template <class Result>
 Result CompileWorkers::ask(Verb verb, const std::string& what, const Writer& request) {
   const Seat seat(*this);
-  Peer peer = take_peer();
+  return ask_seated<Result>(verb, what, request);
+}
+
+template <class Result>
+Result CompileWorkers::ask_seated(Verb verb, const std::string& what, const Writer& request) {
+  std::optional<Peer> idle = take_idle();
+  const bool was_idle = idle.has_value();
+  Peer peer = was_idle ? std::move(*idle) : start_peer(options_.program, hello(), nullptr);
   const auto keep = [&] {
     peer.process->errors();
     const std::lock_guard lock(mutex_);
@@ -108,6 +113,9 @@ Result CompileWorkers::ask(Verb verb, const std::string& what, const Writer& req
     throw;
   } catch (const ChannelError& error) {
     const Ending ending = end_of(peer, error);
+    // It may have died while idle and looked alive for another moment. There are only so many of those.
+    if (was_idle && error.reason() == Reason::closed)
+      return ask_seated<Result>(verb, what, request);
     if (error.reason() == Reason::timed_out)
       throw Error(ErrorCode::timed_out,
                   fmt::format("{}: the compiler took over {} s and was ended", what,

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,9 @@ class CompileWorkers {
   class Seat;
   template <class Result>
   Result ask(Verb verb, const std::string& what, const Writer& request);
-  Peer take_peer();
+  template <class Result>
+  Result ask_seated(Verb verb, const std::string& what, const Writer& request);
+  std::optional<Peer> take_idle();
   const Hello& hello();
 
   WorkerOptions options_;
