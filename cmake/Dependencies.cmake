@@ -4,6 +4,8 @@
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 find_package(SQLite3 REQUIRED)
+# Recorded spaces are mostly kept compressed; without zlib they must be decompressed by hand.
+find_package(ZLIB QUIET)
 
 # cudadent_header_only(<target> PACKAGE <package> TARGET <its target> HEADER <header> DEBIAN <package>)
 # Makes <target>, an interface library with the headers of a library.

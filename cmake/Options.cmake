@@ -48,12 +48,13 @@ function(cudadent_add_library name)
     add_library(${name} STATIC $<TARGET_OBJECTS:cudadent_objects>)
     # Whoever links the archive links these; LINK_ONLY keeps our flags and headers to ourselves.
     target_link_libraries(${name} PUBLIC
-        $<LINK_ONLY:SQLite::SQLite3> $<LINK_ONLY:Threads::Threads> ${CMAKE_DL_LIBS})
+        $<LINK_ONLY:SQLite::SQLite3> $<LINK_ONLY:Threads::Threads> ${CMAKE_DL_LIBS}
+        $<$<BOOL:${ZLIB_FOUND}>:$<LINK_ONLY:ZLIB::ZLIB>>)
     set_target_properties(${name} PROPERTIES OUTPUT_NAME cudadent EXPORT_NAME cudadent_static)
   else()
     add_library(${name} SHARED $<TARGET_OBJECTS:cudadent_objects>)
     target_link_libraries(${name} PRIVATE SQLite::SQLite3 Threads::Threads ${CMAKE_DL_LIBS}
-        $<BUILD_INTERFACE:cudadent_options>)
+        $<$<BOOL:${ZLIB_FOUND}>:ZLIB::ZLIB> $<BUILD_INTERFACE:cudadent_options>)
     set_target_properties(${name} PROPERTIES
         VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
   endif()

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(g++ cmake ninja-build ccache git ca-certificates
-          libsqlite3-dev libxxhash-dev libfmt-dev nlohmann-json3-dev libcli11-dev doctest-dev libjs-chart.js
+          libsqlite3-dev libxxhash-dev libfmt-dev nlohmann-json3-dev libcli11-dev doctest-dev zlib1g-dev libjs-chart.js
           python3 python3-dev python3-venv)
 requirements=scripts/requirements.txt
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <numeric>
 
 namespace cudadent {
 namespace {
@@ -337,6 +338,37 @@ ChoiceTree::ChoiceTree(const ConstraintProgram& program, const std::vector<Param
   const ChoiceTreeBuilder builder(*this, program, specs);
   nodes_.shrink_to_fit();
   edges_.shrink_to_fit();
+}
+
+ChoiceTree::ChoiceTree(std::size_t parameters, std::vector<std::vector<std::uint16_t>> points)
+    : parameters_(parameters), nodes_(2) {
+  std::iota(parameters_.begin(), parameters_.end(), 0U);
+  nodes_[complete].size = 1;
+  std::sort(points.begin(), points.end());
+  points.erase(std::unique(points.begin(), points.end()), points.end());
+  root_ = add(points, 0);
+}
+
+// The subtree of points that agree in the first `depth` positions.
+std::uint32_t ChoiceTree::add(Points sorted, std::size_t depth) {
+  if (depth == parameters_.size()) return complete;
+  std::vector<Edge> edges;
+  Node node;
+  while (!sorted.empty()) {
+    const std::uint16_t position = sorted.front()[depth];
+    const auto end = std::find_if(sorted.begin(), sorted.end(),
+                                  [&](const auto& each) { return each[depth] != position; });
+    const auto same = static_cast<std::size_t>(end - sorted.begin());
+    const std::uint32_t child = add(sorted.first(same), depth + 1);
+    edges.push_back({node.size, child, position});
+    node.size += nodes_[child].size;
+    sorted = sorted.subspan(same);
+  }
+  node.first_edge = static_cast<std::uint32_t>(edges_.size());
+  node.edge_count = static_cast<std::uint32_t>(edges.size());
+  edges_.insert(edges_.end(), edges.begin(), edges.end());
+  nodes_.push_back(node);
+  return static_cast<std::uint32_t>(nodes_.size() - 1);
 }
 
 void ChoiceTree::locate(std::uint64_t index, std::span<std::uint16_t> positions) const {

@@ -16,6 +16,8 @@ class ChoiceTree {
   // TuningSpace's constructor does.
   ChoiceTree(const ConstraintProgram& program, const std::vector<ParameterSpec>& specs,
              std::vector<std::uint32_t> parameters);
+  // The tree of exactly these points, at least one, of `parameters` positions each.
+  ChoiceTree(std::size_t parameters, std::vector<std::vector<std::uint16_t>> points);
 
   [[nodiscard]] std::span<const std::uint32_t> parameters() const noexcept { return parameters_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return nodes_[root_].size; }  // saturating
@@ -41,6 +43,9 @@ class ChoiceTree {
   [[nodiscard]] std::span<const Edge> edges(const Node& node) const noexcept {
     return std::span(edges_).subspan(node.first_edge, node.edge_count);
   }
+
+  using Points = std::span<const std::vector<std::uint16_t>>;
+  std::uint32_t add(Points sorted, std::size_t depth);
 
   std::vector<std::uint32_t> parameters_;
   std::vector<Node> nodes_;

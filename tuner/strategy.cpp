@@ -15,14 +15,19 @@ struct Entry {
   std::unique_ptr<Strategy> (*make)(const SearchSpace& space, std::uint64_t seed);
 };
 
-constexpr std::array<Entry, 4> entries{{
-    {"auto", "the prior's favourites and random ones, then local search from the best",
-     make_automatic},
+constexpr std::array<Entry, 8> entries{{
+    {"auto", "a model of what was measured, begun with the prior's favourites", make_automatic},
     {"exhaustive", "every configuration, in the order of the prior where there is one",
      make_exhaustive},
+    {"genetic", "breeds new ones from the fastest", make_genetic},
     {"iterated_local_search", "climbs to a local optimum, jumps away, climbs again",
      make_iterated_local_search},
+    {"multi_start_local_search", "climbs to local optima from one random place after another",
+     make_multi_start_local_search},
     {"random", "every configuration in random order", make_random},
+    {"simulated_annealing", "walks among neighbours, to slower ones too while it is hot",
+     make_simulated_annealing},
+    {"surrogate", "a model of what was measured, without a prior", make_surrogate},
 }};
 
 }  // namespace

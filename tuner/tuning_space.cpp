@@ -166,6 +166,25 @@ TuningSpace::TuningSpace(SpaceDefinition definition) : definition_(std::move(def
   }
 }
 
+TuningSpace::TuningSpace(std::vector<ParameterSpec> parameters, const std::vector<Point>& points) {
+  definition_.parameters = std::move(parameters);
+  check_parameters(definition_.parameters);
+  raw_size_ = 1;
+  for (const ParameterSpec& parameter : definition_.parameters) {
+    raw_size_ = saturating_multiply(raw_size_, parameter.values.size());
+  }
+  for (const Point& point : points) {
+    bool fits = point.size() == definition_.parameters.size();
+    for (std::size_t i = 0; fits && i < point.size(); ++i) {
+      fits = point[i] < definition_.parameters[i].values.size();
+    }
+    if (!fits) throw Error(ErrorCode::internal, "a point outside of its tuning space");
+  }
+  if (points.empty()) return;
+  groups_.push_back({ChoiceTree(definition_.parameters.size(), points), 1});
+  size_ = groups_[0].tree.size();
+}
+
 std::uint64_t TuningSpace::size() const noexcept { return size_; }
 std::uint64_t TuningSpace::raw_size() const noexcept { return raw_size_; }
 const std::vector<ParameterSpec>& TuningSpace::parameters() const noexcept {

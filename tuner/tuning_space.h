@@ -46,6 +46,11 @@ class TuningSpace {
  public:
   explicit TuningSpace(SpaceDefinition definition);
 
+  // Exactly these points (one position a parameter, below its number of values), each once however
+  // often it is given: a space that was recorded rather than described.
+  TuningSpace(std::vector<ParameterSpec> parameters,
+              const std::vector<std::vector<std::uint16_t>>& points);
+
   // Valid configurations; saturating: of more than 2^64−1, only so many have an index.
   [[nodiscard]] std::uint64_t size() const noexcept;
   [[nodiscard]] std::uint64_t raw_size() const noexcept;  // product of the value counts, saturating

@@ -42,6 +42,7 @@ void add_run(CLI::App& program);
 void add_show(CLI::App& program);
 void add_space(CLI::App& program);
 void add_report(CLI::App& program);
+void add_replay(CLI::App& program);
 void add_compile(CLI::App& program);
 void add_sweep(CLI::App& program);
 void add_interchange(CLI::App& program);  // export, import, merge, prune

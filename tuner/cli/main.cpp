@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   cli::add_show(program);
   cli::add_space(program);
   cli::add_report(program);
+  cli::add_replay(program);
   cli::add_compile(program);
   cli::add_sweep(program);
   cli::add_interchange(program);

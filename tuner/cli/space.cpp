@@ -4,6 +4,7 @@
 
 #include "runtime/value.h"
 #include "tuner/cli/common.h"
+#include "tuner/t1_file.h"
 #include "tuner/tuner.h"
 
 namespace cudadent::cli {
@@ -18,7 +19,29 @@ struct SpaceCommand {
   std::uint64_t limit = 50;
 };
 
+// A space that a T1 file describes: no templates, no problem, no device.
+void run_file(const SpaceCommand& command) {
+  const TuningSpace space(read_t1(command.problem.op));
+  const std::uint64_t shown = command.count ? 0 : std::min(space.size(), command.limit);
+  if (command.common.json) {
+    nlohmann::json json{{"file", command.problem.op},
+                        {"parameters", space.parameters().size()},
+                        {"valid", space.size()},
+                        {"raw", space.raw_size()}};
+    for (std::uint64_t i = 0; i < shown; ++i)
+      json["configurations"].push_back(cudadent::to_json(space.configuration(i)));
+    print_json(json);
+    return;
+  }
+  fmt::print("{}: {} configurations of {} parameters; {} without the conditions\n",
+             command.problem.op, space.size(), space.parameters().size(), space.raw_size());
+  for (std::uint64_t i = 0; i < shown; ++i) fmt::print("{}\n", to_text(space.configuration(i)));
+  if (!command.count && shown < space.size())
+    fmt::print("… {} more (--limit)\n", space.size() - shown);
+}
+
 void run_space(const SpaceCommand& command) {
+  if (command.problem.op.ends_with(".json")) return run_file(command);
   TemplateLibrary library = command.common.library();
   const Device device = device_facts(command.common.device);
   const auto entry = library.find(command.problem.op);
@@ -58,7 +81,9 @@ void run_space(const SpaceCommand& command) {
 }  // namespace
 
 void add_space(CLI::App& program) {
-  auto* command = program.add_subcommand("space", "list the configurations valid for a problem");
+  auto* command = program.add_subcommand("space",
+                                         "list the configurations valid for a problem, or those of "
+                                         "a T1 file (a name ending in .json)");
   auto state = std::make_shared<SpaceCommand>();
   state->common.add_to(*command);
   state->problem.add_to(*command);
