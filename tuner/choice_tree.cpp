@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -11,6 +12,7 @@ namespace {
 constexpr std::uint32_t complete = 0;  // the node below the last choice
 constexpr std::uint32_t nothing = 1;   // the node that holds no choice
 constexpr std::uint32_t no_failure = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint32_t no_lane = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint32_t vacant = std::numeric_limits<std::uint32_t>::max();
 
 std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
@@ -118,6 +120,84 @@ class Memory {
   bool given_up_ = false;
 };
 
+// ------------------------------------------------------------------------------------------ lanes
+
+// A node's value for every value of the last parameter: one integer a lane, or the same for all.
+struct Lanes {
+  const std::int64_t* each = nullptr;
+  std::int64_t all = 0;
+};
+
+// Calls `function(left, right)` for every lane; false when one of them says it cannot.
+template <class Function>
+bool for_lanes(Lanes left, Lanes right, std::span<std::int64_t> result, Function&& function) {
+  bool fits = true;
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    const std::int64_t a = left.each != nullptr ? left.each[i] : left.all;
+    const std::int64_t b = right.each != nullptr ? right.each[i] : right.all;
+    fits &= function(a, b, result[i]);
+  }
+  return fits;
+}
+
+// Python's // and % of what is not negative, which is quicker in 32 bits where that is enough.
+template <bool remainder>
+bool divide(std::int64_t a, std::int64_t b, std::int64_t& result) {
+  if (a < 0 || b <= 0) return false;
+  if (((a | b) >> 32U) == 0) {
+    const auto x = static_cast<std::uint32_t>(a), y = static_cast<std::uint32_t>(b);
+    result = remainder ? x % y : x / y;
+  } else {
+    result = remainder ? a % b : a / b;
+  }
+  return true;
+}
+
+// What apply() does for integers and booleans, whose results in lanes are all integers: truth and
+// arithmetic are the same. False where it would fail, overflow or leave the integers: then values are
+// taken one by one.
+bool apply_lanes(Operation operation, Lanes left, Lanes right, std::span<std::int64_t> result) {
+  using Number = std::int64_t;
+  const auto compared = [&](auto&& holds) {
+    return for_lanes(left, right, result, [&](Number a, Number b, Number& r) {
+      r = holds(a, b) ? 1 : 0;
+      return true;
+    });
+  };
+  switch (operation) {
+    case Operation::add:
+      return for_lanes(left, right, result, [](Number a, Number b, Number& r) {
+        return !__builtin_add_overflow(a, b, &r);
+      });
+    case Operation::subtract:
+      return for_lanes(left, right, result, [](Number a, Number b, Number& r) {
+        return !__builtin_sub_overflow(a, b, &r);
+      });
+    case Operation::multiply:
+      return for_lanes(left, right, result, [](Number a, Number b, Number& r) {
+        return !__builtin_mul_overflow(a, b, &r);
+      });
+    case Operation::floor_divide:
+      return for_lanes(left, right, result, divide<false>);
+    case Operation::modulo:
+      return for_lanes(left, right, result, divide<true>);
+    case Operation::less:
+      return compared(std::less<>());
+    case Operation::less_equal:
+      return compared(std::less_equal<>());
+    case Operation::greater:
+      return compared(std::greater<>());
+    case Operation::greater_equal:
+      return compared(std::greater_equal<>());
+    case Operation::equal:
+      return compared(std::equal_to<>());
+    case Operation::not_equal:
+      return compared(std::not_equal_to<>());
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 class ChoiceTreeBuilder {
@@ -154,6 +234,9 @@ class ChoiceTreeBuilder {
     std::vector<ChoiceTree::Edge> edges;  // of the node being built; at most one a level at a time
     std::vector<std::uint64_t> key;
     Memory memory{0};
+    // Of the last level, if it is all arithmetic of integers: each node's lanes side by side.
+    bool laned = false;
+    std::vector<std::int64_t> lanes;
   };
 
   // The level at which a node can be computed; −1 for constants, nothing if not in this group.
@@ -199,6 +282,51 @@ class ChoiceTreeBuilder {
       level.key.resize(level.state.size() + (level.state.size() + 16) / 16);
       level.memory = Memory(level.key.size());
     }
+    if (!levels_.empty()) make_lanes(levels_.back());
+  }
+
+  void make_lanes(Level& level) {
+    if (!level.variable) return;
+    for (const Step& step : level.computed) {
+      if (!step.binary || step.operation == Operation::divide) return;
+    }
+    for (const Operand& value : level.values) {
+      if (value.kind != Operand::Kind::integer) return;
+    }
+    level.laned = true;
+    lane_of_.assign(values_.size(), no_lane);
+    lane_of_[*level.variable] = 0;
+    std::uint32_t lanes = 1;
+    for (const Step& step : level.computed) lane_of_[step.node] = lanes++;
+    level.lanes.resize(lanes * level.values.size());
+    for (std::size_t i = 0; i < level.values.size(); ++i) level.lanes[i] = level.values[i].integer;
+  }
+
+  // Nothing when the node holds no integer.
+  [[nodiscard]] std::optional<Lanes> lanes_of(const Level& level, NodeIndex node) const {
+    if (lane_of_[node] != no_lane) {
+      return Lanes{level.lanes.data() + lane_of_[node] * level.values.size(), 0};
+    }
+    if (!values_[node].is_integer()) return std::nullopt;
+    return Lanes{nullptr, values_[node].integer};
+  }
+
+  // The edges of the last level, all values at once; false when they have to be taken one by one.
+  bool bind_lanes(Level& level) {
+    const std::size_t count = level.values.size();
+    for (const Step& step : level.computed) {
+      const auto left = lanes_of(level, step.left), right = lanes_of(level, step.right);
+      if (!left || !right) return false;
+      const std::span<std::int64_t> result(level.lanes.data() + lane_of_[step.node] * count, count);
+      if (!apply_lanes(step.operation, *left, *right, result)) return false;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      const bool kept = std::all_of(
+          level.checks.begin(), level.checks.end(),
+          [&](const auto& check) { return level.lanes[lane_of_[check.root] * count + i] != 0; });
+      if (kept) level.edges.push_back({0, complete, static_cast<std::uint16_t>(i)});
+    }
+    return true;
   }
 
   [[nodiscard]] Step step_for(NodeIndex index) const {
@@ -235,6 +363,9 @@ class ChoiceTreeBuilder {
     const std::uint64_t hash = make_key(level, failure);
     if (const std::uint32_t* known = level.memory.find(level.key, hash)) return *known;
     level.edges.clear();
+    if (level.laned && failure == no_failure && bind_lanes(level)) {
+      return remembered(level, failure, hash);
+    }
     for (std::size_t i = 0; i < level.values.size(); ++i) {
       const auto position = static_cast<std::uint16_t>(i);
       positions_[level.parameter] = position;
@@ -243,6 +374,11 @@ class ChoiceTreeBuilder {
       const std::uint32_t child = build(depth + 1, pending);
       if (child != nothing) level.edges.push_back({0, child, position});
     }
+    return remembered(level, failure, hash);
+  }
+
+  // The node of the level's edges, known by the state from now on.
+  std::uint32_t remembered(Level& level, std::uint32_t failure, std::uint64_t hash) {
     const std::uint32_t result = interned(level.edges);
     if (!level.memory.given_up()) {
       make_key(level, failure);  // deeper levels have not touched the state's values
@@ -329,6 +465,7 @@ class ChoiceTreeBuilder {
   std::vector<Operand> values_;  // by the program's nodes
   std::vector<std::uint16_t> positions_;
   std::vector<Level> levels_;
+  std::vector<std::uint32_t> lane_of_;  // by the program's nodes
   IndexSet interned_;
 };
 

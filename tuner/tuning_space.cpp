@@ -90,6 +90,10 @@ std::vector<std::uint32_t> ordered(const ConstraintProgram& program,
       next = parameters;
     }
     if (next.empty()) break;
+    // Many values last: the innermost level is the cheapest, and does all of them at once.
+    std::stable_sort(next.begin(), next.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return specs[a].values.size() < specs[b].values.size();
+    });
     for (const std::uint32_t parameter : next) bound[parameter] = true;
     order.insert(order.end(), next.begin(), next.end());
   }

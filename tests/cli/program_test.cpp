@@ -144,6 +144,48 @@ TEST_CASE("spaces") {
             .code == 0);
 }
 
+TEST_CASE("a T1 file is counted and listed") {
+  const Program program;
+  const auto file = program.folder.write("space.json", R"json({"ConfigurationSpace": {
+      "TuningParameters": [{"Name": "X", "Values": "[2**i for i in range(5)]"},
+                           {"Name": "Y", "Values": "list(range(1, 4))"}],
+      "Conditions": [{"Expression": "X * Y <= 16"}]}})json");
+  const Outcome counted = program.run({"space", file.string(), "--count", "--json"});
+  REQUIRE(counted.code == 0);
+  CHECK(counted.parsed()["valid"] == 13);
+  CHECK(counted.parsed()["raw"] == 15);
+  const Outcome listed = program.run({"space", file.string(), "--limit", "2"});
+  CHECK(listed.code == 0);
+  CHECK(mentions(listed.out, {"13 configurations of 2 parameters", "X=", "Y=", "11 more"}));
+  program.folder.write("space.json", "{}");
+  CHECK(refuses(program.run({"space", file.string()}), 2, {"space.json", "ConfigurationSpace"}));
+}
+
+TEST_CASE("strategies are compared on a recorded space") {
+  const Program program;
+  std::string text = R"({"results": [)";
+  for (int i = 0; i < 40; ++i) {
+    text += (i == 0 ? "" : ",") + std::string(R"({"configuration": {"X": )") + std::to_string(i) +
+            R"(}, "invalidity": "correct", "measurements": [{"name": "time", "value": )" +
+            std::to_string(1 + (i - 17) * (i - 17)) + "}]}";
+  }
+  const auto file = program.folder.write("parabola.t4.json", text + "]}").string();
+  const Outcome table = program.run(
+      {"replay", file, "--strategy", "random,auto", "--budget", "5,20", "--repeat", "6"});
+  CHECK(table.code == 0);
+  CHECK(table.err.empty());
+  CHECK(mentions(table.out, {"parabola", "40 configurations", "at 5", "at 20", "random", "auto"}));
+  const auto json =
+      program
+          .run({"replay", file, "--strategy", "all", "--budget", "40", "--repeat", "2", "--json"})
+          .parsed();
+  CHECK(json["spaces"][0]["curves"].size() >= 8);
+  for (const auto& curve : json["spaces"][0]["curves"]) CHECK(curve["mean"].back() == 1.0);
+  CHECK(refuses(program.run({"replay", file, "--strategy", "magic"}), 2, {"magic", "auto"}));
+  CHECK(refuses(program.run({"replay", program.folder.write("x.json", "{").string()}), 2,
+                {"x.json", "not JSON"}));
+}
+
 TEST_CASE("compiling") {
   const Program program;
   const Outcome source =

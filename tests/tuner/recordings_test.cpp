@@ -117,7 +117,7 @@ TEST_CASE("compressed files are read, and damaged ones refused by name") {
       "\xa3\x24\x8b\xd8\xcf\xf9\xb8\xd6\xca\xd1\x4e\x01\x69\xab\x9c\xb9\x5c\x7c\xa1\xcc\xde"
       "\xf8\xcb\x3c\x76\xa6\xf9\x7a\x1b\xa7\x01\x97\x1b\xfb\xd3\xe7\x00\x8a\xd5\x0d\x51\xb4"
       "\x00\x00\x00",
-      SIZE);
+      150);
   Folder folder;
   folder.write("space.t4.json.gz", compressed);
   folder.write("cut.t4.json.gz", compressed.substr(0, 60));

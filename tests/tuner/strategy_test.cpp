@@ -68,12 +68,15 @@ double best_of(const SearchSpace& space, const std::vector<Candidate>& candidate
 }
 
 double average_best(const char* name, const SearchSpace& space, std::size_t evaluations) {
+  // Those that learn spread less, and take their time.
+  const bool learns = std::string(name) == "auto" || std::string(name) == "surrogate";
+  const std::uint64_t seeds = learns ? 8 : 40;
   double sum = 0;
-  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
     const auto strategy = make_strategy(name, space, seed);
     sum += best_of(space, run(space, *strategy, rough, evaluations, 4), rough);
   }
-  return sum / 40;
+  return sum / static_cast<double>(seeds);
 }
 
 TEST_CASE("auto is the first strategy, and an unknown one is told the others") {
@@ -222,6 +225,90 @@ TEST_CASE("local search finds better configurations than chance") {
     CHECK(average_best("iterated_local_search", space, evaluations) < random - 0.02);
     CHECK(average_best("auto", space, evaluations) < random - 0.02);
   }
+}
+
+TEST_CASE("every strategy but the plain ones soon finds the optimum of an easy space") {
+  const SearchSpace space = search_space(tiles());
+  const auto easy = [](const Values& configuration) -> std::optional<double> {
+    double sum = 1;
+    for (const char* name : {"A", "B", "C", "D"}) {
+      const auto away = static_cast<double>(integer(configuration, name)) - 4;
+      sum += 0.1 * away * away;
+    }
+    return sum;
+  };
+  for (const auto& [name, description] : strategies()) {
+    if (name == "random" || name == "exhaustive") continue;
+    CAPTURE(name);
+    const bool learns = name == "auto" || name == "surrogate";
+    const auto strategy = make_strategy(name, space, 11);
+    const auto asked = run(space, *strategy, easy, learns ? 60 : 600, 1);
+    CHECK(best_of(space, asked, easy) == doctest::Approx(1));
+  }
+}
+
+TEST_CASE("auto profits from a good prior, and is not misled by a bad one") {
+  const auto cost = [](const Values& configuration) { return rough(configuration).value_or(3); };
+  const SearchSpace good = search_space(tiles(), cost);
+  const SearchSpace bad =
+      search_space(tiles(), [&](const Values& configuration) { return 10 / cost(configuration); });
+  const SearchSpace none = search_space(tiles());
+  const double with_good = average_best("auto", good, 20);
+  const double without = average_best("auto", none, 20);
+  CHECK(with_good <= without);
+  CHECK(average_best("auto", bad, 60) < average_best("random", none, 60));
+}
+
+TEST_CASE("auto searches several templates with different parameters at once") {
+  std::vector<SearchSpace::Member> members;
+  members.push_back({nullptr, tiles(), 0, {}});
+  SpaceDefinition other;
+  other.parameters.push_back({"A", Expression::parse_list("range(6)")});
+  other.parameters.push_back({"LAYOUT", Expression::parse_list("['row', 'column', 'tiled']")});
+  members.push_back({nullptr, TuningSpace(std::move(other)), 0, {}});
+  const SearchSpace space(std::move(members));
+  const auto time = [](const Values& configuration) -> std::optional<double> {
+    if (!configuration.contains("LAYOUT")) return rough(configuration);
+    const bool tiled = std::get<std::string>(configuration.at("LAYOUT")) == "tiled";
+    return (tiled ? 0.5 : 4.0) + 0.1 * static_cast<double>(integer(configuration, "A"));
+  };
+  const auto asked = run(space, *make_strategy("auto", space, 3), time, 200, 4);
+  CHECK(asked.size() == 200);
+  CHECK(best_of(space, asked, time) < 1);
+}
+
+TEST_CASE("auto says when it expects no more, and not before it has looked around") {
+  const SearchSpace space = search_space(tiles());
+  const auto flat = [](const Values& configuration) -> std::optional<double> {
+    return 1 + 0.001 * static_cast<double>(integer(configuration, "A"));
+  };
+  const auto strategy = make_strategy("auto", space, 3);
+  CHECK_FALSE(strategy->converged());
+  run(space, *strategy, flat, 40, 1);
+  CHECK_FALSE(strategy->converged());
+  run(space, *strategy, flat, 260, 1);
+  CHECK(strategy->converged());
+  CHECK_FALSE(make_strategy("random", space, 3)->converged());
+}
+
+TEST_CASE("auto looks at a part of a space too large to look at as a whole") {
+  SpaceDefinition large;
+  for (int i = 0; i < 12; ++i) {
+    large.parameters.push_back({"P" + std::to_string(i), Expression::parse_list("range(16)")});
+  }
+  const SearchSpace space = search_space(TuningSpace(std::move(large)));
+  const auto time = [](const Values& configuration) -> std::optional<double> {
+    double sum = 1;
+    for (const auto& [name, value] : configuration) {
+      sum += 0.01 * std::fabs(static_cast<double>(std::get<std::int64_t>(value)) - 7);
+    }
+    return sum;
+  };
+  const auto found =
+      best_of(space, run(space, *make_strategy("auto", space, 1), time, 100, 2), time);
+  const auto chance =
+      best_of(space, run(space, *make_strategy("random", space, 1), time, 100, 2), time);
+  CHECK(found < chance - 0.1);
 }
 
 }  // namespace
