@@ -160,6 +160,12 @@ class Likelihood {
 
 }  // namespace
 
+namespace {
+// Logarithm. The predictor's factor has single precision: with less noise than this, points that are
+// nearly alike make it worthless.
+constexpr double least_noise = -9.2;
+}  // namespace
+
 Kernel initial_kernel(std::size_t scales) {
   Kernel kernel;
   kernel.weights.assign(scales, 4.0 / static_cast<double>(std::max<std::size_t>(scales, 1)));
@@ -190,7 +196,7 @@ Kernel fitted(const Points& points, std::span<const double> values,
       if (agreement < 0) step[j] *= 0.5;
       before[j] = agreement < 0 ? 0 : gradient[j];
       if (before[j] != 0) logs[j] += before[j] > 0 ? step[j] : -step[j];
-      logs[j] = std::clamp(logs[j], j < scales ? -9.0 : -14.0, j < scales ? 7.0 : 0.0);
+      logs[j] = std::clamp(logs[j], j < scales ? -9.0 : least_noise, j < scales ? 7.0 : 0.0);
     }
   }
   for (std::size_t s = 0; s < scales; ++s) start.weights[s] = std::exp(best[s]);

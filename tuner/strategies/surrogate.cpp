@@ -60,11 +60,13 @@ void Surrogate::choose_favourites() {
   std::size_t others = 0;
   for (const Candidate candidate : liked) {
     const auto cost = predicted(space_, candidate);
-    if (!cost || !std::isfinite(*cost) || *cost <= 0) continue;
-    const double logarithm = std::log(*cost);
-    sum += logarithm;
-    squares += logarithm * logarithm;
-    count += 1;
+    if (!cost || !std::isfinite(*cost)) continue;
+    if (*cost > 0) {
+      const double logarithm = std::log(*cost);
+      sum += logarithm;
+      squares += logarithm * logarithm;
+      count += 1;
+    }
     const auto member =
         static_cast<std::size_t>(&space_.member_of(candidate) - space_.members().data());
     if (seen[member]) {
@@ -86,8 +88,8 @@ float Surrogate::prior_of(Candidate candidate) const {
   if (!uses_prior_) return 0;
   const auto cost = predicted(space_, candidate);
   if (!cost) return 0;
-  constexpr double most = 3;  // deviations: nothing is so bad that it distorts the rest
-  if (*cost <= 0) return 0;
+  constexpr double most = 3;  // deviations: nothing is so good or bad that it distorts the rest
+  if (*cost <= 0) return static_cast<float>(-most);
   return static_cast<float>(
       std::clamp((std::log(*cost) - prior_centre_) / prior_spread_, -most, most));
 }
