@@ -99,8 +99,8 @@ TEST_CASE("noise is not importance, however many values a parameter has") {
   for (std::int64_t i = 0; i < 40; ++i)
     trials.push_back(trial(1 + 0.5 * std::fmod(static_cast<double>(i) * 0.618, 1.0),
                            {{"TILE", i % 20}, {"PACK", i % 2 == 0}}));
-  for (const auto& parameter : parameter_effects(trials)[0].parameters)
-    CHECK(parameter.importance < 0.5);
+  const auto effects = parameter_effects(trials);
+  for (const auto& parameter : effects[0].parameters) CHECK(parameter.importance < 0.5);
 }
 
 TEST_CASE("failures count for their value, and templates are told apart") {
