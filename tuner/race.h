@@ -24,6 +24,20 @@ class Race {
 
   // Who runs in the next round, in a fixed order; empty when everyone has withdrawn.
   [[nodiscard]] const std::vector<std::size_t>& running() const noexcept { return running_; }
+  // A round: `turn` gives the seconds of an entrant, an std::optional<double>, or nothing when it cannot
+  // run any more: then it withdraws. A round in which nobody could run does not count.
+  template <class Turn>
+  void run_round(const Turn& turn) {
+    std::vector<double> seconds;
+    std::vector<std::size_t> failed;
+    for (const std::size_t entrant : running_)
+      if (const auto figure = turn(entrant))
+        seconds.push_back(*figure);
+      else
+        failed.push_back(entrant);
+    for (const std::size_t entrant : failed) withdraw(entrant);
+    if (!seconds.empty()) add_round(seconds);
+  }
   // Seconds of everyone in running(), in that order.
   void add_round(const std::vector<double>& seconds);
   // One that cannot run any more: it never wins. When it was the last, those it had beaten come back.

@@ -460,15 +460,7 @@ class TuningRun {
     const double limit =
         options_.budget.seconds > 0 ? final_share * options_.budget.seconds : final_seconds;
     while (!race.decided() && !measurer_->lost()) {
-      std::vector<double> seconds;
-      std::vector<std::size_t> failed;
-      for (const std::size_t entrant : race.running())
-        if (const auto figure = turn(finalists[entrant]))
-          seconds.push_back(*figure);
-        else
-          failed.push_back(entrant);
-      for (const std::size_t entrant : failed) race.withdraw(entrant);
-      race.add_round(seconds);
+      race.run_round([&](std::size_t entrant) { return turn(finalists[entrant]); });
       report("finalists");
       if (race.rounds() >= 3 && seconds_since(start) > limit) break;
     }

@@ -149,17 +149,8 @@ class WinnerComparison {
 
   void compare() {
     Race race(runners_.size(), {.indifference = rules_.margin / 2, .most_rounds = most_rounds});
-    do {
-      std::vector<double> seconds;
-      std::vector<std::size_t> failed;
-      for (const std::size_t entrant : race.running())
-        if (const auto figure = turn(runners_[entrant]))
-          seconds.push_back(*figure);
-        else
-          failed.push_back(entrant);
-      for (const std::size_t entrant : failed) race.withdraw(entrant);
-      race.add_round(seconds);
-    } while (!race.decided() && !race.running().empty());
+    do race.run_round([&](std::size_t entrant) { return turn(runners_[entrant]); });
+    while (!race.decided());
     if (race.running().empty() || race.rounds() == 0) return;
     check_.best = race.leader();
     for (std::size_t i = 0; i < runners_.size(); ++i) {

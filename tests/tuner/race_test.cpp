@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <optional>
 #include <random>
 
 namespace cudadent {
@@ -67,6 +68,26 @@ TEST_CASE("a race: when the last one withdraws, those it had beaten come back") 
   race.withdraw(0);
   CHECK(race.running() == std::vector<std::size_t>{1, 2});
   CHECK(race.leader() == 1);
+}
+
+TEST_CASE("a race: rounds in which some or all fail") {
+  Race race(3);
+  for (int i = 0; i < 3; ++i)
+    race.run_round(
+        [](std::size_t entrant) { return std::optional(1.0 + static_cast<double>(entrant)); });
+  CHECK(race.running() == std::vector<std::size_t>{0});
+  // The last one left fails: those it had beaten run in the next round, and this one does not count.
+  race.run_round([](std::size_t) { return std::optional<double>(); });
+  CHECK(race.rounds() == 3);
+  CHECK(race.running() == std::vector<std::size_t>{1, 2});
+  race.run_round([](std::size_t entrant) {
+    return entrant == 1 ? std::optional<double>() : std::optional(3.0);
+  });
+  CHECK(race.rounds() == 4);
+  CHECK(race.running() == std::vector<std::size_t>{2});
+  race.run_round([](std::size_t) { return std::optional<double>(); });
+  CHECK(race.running().empty());
+  CHECK(race.decided());
 }
 
 TEST_CASE("a race: who withdraws never wins, and one alone runs once") {
