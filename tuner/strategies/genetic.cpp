@@ -21,14 +21,11 @@ class Genetic : public Strategy {
       : space_(space), random_(seed), anywhere_(space.size(), random_.next()) {}
 
   std::vector<Candidate> ask(std::size_t count) override {
-    std::vector<Candidate> result;
-    while (result.size() < count) {
+    return up_to(count, [&] {
       const auto candidate = next();
-      if (!candidate) break;
-      ++asked_;
-      result.push_back(*candidate);
-    }
-    return result;
+      if (candidate) ++asked_;
+      return candidate;
+    });
   }
 
   void tell(const Observation& observation) override {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tuner/strategies/local_search.h"
+#include "tuner/strategies/sampling.h"
 #include "tuner/strategies/strategies.h"
 
 namespace cudadent {
@@ -12,37 +12,58 @@ constexpr double restart_probability = 0.1;
 constexpr std::uint64_t walk_attempts = 16;
 constexpr std::size_t most_starts = 4;
 
+// Climbs from a random start by first improvement: neighbours one step away, then all that differ in one
+// parameter, those the prior likes first. At a local optimum it jumps away from the best known
+// candidate, ever farther while that brings nothing, now and then to a random one, and climbs again.
+// While it waits for results that may change its mind it spends asks on the next jumps, so that a
+// batch is always full.
 class IteratedLocalSearch : public Strategy {
  public:
   IteratedLocalSearch(const SearchSpace& space, std::uint64_t seed)
-      : search_(space, ledger_, seed) {}
+      : space_(space), random_(seed), anywhere_(space.size(), random_.next()) {}
 
   std::vector<Candidate> ask(std::size_t count) override {
-    std::vector<Candidate> result;
-    while (result.size() < count) {
-      const auto candidate = search_.next();
-      if (!candidate) break;
-      result.push_back(*candidate);
-    }
-    return result;
+    return up_to(count, [&] { return next(); });
   }
 
   void tell(const Observation& observation) override {
     if (!ledger_.record(observation)) return;
-    search_.learn(observation.candidate, observation.seconds.value_or(infinite));
+    learn(observation.candidate, observation.seconds.value_or(infinite));
   }
 
  private:
+  struct Start {
+    Candidate candidate;
+    double seconds;
+  };
+
+  // A told candidate to climb from before jumping.
+  void add_start(Candidate candidate, double seconds);
+  // Claims the candidate; nothing when the space is exhausted.
+  std::optional<Candidate> next();
+  // Of every new result, asked for or not. Infinite seconds for a failure.
+  void learn(Candidate candidate, double seconds);
+  void climb_from(Candidate candidate, double seconds);
+  std::optional<Candidate> next_move();
+  std::optional<Candidate> jump();
+  std::optional<Candidate> walk_from(Candidate candidate, std::uint64_t steps);
+  [[nodiscard]] std::vector<Candidate> ordered_moves(Candidate candidate);
+
+  const SearchSpace& space_;
   Ledger ledger_;
-  LocalSearch search_;
+  Random random_;
+  RandomOrder anywhere_;
+  std::vector<Start> starts_;      // the few best, best first
+  std::optional<Candidate> base_;  // what the climb stands on
+  double base_seconds_ = infinite;
+  std::vector<Candidate> moves_;  // of the base
+  std::size_t next_move_ = 0;
+  std::unordered_map<Candidate, bool> asked_;  // pending: whether a jump, not a move
+  std::size_t pending_moves_ = 0;
+  std::uint64_t fruitless_ = 0;  // jumps since the best was last improved
 };
 
-}  // namespace
-
-LocalSearch::LocalSearch(const SearchSpace& space, Ledger& ledger, std::uint64_t seed)
-    : space_(space), ledger_(ledger), random_(seed), anywhere_(space.size(), random_.next()) {}
-
-void LocalSearch::add_start(Candidate candidate, double seconds) {
+void IteratedLocalSearch::add_start(Candidate candidate, double seconds) {
   const auto after =
       std::upper_bound(starts_.begin(), starts_.end(), seconds,
                        [](double s, const Start& start) { return s < start.seconds; });
@@ -50,7 +71,7 @@ void LocalSearch::add_start(Candidate candidate, double seconds) {
   if (starts_.size() > most_starts) starts_.pop_back();
 }
 
-std::optional<Candidate> LocalSearch::next() {
+std::optional<Candidate> IteratedLocalSearch::next() {
   while (true) {
     if (const auto move = next_move()) {
       asked_[*move] = false;
@@ -72,7 +93,7 @@ std::optional<Candidate> LocalSearch::next() {
   return start;
 }
 
-void LocalSearch::learn(Candidate candidate, double seconds) {
+void IteratedLocalSearch::learn(Candidate candidate, double seconds) {
   const auto asked = asked_.find(candidate);
   const bool mine = asked != asked_.end();
   const bool jumped = mine && asked->second;
@@ -89,14 +110,14 @@ void LocalSearch::learn(Candidate candidate, double seconds) {
   }
 }
 
-void LocalSearch::climb_from(Candidate candidate, double seconds) {
+void IteratedLocalSearch::climb_from(Candidate candidate, double seconds) {
   base_ = candidate;
   base_seconds_ = seconds;
   moves_ = ordered_moves(candidate);
   next_move_ = 0;
 }
 
-std::optional<Candidate> LocalSearch::next_move() {
+std::optional<Candidate> IteratedLocalSearch::next_move() {
   while (base_ && next_move_ < moves_.size()) {
     const Candidate move = moves_[next_move_++];
     if (ledger_.claim(move)) return move;
@@ -104,7 +125,7 @@ std::optional<Candidate> LocalSearch::next_move() {
   return std::nullopt;
 }
 
-std::vector<Candidate> LocalSearch::ordered_moves(Candidate candidate) {
+std::vector<Candidate> IteratedLocalSearch::ordered_moves(Candidate candidate) {
   std::vector<Candidate> near = space_.neighbours(candidate, Neighbourhood::adjacent);
   std::vector<Candidate> far = space_.neighbours(candidate, Neighbourhood::hamming);
   std::erase_if(
@@ -123,7 +144,7 @@ std::vector<Candidate> LocalSearch::ordered_moves(Candidate candidate) {
   return near;
 }
 
-std::optional<Candidate> LocalSearch::jump() {
+std::optional<Candidate> IteratedLocalSearch::jump() {
   ++fruitless_;
   const auto best = ledger_.best();
   if (best && random_.uniform() >= restart_probability) {
@@ -136,7 +157,7 @@ std::optional<Candidate> LocalSearch::jump() {
 }
 
 // Changes one random parameter after another; nothing when it ends where somebody was before.
-std::optional<Candidate> LocalSearch::walk_from(Candidate candidate, std::uint64_t steps) {
+std::optional<Candidate> IteratedLocalSearch::walk_from(Candidate candidate, std::uint64_t steps) {
   for (std::uint64_t i = 0; i < steps; ++i) {
     const auto neighbours = space_.neighbours(candidate, Neighbourhood::hamming);
     if (neighbours.empty()) return std::nullopt;
@@ -144,6 +165,8 @@ std::optional<Candidate> LocalSearch::walk_from(Candidate candidate, std::uint64
   }
   return ledger_.claim(candidate) ? std::optional(candidate) : std::nullopt;
 }
+
+}  // namespace
 
 std::unique_ptr<Strategy> make_iterated_local_search(const SearchSpace& space, std::uint64_t seed) {
   return std::make_unique<IteratedLocalSearch>(space, seed);

@@ -15,13 +15,7 @@ class MultiStartLocalSearch : public Strategy {
       : space_(space), random_(seed), anywhere_(space.size(), random_.next()) {}
 
   std::vector<Candidate> ask(std::size_t count) override {
-    std::vector<Candidate> result;
-    while (result.size() < count) {
-      const auto candidate = next();
-      if (!candidate) break;
-      result.push_back(*candidate);
-    }
-    return result;
+    return up_to(count, [&] { return next(); });
   }
 
   void tell(const Observation& observation) override {

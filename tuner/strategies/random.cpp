@@ -9,13 +9,7 @@ class RandomSearch : public Strategy {
   RandomSearch(const SearchSpace& space, std::uint64_t seed) : order_(space.size(), seed) {}
 
   std::vector<Candidate> ask(std::size_t count) override {
-    std::vector<Candidate> result;
-    while (result.size() < count) {
-      const auto candidate = order_.next(ledger_);
-      if (!candidate) break;
-      result.push_back(*candidate);
-    }
-    return result;
+    return up_to(count, [&] { return order_.next(ledger_); });
   }
   void tell(const Observation& observation) override { ledger_.record(observation); }
 

@@ -56,7 +56,6 @@ bool Ledger::record(const Observation& observation) {
   if (entry->second != pending_mark) return false;
   const bool usable = observation.seconds && std::isfinite(*observation.seconds);
   entry->second = usable ? *observation.seconds : std::numeric_limits<double>::infinity();
-  ++told_;
   if (entry->second < best_seconds_) {
     best_seconds_ = entry->second;
     best_ = observation.candidate;

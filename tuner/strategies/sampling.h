@@ -49,8 +49,6 @@ class Ledger {
   [[nodiscard]] bool claimed(Candidate candidate) const { return results_.contains(candidate); }
   // True if it is news: of two results for one candidate the first stands.
   bool record(const Observation& observation);
-  [[nodiscard]] std::size_t claimed_count() const noexcept { return results_.size(); }
-  [[nodiscard]] std::size_t pending_count() const noexcept { return results_.size() - told_; }
   // The fastest so far; nothing before the first success.
   [[nodiscard]] std::optional<Candidate> best() const noexcept { return best_; }
   [[nodiscard]] double best_seconds() const noexcept { return best_seconds_; }
@@ -59,7 +57,6 @@ class Ledger {
   static constexpr double pending_mark = -1;
 
   std::unordered_map<Candidate, double> results_;
-  std::size_t told_ = 0;
   std::optional<Candidate> best_;
   double best_seconds_ = std::numeric_limits<double>::infinity();
 };
@@ -76,6 +73,18 @@ class RandomOrder {
   std::uint64_t at_ = 0;
   Permutation order_;
 };
+
+// Up to `count` candidates, each from `next()`, an std::optional<Candidate>; fewer once it has none.
+template <class Next>
+std::vector<Candidate> up_to(std::size_t count, const Next& next) {
+  std::vector<Candidate> result;
+  while (result.size() < count) {
+    const std::optional<Candidate> candidate = next();
+    if (!candidate) break;
+    result.push_back(*candidate);
+  }
+  return result;
+}
 
 // A candidate's predicted cost; nothing when its member has no prior or the prior fails for it.
 std::optional<double> predicted(const SearchSpace& space, Candidate candidate);

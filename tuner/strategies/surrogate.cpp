@@ -97,14 +97,11 @@ float Surrogate::prior_of(Candidate candidate) const {
 // ---------------------------------------------------------------------------------- ask and tell
 
 std::vector<Candidate> Surrogate::ask(std::size_t count) {
-  std::vector<Candidate> result;
-  while (result.size() < count) {
+  return up_to(count, [&] {
     const auto candidate = next();
-    if (!candidate) break;
-    add_row(*candidate);
-    result.push_back(*candidate);
-  }
-  return result;
+    if (candidate) add_row(*candidate);
+    return candidate;
+  });
 }
 
 void Surrogate::tell(const Observation& observation) {
