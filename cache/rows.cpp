@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "cache/records.h"
@@ -52,6 +53,16 @@ std::int64_t problem_row(sqlite::Connection& connection, const ProblemRecord& pr
   return query.integer();
 }
 
+// Every row that reads as what was stored.
+template <class Read>
+auto read_all(sqlite::Query& rows, const Read& read) {
+  std::vector<decltype(read(rows))> records;
+  while (rows.step()) {
+    if (auto record = readable([&] { return read(rows); })) records.push_back(*std::move(record));
+  }
+  return records;
+}
+
 // Columns in the order of the query in find_problems().
 ProblemRecord read_problem(sqlite::Query& row) {
   return {.op = row.text(),
@@ -61,7 +72,13 @@ ProblemRecord read_problem(sqlite::Query& row) {
           .device_kind = row.text()};
 }
 
-// Columns in the order of the queries in find_trials() and all_trials().
+constexpr std::string_view select_trials =
+    "SELECT op, tuning_key, problem_key, description, device_kind, template_hash, compiler,"
+    " measurement, specialization_hash, resources, created, kernel_template, configuration,"
+    " status, message, samples, median, spread, error, compile_seconds"
+    " FROM problems JOIN trials ON trials.problem = problems.id";
+
+// Columns in the order of select_trials.
 TrialRecord read_trial(sqlite::Query& row) {
   TrialRecord record;
   record.problem = read_problem(row);
@@ -85,7 +102,12 @@ TrialRecord read_trial(sqlite::Query& row) {
   return record;
 }
 
-// Columns in the order of the queries in find_winner() and all_winners().
+constexpr std::string_view select_winners =
+    "SELECT op, tuning_key, problem_key, description, device_kind, template_hash,"
+    " kernel_template, configuration, seconds, default_seconds, compiler, specialization_hash,"
+    " device_name, driver, uuid, created FROM winners";
+
+// Columns in the order of select_winners.
 WinnerRecord read_winner(sqlite::Query& row) {
   WinnerRecord record;
   record.problem = read_problem(row);
@@ -190,44 +212,21 @@ void write_trial(sqlite::Connection& connection, const TrialRecord& record) {
 std::vector<TrialRecord> find_trials(sqlite::Connection& connection, const std::string& op,
                                      const std::string& problem_key,
                                      const std::string& device_kind) {
-  sqlite::Query rows = connection.query(
-      "SELECT op, tuning_key, problem_key, description, device_kind, "
-      "template_hash, compiler,"
-      " measurement, specialization_hash, resources, created, kernel_template, "
-      "configuration,"
-      " status, message, samples, median, spread, error, compile_seconds"
-      " FROM problems JOIN trials ON trials.problem = problems.id"
-      " WHERE op = ? AND problem_key = ? AND device_kind = ? ORDER BY created, "
-      "trials.id");
+  sqlite::Query rows = connection.query(std::string(select_trials) +
+                                        " WHERE op = ? AND problem_key = ? AND device_kind = ?"
+                                        " ORDER BY created, trials.id");
   rows.bind(op, problem_key, device_kind);
-  std::vector<TrialRecord> records;
-  while (rows.step()) {
-    if (auto record = readable([&] { return read_trial(rows); })) {
-      records.push_back(*std::move(record));
-    }
-  }
-  return records;
+  return read_all(rows, read_trial);
 }
 
 std::vector<TrialRecord> all_trials(sqlite::Connection& connection, const std::string& op,
                                     const std::string& device_kind) {
-  sqlite::Query rows = connection.query(
-      "SELECT op, tuning_key, problem_key, description, device_kind, "
-      "template_hash, compiler,"
-      " measurement, specialization_hash, resources, created, kernel_template, "
-      "configuration,"
-      " status, message, samples, median, spread, error, compile_seconds"
-      " FROM problems JOIN trials ON trials.problem = problems.id"
-      " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2) ORDER BY "
-      "created, trials.id");
+  sqlite::Query rows =
+      connection.query(std::string(select_trials) +
+                       " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
+                       " ORDER BY created, trials.id");
   rows.bind(op, device_kind);
-  std::vector<TrialRecord> records;
-  while (rows.step()) {
-    if (auto record = readable([&] { return read_trial(rows); })) {
-      records.push_back(*std::move(record));
-    }
-  }
-  return records;
+  return read_all(rows, read_trial);
 }
 
 std::vector<ProblemRecord> find_problems(sqlite::Connection& connection, const std::string& op,
@@ -266,13 +265,8 @@ void write_winner(sqlite::Connection& connection, const WinnerRecord& record) {
 std::optional<WinnerRecord> find_winner(sqlite::Connection& connection, const std::string& op,
                                         const std::string& tuning_key,
                                         const std::string& device_kind) {
-  sqlite::Query row = connection.query(
-      "SELECT op, tuning_key, problem_key, description, "
-      "device_kind, template_hash,"
-      " kernel_template, configuration, seconds, "
-      "default_seconds, compiler, specialization_hash,"
-      " device_name, driver, uuid, created FROM winners"
-      " WHERE op = ? AND device_kind = ? AND tuning_key = ?");
+  sqlite::Query row = connection.query(std::string(select_winners) +
+                                       " WHERE op = ? AND device_kind = ? AND tuning_key = ?");
   row.bind(op, device_kind, tuning_key);
   if (!row.step()) return std::nullopt;
   return readable([&] { return read_winner(row); });
@@ -280,22 +274,12 @@ std::optional<WinnerRecord> find_winner(sqlite::Connection& connection, const st
 
 std::vector<WinnerRecord> all_winners(sqlite::Connection& connection, const std::string& op,
                                       const std::string& device_kind) {
-  sqlite::Query rows = connection.query(
-      "SELECT op, tuning_key, problem_key, description, device_kind, "
-      "template_hash,"
-      " kernel_template, configuration, seconds, default_seconds, compiler, "
-      "specialization_hash,"
-      " device_name, driver, uuid, created FROM winners"
-      " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
-      " ORDER BY op, device_kind, tuning_key");
+  sqlite::Query rows =
+      connection.query(std::string(select_winners) +
+                       " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
+                       " ORDER BY op, device_kind, tuning_key");
   rows.bind(op, device_kind);
-  std::vector<WinnerRecord> records;
-  while (rows.step()) {
-    if (auto record = readable([&] { return read_winner(rows); })) {
-      records.push_back(*std::move(record));
-    }
-  }
-  return records;
+  return read_all(rows, read_winner);
 }
 
 void write_run(sqlite::Connection& connection, const RunRecord& record) {
@@ -340,13 +324,7 @@ std::vector<RunRecord> find_runs(sqlite::Connection& connection, const std::stri
       " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR problem_key = ?2)"
       " AND (?3 = '' OR device_kind = ?3) ORDER BY started, runs.id");
   rows.bind(op, problem_key, device_kind);
-  std::vector<RunRecord> records;
-  while (rows.step()) {
-    if (auto record = readable([&] { return read_run(rows); })) {
-      records.push_back(*std::move(record));
-    }
-  }
-  return records;
+  return read_all(rows, read_run);
 }
 
 void write_binary(sqlite::Connection& connection, const Binary& binary) {
