@@ -7,36 +7,17 @@ import sqlite3
 import subprocess
 
 import pytest
+import spin
 
 PROGRAM = shutil.which("cudadent-tune")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="cudadent-tune is not built, or not in PATH")
-
-OPERATOR = """{
-  "op": "spin",
-  "tensors": {"x": {"shape": ["n"], "dtype": "f32"},
-              "y": {"shape": ["n"], "dtype": "f32", "role": "output"}},
-  "tolerance": {"f32": 1e-6}}"""
-TEMPLATE = """{
-  "template": "spin", "backend": "host",
-  "parameters": {"SPIN": [64, 1, 16]},
-  "launches": [{"entry": "spin", "grid": [1], "args": ["x", "y", "n"]}]}"""
-SOURCE = """
-void spin(const Block&, const float* x, float* y, int n) {
-  for (volatile int i = 0; i < SPIN * 20000; ++i) {}
-  for (int i = 0; i < n; ++i) y[i] = 2 * x[i];
-}
-"""
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     """A folder with the operator and a database that knows two of its problems."""
     folder = tmp_path_factory.mktemp("tuned")
-    operator = folder / "templates" / "spin"
-    operator.mkdir(parents=True)
-    (operator / "op.json").write_text(OPERATOR)
-    (operator / "spin.json").write_text(TEMPLATE)
-    (operator / "spin.cpp").write_text(SOURCE)
+    spin.write(folder, {"SPIN": [64, 1, 16]})
     (folder / "sweep.json").write_text(
         json.dumps({"problems": [{"op": "spin", "problem": {"n": [10, 20]}}]})
     )

@@ -9,24 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import spin
+
 import cudadent
 
-OPERATOR = """{
-  "op": "spin",
-  "tensors": {"x": {"shape": ["n"], "dtype": "f32"},
-              "y": {"shape": ["n"], "dtype": "f32", "role": "output"}},
-  "tolerance": {"f32": 1e-6}}"""
 # Several are equally fast, so that runs of their own would hardly choose alike.
-TEMPLATE = """{
-  "template": "spin", "backend": "host",
-  "parameters": {"SPIN": [4, 8], "SAME": [1, 2, 3, 4]},
-  "launches": [{"entry": "spin", "grid": [1], "args": ["x", "y", "n"]}]}"""
-SOURCE = """
-void spin(const Block&, const float* x, float* y, int n) {
-  for (volatile int i = 0; i < SPIN * 20000; ++i) {}
-  for (int i = 0; i < n; ++i) y[i] = 2 * x[i];
-}
-"""
+PARAMETERS = {"SPIN": [4, 8], "SAME": [1, 2, 3, 4]}
 RANK = """
 import json, os, sys, time
 import numpy, cudadent
@@ -45,11 +33,7 @@ with cudadent.Runtime("host", cache=folder + "/a.db", template_paths=folder + "/
 
 
 def test_eight_processes_meet_one_new_problem(tmp_path):
-    operator = tmp_path / "templates" / "spin"
-    operator.mkdir(parents=True)
-    (operator / "op.json").write_text(OPERATOR)
-    (operator / "spin.json").write_text(TEMPLATE)
-    (operator / "spin.cpp").write_text(SOURCE)
+    spin.write(tmp_path, PARAMETERS)
     package = str(Path(cudadent.__file__).parents[1])
     environment = {
         **os.environ,

@@ -13,37 +13,19 @@ import time
 from pathlib import Path
 
 import pytest
+import spin
 
 PROGRAM = shutil.which("cudadent-tune")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="cudadent-tune is not built, or not in PATH")
 
-# y = 2x, as slowly as SPIN says: which is the fastest is beyond doubt.
-OPERATOR = """{
-  "op": "spin",
-  "tensors": {"x": {"shape": ["n"], "dtype": "f32"},
-              "y": {"shape": ["n"], "dtype": "f32", "role": "output"}},
-  "tolerance": {"f32": 1e-6}}"""
-TEMPLATE = """{
-  "template": "spin", "backend": "host",
-  "parameters": {"SPIN": [64, 32, 8, 128, 1, 96, 16, 48]},
-  "launches": [{"entry": "spin", "grid": [1], "args": ["x", "y", "n"]}]}"""
-SOURCE = """
-void spin(const Block&, const float* x, float* y, int n) {
-  for (volatile int i = 0; i < SPIN * 20000; ++i) {}
-  for (int i = 0; i < n; ++i) y[i] = 2 * x[i];
-}
-"""
+PARAMETERS = {"SPIN": [64, 32, 8, 128, 1, 96, 16, 48]}
 FASTEST = {"SPIN": 1}
 CONFIGURATIONS = 8
 
 
 @pytest.fixture
 def folder(tmp_path):
-    operator = tmp_path / "templates" / "spin"
-    operator.mkdir(parents=True)
-    (operator / "op.json").write_text(OPERATOR)
-    (operator / "spin.json").write_text(TEMPLATE)
-    (operator / "spin.cpp").write_text(SOURCE)
+    spin.write(tmp_path, PARAMETERS)
     return tmp_path
 
 
