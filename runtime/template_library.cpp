@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -27,6 +28,12 @@ std::string read_file(const fs::path& path) {
 std::string_view first_folder(std::string_view path) { return path.substr(0, path.find('/')); }
 
 }  // namespace
+
+std::shared_ptr<const KernelTemplate> OperatorEntry::template_named(std::string_view name) const {
+  const auto found = std::find_if(templates.begin(), templates.end(),
+                                  [&](const auto& kernel) { return kernel->name == name; });
+  return found == templates.end() ? nullptr : *found;
+}
 
 TemplateLibrary::TemplateLibrary(const std::vector<fs::path>& folders) {
   for (const auto& file : embedded_files())
@@ -140,11 +147,10 @@ std::shared_ptr<const OperatorEntry> TemplateLibrary::load(std::string_view op) 
     if (!is_beside_manifest || !path.ends_with(".json") || path == manifest_file.path) continue;
     const std::string text = file.read();
     auto kernel = std::make_shared<KernelTemplate>(parse_template(text, file.origin, *manifest));
-    for (const auto& other : entry->templates)
-      if (other->name == kernel->name)
-        throw Error(ErrorCode::invalid_manifest,
-                    fmt::format("{}: template: \"{}\" is also the name of {}", file.origin,
-                                kernel->name, other->origin));
+    if (const auto other = entry->template_named(kernel->name))
+      throw Error(ErrorCode::invalid_manifest,
+                  fmt::format("{}: template: \"{}\" is also the name of {}", file.origin,
+                              kernel->name, other->origin));
     IncludeExpander expander(read);
     kernel->shared_source =
         expander.expand(kernel->backend == "cuda" ? "ptx/types.cuh" : "host/types.h", file.origin);

@@ -19,6 +19,9 @@ namespace cudadent {
 struct OperatorEntry {
   std::shared_ptr<const OperatorManifest> manifest;
   std::vector<std::shared_ptr<const KernelTemplate>> templates;
+
+  // Null when it has none of that name.
+  [[nodiscard]] std::shared_ptr<const KernelTemplate> template_named(std::string_view name) const;
 };
 
 // A file of kernel_templates/ as embedded at build time, by its path below that folder.

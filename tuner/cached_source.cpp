@@ -16,13 +16,6 @@ namespace cudadent {
 
 namespace {
 
-std::shared_ptr<const KernelTemplate> find_template(const OperatorEntry& entry,
-                                                    const std::string& name) {
-  for (const auto& kernel : entry.templates)
-    if (kernel->name == name) return kernel;
-  return nullptr;
-}
-
 constexpr std::size_t most_predicted = 1000;  // configurations a prior is asked about on a launch
 constexpr double clearly_better = 0.9;        // predicted cost over the default's
 
@@ -50,16 +43,23 @@ std::optional<std::pair<double, std::uint64_t>> least_predicted(const SearchSpac
 
 }  // namespace
 
+std::string why_outdated(const OperatorEntry& entry, const Problem& problem,
+                         const WinnerRecord& winner, const Device& device) {
+  const auto kernel = entry.template_named(winner.kernel_template);
+  if (kernel == nullptr) return fmt::format("there is no template {}", winner.kernel_template);
+  if (kernel->hash != winner.template_hash)
+    return fmt::format("template {} has changed since it was tuned", winner.kernel_template);
+  if (const auto unfit = why_unfit(*kernel, problem, device); !unfit.empty())
+    return fmt::format("{} requires {}", kernel->name, unfit);
+  return why_invalid(*kernel, problem, winner.configuration, device);
+}
+
 std::optional<Choice> CachedSource::usable(const OperatorEntry& entry, const Problem& problem,
                                            const WinnerRecord& winner,
                                            Provenance provenance) const {
-  const Device& device = context_.backend.device();
-  auto kernel = find_template(entry, winner.kernel_template);
-  if (kernel == nullptr || kernel->hash != winner.template_hash ||
-      !why_unfit(*kernel, problem, device).empty() ||
-      !why_invalid(*kernel, problem, winner.configuration, device).empty())
-    return std::nullopt;
-  return Choice{std::move(kernel), winner.configuration, winner.seconds, provenance};
+  if (!why_outdated(entry, problem, winner, context_.backend.device()).empty()) return std::nullopt;
+  return Choice{entry.template_named(winner.kernel_template), winner.configuration, winner.seconds,
+                provenance};
 }
 
 std::optional<Choice> CachedSource::known(const OperatorEntry& entry, const Problem& problem) {
@@ -82,7 +82,7 @@ std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Prob
       // Somebody may have finished since we looked.
       if (auto choice = known(entry, problem)) return choice;
       const TuneResult result = tune(context_, entry, problem, options);
-      return Choice{find_template(entry, result.winner.kernel_template),
+      return Choice{entry.template_named(result.winner.kernel_template),
                     result.winner.configuration, result.winner.seconds, Provenance::tuned};
     }
     if (seconds_since(start) >= policy_.wait_for_others) return std::nullopt;

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "runtime/configuration_source.h"
 #include "tuner/tuner.h"
@@ -16,6 +17,11 @@ struct MissPolicy {
   // For OnMiss::background: sees to it that the problem is tuned, and returns at once.
   std::function<void(const OperatorEntry&, const Problem&)> tune_aside = nullptr;
 };
+
+// Why a stored winner cannot be launched for the problem, whatever it measured: its template is gone, has
+// changed or does not fit, or its configuration is not valid; empty when it can.
+std::string why_outdated(const OperatorEntry& entry, const Problem& problem,
+                         const WinnerRecord& winner, const Device& device);
 
 class CachedSource : public ConfigurationSource {
  public:

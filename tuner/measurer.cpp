@@ -29,6 +29,17 @@ constexpr int most_restarts_in_a_row = 3;
 
 }  // namespace
 
+TrialStatus status_before_running(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::compile_failed:
+      return TrialStatus::compile_error;
+    case ErrorCode::timed_out:
+      return TrialStatus::compile_timeout;
+    default:
+      return TrialStatus::invalid_resources;
+  }
+}
+
 Measurer::Measurer(Backend& backend, TemplateLibrary& library, BinaryStore& binaries,
                    const OperatorEntry& entry, const Problem& problem, std::uint64_t seed,
                    double run_timeout)

@@ -15,6 +15,9 @@
 
 namespace cudadent {
 
+// What an error before a candidate ever ran makes of its trial: planning and compiling raise it.
+TrialStatus status_before_running(ErrorCode code);
+
 class Measurer {
  public:
   // Lays the problem out on the device. Throws what the workbench's constructor throws.

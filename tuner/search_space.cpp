@@ -83,8 +83,7 @@ SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, con
                                                  name) != kernel_templates.end();
   };
   for (const auto& name : kernel_templates)
-    if (std::none_of(entry.templates.begin(), entry.templates.end(),
-                     [&](const auto& kernel) { return kernel->name == name; }))
+    if (entry.template_named(name) == nullptr)
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("{}: no template \"{}\"", entry.manifest->name, name));
   for (const auto& kernel : entry.templates) {

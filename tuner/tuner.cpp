@@ -36,17 +36,6 @@ constexpr double improvement = 0.99;   // of the best: what patience counts as p
 constexpr std::size_t hint_count = 4;  // winners of other problems that are tried first
 constexpr std::size_t kept_binaries = 64;
 
-TrialStatus status_of(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::compile_failed:
-      return TrialStatus::compile_error;
-    case ErrorCode::timed_out:
-      return TrialStatus::compile_timeout;
-    default:
-      return TrialStatus::invalid_resources;
-  }
-}
-
 // Failing to keep a binary or a trial costs the memory of a result, not the result.
 class Forgiving {
  public:
@@ -342,7 +331,7 @@ class TuningRun {
     if (compiled.error) {
       const Error& error = *compiled.error;
       if (error.code() == ErrorCode::compiler_unavailable) throw error;
-      trial.status = status_of(error.code());
+      trial.status = status_before_running(error.code());
       trial.message = error.detail().empty() ? error.what()
                                              : fmt::format("{}\n{}", error.what(), error.detail());
     } else {

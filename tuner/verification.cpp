@@ -9,6 +9,7 @@
 
 #include "runtime/configuration_source.h"
 #include "runtime/specialization.h"
+#include "tuner/cached_source.h"
 #include "tuner/measurer.h"
 #include "tuner/race.h"
 
@@ -19,25 +20,6 @@ namespace {
 constexpr std::uint64_t other_seed = 0x5EED;  // not that of a tuning run
 constexpr int samples_a_round = 2;
 constexpr std::size_t most_rounds = 20;
-
-std::shared_ptr<const KernelTemplate> template_named(const OperatorEntry& entry,
-                                                     const std::string& name) {
-  const auto found = std::find_if(entry.templates.begin(), entry.templates.end(),
-                                  [&](const auto& kernel) { return kernel->name == name; });
-  return found == entry.templates.end() ? nullptr : *found;
-}
-
-// Why the winner could not be launched, whatever it measured; empty when it can.
-std::string why_outdated(const OperatorEntry& entry, const Problem& problem,
-                         const WinnerRecord& winner, const Device& device) {
-  const auto kernel = template_named(entry, winner.kernel_template);
-  if (kernel == nullptr) return fmt::format("there is no template {}", winner.kernel_template);
-  if (kernel->hash != winner.template_hash)
-    return fmt::format("template {} has changed since it was tuned", winner.kernel_template);
-  if (const auto unfit = why_unfit(*kernel, problem, device); !unfit.empty())
-    return fmt::format("{} requires {}", kernel->name, unfit);
-  return why_invalid(*kernel, problem, winner.configuration, device);
-}
 
 class WinnerComparison {
  public:
@@ -100,7 +82,7 @@ class WinnerComparison {
     auto records = context_.store.trials(winner_.problem.op, winner_.problem.problem_key,
                                          winner_.problem.device_kind);
     std::erase_if(records, [&](const TrialRecord& record) {
-      const auto kernel = template_named(entry_, record.trial.kernel_template);
+      const auto kernel = entry_.template_named(record.trial.kernel_template);
       return record.trial.status != TrialStatus::ok || kernel == nullptr ||
              kernel->hash != record.template_hash || record.measurement != backend_.measurement();
     });
@@ -117,7 +99,7 @@ class WinnerComparison {
     Runner& runner = runners_[i];
     Trial& trial = runner.trial;
     try {
-      const auto kernel = template_named(entry_, trial.kernel_template);
+      const auto kernel = entry_.template_named(trial.kernel_template);
       runner.specialization.emplace(
           specialize(kernel, problem_, trial.configuration, backend_.device()));
       check_.entrants[i].template_hash = kernel->hash;
@@ -125,8 +107,7 @@ class WinnerComparison {
       runner.binary = obtain_binary(backend_, context_.store, *runner.specialization);
     } catch (const Error& error) {
       if (error.code() == ErrorCode::compiler_unavailable) throw;
-      trial.status = error.code() == ErrorCode::compile_failed ? TrialStatus::compile_error
-                                                               : TrialStatus::invalid_resources;
+      trial.status = status_before_running(error.code());
       trial.message = error.what();
       return;
     }
