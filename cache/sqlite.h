@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -73,7 +74,7 @@ class Connection {
   // Runs one statement once; the answer's only column.
   std::int64_t query_integer(const char* sql);
   std::string query_text(const char* sql);
-  // Prepared once a connection; `sql` must be a literal. One query of the same text at a time.
+  // Prepared once a connection. One query of the same text at a time.
   Query query(std::string_view sql);
 
   // Asks for a journal mode without waiting for other processes; returns the mode now in force, or
@@ -103,6 +104,13 @@ class Connection {
     void operator()(sqlite3_stmt* statement) const noexcept { sqlite3_finalize(statement); }
   };
   using Statement = std::unique_ptr<sqlite3_stmt, Finalize>;
+  // Lets a statement be looked up without a copy of its text.
+  struct TextHash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const noexcept {
+      return std::hash<std::string_view>()(text);
+    }
+  };
   Statement prepare(std::string_view sql, unsigned flags) const;
   [[nodiscard]] std::string reason_for(int code) const;
 
@@ -112,7 +120,8 @@ class Connection {
   bool immutable_;
   std::string attempt_ = "open";
   std::unique_ptr<sqlite3, Close> database_;
-  std::unordered_map<std::string_view, Statement> statements_;  // die before the connection
+  // By their text; die before the connection.
+  std::unordered_map<std::string, Statement, TextHash, std::equal_to<>> statements_;
 };
 
 // A transaction, rolled back unless committed. A writing one takes the write lock at once, because a
