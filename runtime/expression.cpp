@@ -35,6 +35,8 @@ std::string_view requirement_of(BuiltIn function) {
       return "round_up() needs numbers";
     case BuiltIn::pow2_ceil:
       return "pow2_ceil() needs an integer";
+    case BuiltIn::gcd:
+      return "gcd() needs integers";
     case BuiltIn::size:
       break;
   }

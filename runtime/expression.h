@@ -2,7 +2,7 @@
 //
 // Integers, floats, strings, True/False, names (also dotted: device.sm), + - * / // % **,
 // comparison chains, and/or/not, in / not in with a tuple or list, conditional expressions, and the
-// functions min max abs ceil_div round_up pow2_ceil size. Semantics are Python's: / is a float
+// functions min max abs ceil_div round_up pow2_ceil gcd size. Semantics are Python's: / is a float
 // division, // and % floor, and/or return an operand. Nothing else can be reached from an
 // expression.
 #pragma once

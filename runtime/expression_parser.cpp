@@ -22,13 +22,14 @@ struct BuiltInSpec {
   std::size_t least, most;  // arguments
 };
 constexpr std::size_t any_number = std::numeric_limits<std::size_t>::max();
-constexpr std::array<BuiltInSpec, 7> built_ins{{
+constexpr std::array<BuiltInSpec, 8> built_ins{{
     {"min", BuiltIn::min, 1, any_number},
     {"max", BuiltIn::max, 1, any_number},
     {"abs", BuiltIn::abs, 1, 1},
     {"ceil_div", BuiltIn::ceil_div, 2, 2},
     {"round_up", BuiltIn::round_up, 2, 2},
     {"pow2_ceil", BuiltIn::pow2_ceil, 1, 1},
+    {"gcd", BuiltIn::gcd, 1, any_number},
     {"size", BuiltIn::size, 1, 1},
 }};
 

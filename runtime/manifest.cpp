@@ -167,7 +167,7 @@ void check_identifier(const Field& field, const std::string& name) {
 void check_constant(const Field& field, const std::string& name) {
   static const std::set<std::string> used{
       // functions of expressions
-      "abs", "ceil_div", "max", "min", "pow2_ceil", "round_up", "size",
+      "abs", "ceil_div", "gcd", "max", "min", "pow2_ceil", "round_up", "size",
       // the shared types
       "Block", "bf16", "f16", "f32", "f64", "i16", "i32", "i64", "i8", "simd", "u16", "u32", "u64",
       "u8"};
@@ -593,9 +593,13 @@ KernelTemplate parse_template(std::string_view text, const std::string& origin,
   kernel.requires_ = optional_expressions(root, "requires", known);
   if (root.has("compile_time")) {
     kernel.compile_time = root.at("compile_time").texts();
+    const auto is_let = [&](const std::string& name) {
+      return root.has("let") && root.at("let").has(name);
+    };
     for (const auto& name : kernel.compile_time)
-      if (!known.contains(name) || name.starts_with("device."))
-        root.at("compile_time").fail(fmt::format("\"{}\" is not a problem value", name));
+      if ((!known.contains(name) || name.starts_with("device.")) && !is_let(name))
+        root.at("compile_time")
+            .fail(fmt::format("\"{}\" is not a problem value, nor in \"let\"", name));
   }
 
   if (root.has("parameters")) parse_parameters(root.at("parameters"), kernel);

@@ -127,7 +127,7 @@ struct KernelTemplate {
   std::string doc;
   std::string origin;  // the manifest's file, for messages
   std::vector<Expression> requires_;
-  std::vector<std::string> compile_time;  // problem values
+  std::vector<std::string> compile_time;  // problem values, and names of `let`
   std::vector<ParameterSpec> parameters;
   std::map<std::string, Expression> defaults;
   std::vector<std::string> default_order;  // as written: a later default may use an earlier one

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace cudadent {
 namespace {
@@ -178,6 +179,18 @@ Operand power_of_two_ceiling(const Operand& argument) {
       static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(argument.integer))));
 }
 
+// Not negative; 0 divides nothing and is divided by all, so gcd(0, x) is |x|, as in Python.
+Operand greatest_common_divisor(std::span<const Operand> arguments) {
+  std::uint64_t divisor = 0;
+  for (const Operand& argument : arguments) {
+    if (!argument.is_integer()) return wrong_argument(BuiltIn::gcd);
+    const auto bits = static_cast<std::uint64_t>(argument.integer);
+    divisor = std::gcd(divisor, argument.integer < 0 ? 0 - bits : bits);
+  }
+  if (divisor > static_cast<std::uint64_t>(largest)) return overflow();
+  return Operand::of(static_cast<std::int64_t>(divisor));
+}
+
 Operand element_size(const Operand& argument) {
   if (argument.kind != Operand::Kind::text) return wrong_argument(BuiltIn::size);
   const auto type = data_type_named(*argument.text);
@@ -263,6 +276,8 @@ Operand call(BuiltIn function, std::span<const Operand> arguments) noexcept {
       return apply(Operation::multiply, ceil_divide(arguments[0], arguments[1]), arguments[1]);
     case BuiltIn::pow2_ceil:
       return power_of_two_ceiling(arguments[0]);
+    case BuiltIn::gcd:
+      return greatest_common_divisor(arguments);
     case BuiltIn::size:
       break;
   }

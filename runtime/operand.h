@@ -41,7 +41,7 @@ enum class Operation : std::uint8_t {
   chain,
   call
 };
-enum class BuiltIn : std::uint8_t { min, max, abs, ceil_div, round_up, pow2_ceil, size };
+enum class BuiltIn : std::uint8_t { min, max, abs, ceil_div, round_up, pow2_ceil, gcd, size };
 
 enum class Failure : std::uint8_t {
   unknown_name,  // detail: index of the name

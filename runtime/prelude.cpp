@@ -67,15 +67,18 @@ std::string problem_constants(const KernelTemplate& kernel, const Problem& probl
 }
 
 // Problem values that arrive at launch, and what is derived from them: not constants, or a
-// specialization would serve one value of them only.
+// specialization would serve one value of them only. A derived value that the template wants as a
+// constant all the same is one: say, whether a row's length is even.
 std::set<std::string> run_time_names(const KernelTemplate& kernel, const OperatorManifest& op) {
   std::set<std::string> names(op.dimensions.begin(), op.dimensions.end());
   for (const auto& spec : op.dtypes) names.insert(spec.symbol);
   for (const auto& option : op.options) names.insert(option.name);
   names.insert("aligned");
   for (const auto& name : kernel.compile_time) names.erase(name);
+  const std::set<std::string> wanted(kernel.compile_time.begin(), kernel.compile_time.end());
   for (const auto& [name, expression] : kernel.let)
-    if (std::any_of(expression.names().begin(), expression.names().end(),
+    if (!wanted.contains(name) &&
+        std::any_of(expression.names().begin(), expression.names().end(),
                     [&](const std::string& used) { return names.contains(used); }))
       names.insert(name);
   return names;

@@ -127,7 +127,11 @@ TEST_CASE("functions") {
   CHECK(result_of("pow2_ceil(65)") == "128");
   CHECK(result_of("pow2_ceil(64)") == "64");
   CHECK(result_of("pow2_ceil(0)") == "1");
+  CHECK(result_of("gcd(16, 2000, 24)") == "8");
+  CHECK(result_of("gcd(16, 0)") == "16");
+  CHECK(result_of("gcd(-6, 4)") == "2");
   CHECK(result_of("128 // size(dtype)") == "64");
+  CHECK(mentions(message_of("gcd(1, 2.5)"), "gcd() needs integers"));
   CHECK(mentions(message_of("size('f17')"), "size()"));
   CHECK(mentions(message_of("ceil_div(1, zero)"), "division by zero"));
   CHECK(mentions(message_of("min()"), "min() takes 1 or more arguments, not 0"));
@@ -146,6 +150,7 @@ TEST_CASE("what does not fit 64 bits is an error") {
   CHECK(mentions(message_of("2**63"), "out of range"));
   CHECK(result_of("(-2)**63") == "-9223372036854775808");
   CHECK(mentions(message_of("pow2_ceil(2**62 + 1)"), "out of range"));
+  CHECK(mentions(message_of("gcd(-9223372036854775807 - 1)"), "out of range"));
 }
 
 TEST_CASE("errors name the expression, the cause and the values") {

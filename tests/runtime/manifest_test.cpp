@@ -232,6 +232,7 @@ TEST_CASE("a template's manifest says what is wrong where") {
                  {"launches[0].entry", "my gemm"}));
   CHECK(mentions(template_error("/launches/0/blok", "[1]"), {"launches[0]", "\"blok\""}));
   CHECK(mentions(template_error("/compile_time/0", R"("q")"), {"compile_time", "\"q\""}));
+  CHECK(mentions(template_error("/compile_time/0", R"("BM")"), {"compile_time", "\"BM\""}));
   CHECK(mentions(template_error("/compile_time/0", R"("device.sm")"),
                  {"compile_time", "\"device.sm\""}));
   CHECK(mentions(template_error("/parameters/BM", "[]"), {"parameters.BM", "no values"}));

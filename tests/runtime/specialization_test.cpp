@@ -135,6 +135,20 @@ TEST_CASE("one binary serves every value that arrives at launch") {
             .hash);
 }
 
+TEST_CASE("a derived value that compile_time names is a constant") {
+  std::string text = good;
+  const std::string_view before = R"("mode"],)", smem = R"("smem": )";
+  text.replace(text.find(before), before.size(), R"("mode", "even"],)");
+  text.replace(text.find(smem), 0, R"("even": "rows % 2 == 0", )");
+  const auto kernel = kernel_of(text);
+  const auto of_rows = [&](std::int64_t rows) {
+    return specialize(kernel, problem_of_rows(rows), configuration(), device);
+  };
+  CHECK(of_rows(1000).source.find("constexpr bool even = true;") != std::string::npos);
+  CHECK(of_rows(1000).hash == of_rows(998).hash);
+  CHECK(of_rows(1000).hash != of_rows(999).hash);
+}
+
 TEST_CASE("the plan is plain numbers") {
   const auto plan =
       specialize(kernel_of(good), problem_of_rows(1000), configuration(), device).plan;
