@@ -1,9 +1,7 @@
 #include "runtime/host/backend.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <sched.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 
 #include "runtime/hash.h"
 #include "runtime/host/compiler.h"
+#include "runtime/host/shared_object.h"
 #include "runtime/host/thread_pool.h"
 
 namespace cudadent {
@@ -100,56 +99,19 @@ Device describe_host(const Environment& environment) {
   return device;
 }
 
-// A shared object loaded from memory, so that a cached binary touches no disk.
 class HostModule : public Module {
  public:
-  explicit HostModule(const Binary& binary) {
-    file_ = ::memfd_create("cudadent", MFD_CLOEXEC);
-    if (file_ < 0) fail("memfd_create", std::strerror(errno));
-    if (!write_all(binary.image)) {
-      const int error = errno;
-      ::close(file_);
-      fail("write", std::strerror(error));
-    }
-    handle_ = ::dlopen(fmt::format("/proc/self/fd/{}", file_).c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle_ == nullptr) {
-      const char* why = ::dlerror();
-      ::close(file_);
-      fail("dlopen", why == nullptr ? "unknown" : why);
-    }
-  }
-  ~HostModule() override {
-    ::dlclose(handle_);
-    ::close(file_);
-  }
-  HostModule(const HostModule&) = delete;
-  HostModule& operator=(const HostModule&) = delete;
+  explicit HostModule(const Binary& binary) : object_(binary.image) {}
 
   [[nodiscard]] Entry entry(const std::string& name) const {
-    auto* symbol = ::dlsym(handle_, fmt::format("cudadent_entry_{}", name).c_str());
+    auto* symbol = object_.symbol(fmt::format("cudadent_entry_{}", name));
     if (symbol == nullptr)
       throw Error(ErrorCode::launch_failed, fmt::format("the binary has no entry \"{}\"", name));
     return reinterpret_cast<Entry>(symbol);
   }
 
  private:
-  [[noreturn]] static void fail(const char* call, const char* why) {
-    throw Error(ErrorCode::launch_failed,
-                fmt::format("cannot load a compiled template: {}: {}", call, why));
-  }
-  [[nodiscard]] bool write_all(std::span<const std::byte> image) const {
-    while (!image.empty()) {
-      const auto written = ::write(file_, image.data(), image.size());
-      if (written <= 0) return false;
-      image = image.subspan(static_cast<std::size_t>(written));
-    }
-    return true;
-  }
-
-  // Open as long as the object is loaded: the loader takes two objects of one name for the same, and the
-  // number of an open file is not given twice.
-  int file_ = -1;
-  void* handle_ = nullptr;
+  SharedObject object_;
 };
 
 Buffer allocate_aligned(std::size_t bytes) {

@@ -1,0 +1,498 @@
+// CUDA C++ for the system's compiler: keywords, built-in variables, types and functions that the
+// templates use. Comes before a specialization's source, which is compiled with it as it is but for
+// the changes of translate.h. No standard headers: templates may use any of their names, and compile
+// faster.
+#pragma once
+
+#include "interface.h"
+
+// ------------------------------------------------------------------------------- keywords
+
+#define __device__
+#define __host__
+#define __global__
+#define __constant__
+#define __managed__
+#define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
+#define __align__(bytes) alignas(bytes)
+#define __grid_constant__
+#define __launch_bounds__(...)
+#define __cluster_dims__(...)
+#define __builtin_assume(condition)
+#define CUDADENT_EMULATOR 1
+
+// ------------------------------------------------------------------------------- the thread
+
+namespace emulated_detail {
+using namespace cudadent::emulator;
+inline const Thread* thread = nullptr;  // the running one; the emulator sets it
+inline Machine& machine() { return *thread->machine; }
+}  // namespace emulated_detail
+
+extern "C" __attribute__((visibility("default"))) inline const void*
+cudadent_emulator_thread_slot() {
+  return &emulated_detail::thread;
+}
+// So that the slot's function exists.
+__attribute__((used)) static const void* (*const cudadent_emulator_keep)() =
+    &cudadent_emulator_thread_slot;
+
+#define threadIdx (emulated_detail::thread->thread_index)
+#define blockIdx (emulated_detail::thread->block_index)
+#define blockDim (emulated_detail::thread->block_extents)
+#define gridDim (emulated_detail::thread->grid_extents)
+constexpr int warpSize = 32;
+
+// ------------------------------------------------------------------------------- vector types
+
+#define CUDADENT_VECTORS(TYPE, NAME, A1, A2, A4)                              \
+  struct alignas(A1) NAME##1 { TYPE x; };                                     \
+  struct alignas(A2) NAME##2 { TYPE x, y; };                                  \
+  struct NAME##3 { TYPE x, y, z; };                                           \
+  struct alignas(A4) NAME##4 { TYPE x, y, z, w; };                            \
+  inline NAME##1 make_##NAME##1(TYPE x) { return {x}; }                       \
+  inline NAME##2 make_##NAME##2(TYPE x, TYPE y) { return {x, y}; }            \
+  inline NAME##3 make_##NAME##3(TYPE x, TYPE y, TYPE z) { return {x, y, z}; } \
+  inline NAME##4 make_##NAME##4(TYPE x, TYPE y, TYPE z, TYPE w) { return {x, y, z, w}; }
+CUDADENT_VECTORS(signed char, char, 1, 2, 4)
+CUDADENT_VECTORS(unsigned char, uchar, 1, 2, 4)
+CUDADENT_VECTORS(short, short, 2, 4, 8)
+CUDADENT_VECTORS(unsigned short, ushort, 2, 4, 8)
+CUDADENT_VECTORS(int, int, 4, 8, 16)
+CUDADENT_VECTORS(unsigned int, uint, 4, 8, 16)
+CUDADENT_VECTORS(long long, longlong, 8, 16, 16)
+CUDADENT_VECTORS(unsigned long long, ulonglong, 8, 16, 16)
+CUDADENT_VECTORS(float, float, 4, 8, 16)
+CUDADENT_VECTORS(double, double, 8, 16, 16)
+#undef CUDADENT_VECTORS
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+// ------------------------------------------------------------------------------- bits
+
+inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
+inline int __float_as_int(float x) { return __builtin_bit_cast(int, x); }
+inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
+inline float __int_as_float(int x) { return __builtin_bit_cast(float, x); }
+inline long long __double_as_longlong(double x) { return __builtin_bit_cast(long long, x); }
+inline double __longlong_as_double(long long x) { return __builtin_bit_cast(double, x); }
+inline int __double2hiint(double x) {
+  return static_cast<int>(__builtin_bit_cast(long long, x) >> 32);
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
+inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
+inline int __clzll(long long x) {
+  return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x));
+}
+inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __ffsll(long long x) { return __builtin_ffsll(x); }
+inline unsigned __brev(unsigned x) {
+  unsigned result = 0;
+  for (int i = 0; i < 32; ++i) result |= (x >> i & 1u) << (31 - i);
+  return result;
+}
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  const unsigned long long both = static_cast<unsigned long long>(b) << 32 | a;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned nibble = selector >> (4 * i) & 15u;
+    unsigned byte = static_cast<unsigned>(both >> (8 * (nibble & 7u))) & 255u;
+    if (nibble & 8u) byte = byte & 128u ? 255u : 0u;
+    result |= byte << (8 * i);
+  }
+  return result;
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+  const unsigned long long both = static_cast<unsigned long long>(high) << 32 | low;
+  return static_cast<unsigned>(both >> (shift & 31u));
+}
+inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
+  const unsigned long long both = static_cast<unsigned long long>(high) << 32 | low;
+  return static_cast<unsigned>(both << (shift & 31u) >> 32);
+}
+inline unsigned __umulhi(unsigned a, unsigned b) {
+  return static_cast<unsigned>(static_cast<unsigned long long>(a) * b >> 32);
+}
+inline int __mulhi(int a, int b) { return static_cast<int>(static_cast<long long>(a) * b >> 32); }
+
+// ------------------------------------------------------------------------------- arithmetic
+
+extern "C" {
+float fmaf(float, float, float);
+float fmaxf(float, float);
+float fminf(float, float);
+float fabsf(float);
+float sqrtf(float);
+float expf(float);
+float exp2f(float);
+float logf(float);
+float log2f(float);
+float log1pf(float);
+float expm1f(float);
+float powf(float, float);
+float tanhf(float);
+float erff(float);
+float floorf(float);
+float ceilf(float);
+float truncf(float);
+float rintf(float);
+float roundf(float);
+float fmodf(float, float);
+float ldexpf(float, int);
+float sinf(float);
+float cosf(float);
+float copysignf(float, float);
+double fma(double, double, double);
+double fmax(double, double);
+double fmin(double, double);
+double fabs(double);
+double sqrt(double);
+double exp(double);
+double exp2(double);
+double log(double);
+double log2(double);
+double pow(double, double);
+double tanh(double);
+double erf(double);
+double floor(double);
+double ceil(double);
+double rint(double);
+int printf(const char*, ...);
+}
+inline float exp(float x) { return expf(x); }
+inline float log(float x) { return logf(x); }
+inline float sqrt(float x) { return sqrtf(x); }
+inline float fabs(float x) { return fabsf(x); }
+inline float floor(float x) { return floorf(x); }
+inline float fma(float a, float b, float c) { return fmaf(a, b, c); }
+inline float fmax(float a, float b) { return fmaxf(a, b); }
+inline float fmin(float a, float b) { return fminf(a, b); }
+inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline double rsqrt(double x) { return 1.0 / sqrt(x); }
+inline float __expf(float x) { return expf(x); }
+inline float __exp2f(float x) { return exp2f(x); }
+inline float __logf(float x) { return logf(x); }
+inline float __log2f(float x) { return log2f(x); }
+inline float __powf(float x, float y) { return powf(x, y); }
+inline float __sinf(float x) { return sinf(x); }
+inline float __cosf(float x) { return cosf(x); }
+inline float __tanhf(float x) { return tanhf(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float __frcp_rn(float x) { return 1.0f / x; }
+inline float __frsqrt_rn(float x) { return 1.0f / sqrtf(x); }
+inline float __fsqrt_rn(float x) { return sqrtf(x); }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline float __saturatef(float x) { return x > 1.0f ? 1.0f : x > 0.0f ? x : 0.0f; }
+inline int __float2int_rn(float x) { return static_cast<int>(rintf(x)); }
+inline int __float2int_rz(float x) { return static_cast<int>(x); }
+inline int __float2int_rd(float x) { return static_cast<int>(floorf(x)); }
+inline unsigned __float2uint_rn(float x) { return static_cast<unsigned>(rintf(x)); }
+inline unsigned __float2uint_rz(float x) { return static_cast<unsigned>(x); }
+inline float __int2float_rn(int x) { return static_cast<float>(x); }
+inline float __uint2float_rn(unsigned x) { return static_cast<float>(x); }
+inline bool isnan(float x) { return x != x; }
+inline bool isnan(double x) { return x != x; }
+inline bool isinf(float x) { return __builtin_isinf(x); }
+inline bool isinf(double x) { return __builtin_isinf(x); }
+inline bool isfinite(float x) { return __builtin_isfinite(x); }
+inline int abs(int x) { return x < 0 ? -x : x; }
+inline long long llabs(long long x) { return x < 0 ? -x : x; }
+
+#define CUDADENT_LEAST(TYPE)                                   \
+  constexpr TYPE min(TYPE a, TYPE b) { return b < a ? b : a; } \
+  constexpr TYPE max(TYPE a, TYPE b) { return a < b ? b : a; }
+CUDADENT_LEAST(int)
+CUDADENT_LEAST(unsigned)
+CUDADENT_LEAST(long)
+CUDADENT_LEAST(unsigned long)
+CUDADENT_LEAST(long long)
+CUDADENT_LEAST(unsigned long long)
+#undef CUDADENT_LEAST
+inline float min(float a, float b) { return fminf(a, b); }
+inline float max(float a, float b) { return fmaxf(a, b); }
+inline double min(double a, double b) { return fmin(a, b); }
+inline double max(double a, double b) { return fmax(a, b); }
+constexpr unsigned min(int a, unsigned b) { return min(static_cast<unsigned>(a), b); }
+constexpr unsigned min(unsigned a, int b) { return min(a, static_cast<unsigned>(b)); }
+constexpr unsigned max(int a, unsigned b) { return max(static_cast<unsigned>(a), b); }
+constexpr unsigned max(unsigned a, int b) { return max(a, static_cast<unsigned>(b)); }
+constexpr long long min(int a, long long b) { return min(static_cast<long long>(a), b); }
+constexpr long long min(long long a, int b) { return min(a, static_cast<long long>(b)); }
+constexpr long long max(int a, long long b) { return max(static_cast<long long>(a), b); }
+constexpr long long max(long long a, int b) { return max(a, static_cast<long long>(b)); }
+
+// ------------------------------------------------------------------------------- warps
+
+namespace emulated_detail {
+
+template <typename T>
+U64 to_word(T value) {
+  static_assert(sizeof(T) <= 8);
+  U64 word = 0;
+  __builtin_memcpy(&word, &value, sizeof value);
+  return word;
+}
+template <typename T>
+T from_word(U64 word) {
+  T value;
+  __builtin_memcpy(&value, &word, sizeof value);
+  return value;
+}
+
+inline int lane() {
+  const Thread& self = *thread;
+  return static_cast<int>(
+      (self.thread_index.x +
+       self.block_extents.x * (self.thread_index.y + self.block_extents.y * self.thread_index.z)) &
+      31u);
+}
+
+// What a lane reads from one that does not take part: nothing that could pass for a result.
+constexpr U64 nothing = ~0ull;
+
+template <typename T>
+T from_lane(unsigned mask, T value, int source, const char* name) {
+  U64 all[32];
+  const U32 present = machine().exchange(mask, to_word(value), all, name);
+  return from_word<T>(present >> source & 1u ? all[source] : nothing);
+}
+
+}  // namespace emulated_detail
+
+// A lane whose source lies outside its segment keeps its own value.
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
+  const int first = emulated_detail::lane() & ~(width - 1);
+  return emulated_detail::from_lane(mask, value, first + (source & (width - 1)), "__shfl_sync");
+}
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int flip, int width = 32) {
+  const int lane = emulated_detail::lane(), first = lane & ~(width - 1);
+  const int source = lane ^ flip;
+  return emulated_detail::from_lane(mask, value, source < first + width ? source : lane,
+                                    "__shfl_xor_sync");
+}
+template <typename T>
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  const int lane = emulated_detail::lane(), first = lane & ~(width - 1);
+  const int source = lane - static_cast<int>(delta);
+  return emulated_detail::from_lane(mask, value, source >= first ? source : lane, "__shfl_up_sync");
+}
+template <typename T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  const int lane = emulated_detail::lane(), first = lane & ~(width - 1);
+  const int source = lane + static_cast<int>(delta);
+  return emulated_detail::from_lane(mask, value, source < first + width ? source : lane,
+                                    "__shfl_down_sync");
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  emulated_detail::U64 all[32];
+  const unsigned present =
+      emulated_detail::machine().exchange(mask, predicate != 0, all, "__ballot_sync");
+  unsigned result = 0;
+  for (int i = 0; i < 32; ++i)
+    if (present >> i & 1u && all[i] != 0) result |= 1u << i;
+  return result;
+}
+inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+  emulated_detail::U64 all[32];
+  emulated_detail::machine().exchange(mask, 0, all, "__syncwarp");
+}
+template <typename T>
+unsigned __match_any_sync(unsigned mask, T value) {
+  emulated_detail::U64 all[32];
+  const auto word = emulated_detail::to_word(value);
+  const unsigned present = emulated_detail::machine().exchange(mask, word, all, "__match_any_sync");
+  unsigned result = 0;
+  for (int i = 0; i < 32; ++i)
+    if (present >> i & 1u && all[i] == word) result |= 1u << i;
+  return result;
+}
+
+namespace emulated_detail {
+template <typename T, typename F>
+T reduce(unsigned mask, T value, const char* name, F&& combine) {
+  U64 all[32];
+  const unsigned present = machine().exchange(mask, to_word(value), all, name);
+  bool first = true;
+  T result{};
+  for (int i = 0; i < 32; ++i) {
+    if (!(present >> i & 1u)) continue;
+    result = first ? from_word<T>(all[i]) : combine(result, from_word<T>(all[i]));
+    first = false;
+  }
+  return result;
+}
+}  // namespace emulated_detail
+#define CUDADENT_REDUCE(NAME, EXPRESSION)                                                         \
+  template <typename T>                                                                           \
+  T NAME(unsigned mask, T value) {                                                                \
+    return emulated_detail::reduce(mask, value, #NAME, [](T a, T b) -> T { return EXPRESSION; }); \
+  }
+CUDADENT_REDUCE(__reduce_add_sync, a + b)
+CUDADENT_REDUCE(__reduce_min_sync, b < a ? b : a)
+CUDADENT_REDUCE(__reduce_max_sync, a < b ? b : a)
+CUDADENT_REDUCE(__reduce_and_sync, a& b)
+CUDADENT_REDUCE(__reduce_or_sync, a | b)
+CUDADENT_REDUCE(__reduce_xor_sync, a ^ b)
+#undef CUDADENT_REDUCE
+
+// ------------------------------------------------------------------------------- blocks
+
+inline void __syncthreads() { emulated_detail::machine().barrier_sync(0, 0, "__syncthreads"); }
+inline int __syncthreads_count(int predicate) {
+  return emulated_detail::machine()
+      .barrier_count(0, 0, predicate != 0, "__syncthreads_count")
+      .holds;
+}
+inline int __syncthreads_or(int predicate) {
+  return emulated_detail::machine().barrier_count(0, 0, predicate != 0, "__syncthreads_or").holds >
+         0;
+}
+inline int __syncthreads_and(int predicate) {
+  const auto votes =
+      emulated_detail::machine().barrier_count(0, 0, predicate != 0, "__syncthreads_and");
+  return votes.holds == votes.threads;
+}
+
+// Memory is coherent here: fences order nothing that was not in order.
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+inline void __threadfence_system() {}
+inline void __nanosleep(unsigned) { emulated_detail::machine().yield("__nanosleep"); }
+[[noreturn]] inline void __trap() { emulated_detail::machine().fail("__trap"); }
+inline long long clock64() {
+  static long long now = 0;
+  return ++now;
+}
+
+// ------------------------------------------------------------------------------- memory
+
+namespace emulated_detail {
+template <typename T>
+T checked_load(const T* address, const char* what) {
+  machine().check_alignment(address, sizeof(T), what);
+  return *address;
+}
+template <typename T>
+void checked_store(T* address, T value, const char* what) {
+  machine().check_alignment(address, sizeof(T), what);
+  *address = value;
+}
+}  // namespace emulated_detail
+
+#define CUDADENT_LOAD(NAME)                               \
+  template <typename T>                                   \
+  T NAME(const T* address) {                              \
+    return emulated_detail::checked_load(address, #NAME); \
+  }
+#define CUDADENT_STORE(NAME)                               \
+  template <typename T>                                    \
+  void NAME(T* address, T value) {                         \
+    emulated_detail::checked_store(address, value, #NAME); \
+  }
+CUDADENT_LOAD(__ldg)
+CUDADENT_LOAD(__ldca)
+CUDADENT_LOAD(__ldcg)
+CUDADENT_LOAD(__ldcs)
+CUDADENT_LOAD(__ldlu)
+CUDADENT_STORE(__stwb)
+CUDADENT_STORE(__stcg)
+CUDADENT_STORE(__stcs)
+CUDADENT_STORE(__stwt)
+#undef CUDADENT_LOAD
+#undef CUDADENT_STORE
+// Read again and again by who waits for a change.
+template <typename T>
+T __ldcv(const T* address) {
+  emulated_detail::machine().yield("__ldcv");
+  return emulated_detail::checked_load(address, "__ldcv");
+}
+
+// A thread runs alone until it waits for something, so these need no atomic instruction.
+#define CUDADENT_ATOMIC(NAME, EXPRESSION)  \
+  template <typename T, typename U>        \
+  T NAME(T* address, U given) {            \
+    const T old = *address;                \
+    const T value = static_cast<T>(given); \
+    *address = EXPRESSION;                 \
+    return old;                            \
+  }
+CUDADENT_ATOMIC(atomicAdd, old + value)
+CUDADENT_ATOMIC(atomicSub, old - value)
+CUDADENT_ATOMIC(atomicMin, value < old ? value : old)
+CUDADENT_ATOMIC(atomicMax, old < value ? value : old)
+CUDADENT_ATOMIC(atomicAnd, old& value)
+CUDADENT_ATOMIC(atomicOr, old | value)
+CUDADENT_ATOMIC(atomicXor, old ^ value)
+CUDADENT_ATOMIC(atomicExch, value)
+CUDADENT_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
+CUDADENT_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
+#undef CUDADENT_ATOMIC
+template <typename T, typename U, typename V>
+T atomicCAS(T* address, U expected, V value) {
+  const T old = *address;
+  if (old == static_cast<T>(expected))
+    *address = static_cast<T>(value);
+  else
+    emulated_detail::machine().yield("atomicCAS");
+  return old;
+}
+inline unsigned long long __cvta_generic_to_shared(const void* pointer) {
+  return emulated_detail::machine().shared_address(pointer);
+}
+
+// ------------------------------------------------------------------------------- entries
+
+namespace emulated_detail {
+
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct MakeIndices : MakeIndices<N - 1, N - 1, I...> {};
+template <int... I>
+struct MakeIndices<0, I...> {
+  using Type = Indices<I...>;
+};
+
+template <typename Function>
+struct Entry;
+template <typename... P>
+struct Entry<void (*)(P...)> {
+  static constexpr U32 sizes[] = {static_cast<U32>(sizeof(P))..., 0u};
+  template <int... I>
+  static void call(void (*function)(P...), void* const* arguments, Indices<I...>) {
+    function(*static_cast<P*>(arguments[I])...);
+  }
+  static void call(void (*function)(P...), void* const* arguments) {
+    call(function, arguments, typename MakeIndices<sizeof...(P)>::Type());
+  }
+};
+
+struct Bounds {
+  U32 max_threads = 0, min_blocks = 0;
+  constexpr Bounds() = default;
+  constexpr Bounds(U64 threads, U64 blocks = 1, U64 = 0)
+      : max_threads(static_cast<U32>(threads)), min_blocks(static_cast<U32>(blocks)) {}
+};
+
+}  // namespace emulated_detail
+
+#define CUDADENT_ENTRY(NAME, ...)                                         \
+  extern "C" __attribute__((visibility("default")))                       \
+  const cudadent::emulator::EntryFacts cudadent_emulator_entry_##NAME = { \
+      [](void* const* arguments) {                                        \
+        emulated_detail::Entry<decltype(&NAME)>::call(&NAME, arguments);  \
+      },                                                                  \
+      emulated_detail::Entry<decltype(&NAME)>::sizes,                     \
+      emulated_detail::Bounds(__VA_ARGS__).max_threads,                   \
+      emulated_detail::Bounds(__VA_ARGS__).min_blocks};
