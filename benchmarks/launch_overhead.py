@@ -82,8 +82,8 @@ def candidates(stream):
         "torch.mm(out=)": lambda: torch.mm(a, transposed, out=out),
         "torch.nn.functional.linear": lambda: torch.nn.functional.linear(a, b),
         "cudadent.gemm(a, b, out=)": lambda: module_gemm(a, b, out=out),
-        "op(a, b, None, out)": lambda: gemm(a, b, None, out),
-        "op(a, b, bias, out, stream=)": lambda: gelu(a, b, bias, out, stream=stream),
+        "op(a, b, out=)": lambda: gemm(a, b, out=out),
+        "op(a, b, bias, out=, stream=)": lambda: gelu(a, b, bias, out=out, stream=stream),
         "cudadent.gemm(a, b), output made": lambda: module_gemm(a, b),
         "cudadent.rms_norm(x, w, out=)": lambda: rms_norm(a, weight, out=out),
     }

@@ -133,6 +133,7 @@ std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const
       state->default_scalars.push_back(scalar.default_value);
     for (const auto& tensor : state->entry->manifest->tensors)
       state->tensor_names.push_back(tensor.name);
+    state->closing_outputs = state->entry->manifest->closing_outputs();
   }
   return state;
 }
@@ -172,7 +173,8 @@ void Dispatcher::run(const PreparedLaunch& launch, const OperatorState& op,
                 fmt::format("{}: {} scalars given, expected {}", op.entry->manifest->name,
                             scalars.size(), op.default_scalars.size()));
   std::array<void*, max_tensors> pointers{};
-  for (std::size_t i = 0; i < tensors.size(); ++i) pointers[i] = tensors[i].data;
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    pointers[op.place(i, tensors.size())] = tensors[i].data;
   launch.executable->launch({{pointers.data(), max_tensors}, scalars, stream});
 }
 
@@ -191,14 +193,15 @@ void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> t
   const auto place = [](std::int32_t device) {
     return device == host_memory ? std::string("host memory") : fmt::format("cuda:{}", device);
   };
-  for (std::size_t i = 0; i < std::min(tensors.size(), op.tensor_names.size()); ++i)
+  if (tensors.size() > op.tensor_names.size()) return;  // an error that problem_of reports
+  for (std::size_t i = 0; i < tensors.size(); ++i)
     if (tensors[i].present() && tensors[i].device != tensor_device_)
       throw Error(
           ErrorCode::invalid_argument,
           fmt::format("{}: {} is in {}, but this runtime's device is {} ({}). Move the tensor, or "
                       "make a Runtime for its device.",
-                      op.entry->manifest->name, op.tensor_names[i], place(tensors[i].device),
-                      place(tensor_device_), backend_.device().name));
+                      op.entry->manifest->name, op.tensor_names[op.place(i, tensors.size())],
+                      place(tensors[i].device), place(tensor_device_), backend_.device().name));
 }
 
 const PreparedLaunch& Dispatcher::resolve(const OperatorState& op, std::span<const Tensor> tensors,

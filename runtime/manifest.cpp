@@ -514,6 +514,13 @@ const ShapeSpec& TensorSpec::shape_for(const Values& options) const {
               fmt::format("tensor {} has no shape for {}={}", name, shape_option, to_text(chosen)));
 }
 
+std::size_t OperatorManifest::closing_outputs() const noexcept {
+  const auto other = std::find_if(tensors.rbegin(), tensors.rend(), [](const TensorSpec& tensor) {
+    return !tensor.output || tensor.optional;
+  });
+  return static_cast<std::size_t>(other - tensors.rbegin());
+}
+
 std::optional<std::size_t> OperatorManifest::tensor_index(std::string_view tensor) const {
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (tensors[i].name == tensor) return i;

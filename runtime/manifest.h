@@ -81,6 +81,9 @@ struct OperatorManifest {
   std::string hash;  // of the manifest's text
 
   [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
+  // How many outputs that are always written stand at the end of `tensors`. A call that gives fewer
+  // tensors than there are gives these last, and leaves out the optional ones right before them.
+  [[nodiscard]] std::size_t closing_outputs() const noexcept;
 };
 
 struct ParameterSpec {

@@ -158,6 +158,15 @@ void check_contiguous(const OperatorManifest& op, const TensorSpec& spec, const 
   }
 }
 
+// One for each tensor of the manifest, those that the call leaves out absent.
+std::vector<Tensor> in_manifest_order(const OperatorManifest& op, std::span<const Tensor> given) {
+  std::vector<Tensor> all(op.tensors.size());
+  const std::size_t last = std::min(op.closing_outputs(), given.size());
+  std::copy(given.begin(), given.end() - static_cast<std::ptrdiff_t>(last), all.begin());
+  std::copy_backward(given.end() - static_cast<std::ptrdiff_t>(last), given.end(), all.end());
+  return all;
+}
+
 bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
 std::vector<double> default_scalars(const OperatorManifest& op) {
@@ -297,13 +306,14 @@ Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const T
   if (tensors.size() > op->tensors.size())
     reject(*op, fmt::format("{} tensors given, expected at most {}", tensors.size(),
                             op->tensors.size()));
+  const auto all = in_manifest_order(*op, tensors);
   Problem problem{op, complete_options(*op, options), default_scalars(*op)};
   Unifier unifier(*op, problem.values);
   bool aligned = true;
   const Tensor* first = nullptr;
   for (std::size_t i = 0; i < op->tensors.size(); ++i) {
     const TensorSpec& spec = op->tensors[i];
-    const Tensor tensor = i < tensors.size() ? tensors[i] : Tensor();
+    const Tensor& tensor = all[i];
     if (!tensor.present()) {
       if (!spec.optional) reject(*op, fmt::format("tensor {} is missing", spec.name));
       continue;
@@ -311,15 +321,14 @@ Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const T
     unifier.bind_shape(spec, tensor);
     unifier.bind_dtype(spec, tensor.dtype);
     check_contiguous(*op, spec, tensor);
-    if (first == nullptr) first = &tensors[i];
+    if (first == nullptr) first = &tensor;
     if (tensor.device != first->device)
       reject(*op, fmt::format("{} is on device {}, the other tensors on {}", spec.name,
                               tensor.device, first->device));
     aligned = aligned && is_aligned(tensor.data);
   }
   for (std::size_t i = 0; i < op->tensors.size(); ++i)
-    if (op->tensors[i].optional)
-      problem.values["has_" + op->tensors[i].name] = i < tensors.size() && tensors[i].present();
+    if (op->tensors[i].optional) problem.values["has_" + op->tensors[i].name] = all[i].present();
   problem.values["aligned"] = aligned;
   for (const auto& spec : op->dtypes)
     if (!problem.values.contains(spec.symbol))

@@ -44,7 +44,7 @@ struct Problem {
 // allowed, and problems the operator's `requires` rejects.
 Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& given);
 
-// From tensors, in the manifest's order, and options. Throws Error(invalid_argument) for shapes
+// From tensors, in the order that Operator::launch takes them, and options. Throws Error(invalid_argument) for shapes
 // that do not unify, wrong data types, non-contiguous tensors, missing tensors; names the tensor,
 // what was given and what was expected.
 Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const Tensor> tensors,

@@ -49,17 +49,20 @@ __all__ = [
 ]
 
 _GEMM = """\
-c = activation(a · bᵀ + bias), accumulated in 32 bits and rounded once.
+c = activation(scale_a · scale_b · (a · bᵀ) + bias) + residual, accumulated in 32 bits and rounded once.
 
-a          : [m, k]
+a          : [m, k], or [k, m] with layout_a='km'
 b          : [n, k] with layout_b='nk' (the weights of a linear layer), [k, n] with layout_b='kn'
-bias       : [n], of a's data type, or None
-out        : [m, n] to write to; made when None. Not to overlap a, b or bias
+bias       : [n], of any of the data types below, or None
+scale_a    : [1], of float32, or None; as is scale_b
+residual   : [m, n], of out's data type, or None
+out        : [m, n] to write to; made when None. May be the residual, and is not to overlap the rest
 activation : 'none', 'relu', 'gelu', 'silu'
+precision  : 'full', or 'tf32' to let float32 inputs be rounded to 11 significant bits
 out_dtype  : the data type of an `out` that is made, a's by default: a's or 32-bit floats
 stream     : an address or a stream object; by default the current one of the tensors' library
 
-Data types: bfloat16, float16, float32. Returns out.
+Data types: bfloat16, float16, float32, the same of a and b. Returns out.
 
 Raises InvalidArgument when shapes, data types, strides or devices do not fit, and Error for what
 goes wrong while tuning, compiling or launching.

@@ -301,8 +301,9 @@ struct OperatorState;
 // An operator with its options bound: cheap to copy, valid as long as its Runtime.
 class CUDADENT_API Operator {
  public:
-  // Launches on `tensors`, in the order the manifest declares them (Tensor{} for an optional one
-  // left out), on `stream`. Asynchronous on CUDA; on the host done when it returns. `scalars`
+  // Launches on `tensors`, in the order the manifest declares them, on `stream`. Tensor{} stands for
+  // an optional one left out; the optional ones right before the outputs that end the order need
+  // not be there at all: gemm({a, b, bias, c}) and gemm({a, b, c}). Asynchronous on CUDA; on the host done when it returns. `scalars`
   // replace the run-time scalars' defaults, in manifest order. A known problem takes no lock,
   // allocates nothing and touches neither strings nor the database.
   // Throws Error: invalid_argument when shapes, types, strides or devices do not fit, and what the

@@ -1,4 +1,4 @@
-// c = activation(a · bᵀ + bias) on CPU cores.
+// c = activation(scale_a · scale_b · (a · b) + bias) + residual on CPU cores.
 //
 // A block of the grid computes BLOCK_M × BLOCK_N elements of c, in slices of BLOCK_K along k, from
 // tiles of TILE_M × TILE_N vectors that live in registers. Two kinds of tile:
@@ -6,9 +6,9 @@
 //  - outer product: a vector spans columns of c. Each step along k broadcasts TILE_M elements of a
 //    against TILE_N vectors of b. It needs rows of b: they are packed, for the whole of b by a
 //    launch of its own (PACK_B workspace) or by each block for itself (block), or they are there
-//    already (none, layout kn);
+//    already (none, layout kn). Rows of a are packed by each block (PACK_A) or read where they are;
 //  - dot product: a vector spans k, and TILE_N counts columns. For PACK_B none with layout nk,
-//    where both operands are contiguous along k. The right one when m is small.
+//    where b is contiguous along k, as a is or is made by packing. The right one when m is small.
 //
 // Packing turns the rows of a tile into one stream in the order the tile reads it, already
 // converted to f32, zero where the matrix ends. It costs one pass over the operand and saves the
@@ -18,6 +18,7 @@ using V = simd<LANES>::f32;
 
 // Helpers are inline functions so that those a specialization does not use are not compiled.
 
+constexpr bool a_is_mk = layout_a == layout_a_kind::mk;
 constexpr bool b_is_nk = layout_b == layout_b_kind::nk;
 
 inline V activate(V x) {
@@ -27,11 +28,38 @@ inline V activate(V x) {
   return x;
 }
 
-// Adds the bias, activates, rounds and stores `count` sums that belong at c[row][column…].
-inline void finish(V sums, const dtype* bias, out_dtype* c, long long row, int column, int count) {
-  if constexpr (has_bias) sums += load_partial<LANES>(bias + column, count);
-  store_partial<LANES>(c + row * n + column, activate(sums), count);
-}
+// What becomes of the sums, and where they go. Tensors that are absent are null.
+struct Output {
+  const bias_dtype* bias;
+  const out_dtype* residual;
+  out_dtype* c;
+  long long residual_stride, c_stride;  // elements from row to row
+  float scale;
+
+  // Finishes, rounds and stores `count` sums that belong at c[row][column…].
+  void finish(V sums, long long row, int column, int count) const {
+    if constexpr (has_scale_a || has_scale_b) sums *= scale;
+    if constexpr (has_bias) sums += load_partial<LANES>(bias + column, count);
+    sums = activate(sums);
+    if constexpr (has_residual) {
+      sums += load_partial<LANES>(residual + row * residual_stride + column, count);
+    }
+    store_partial<LANES>(c + row * c_stride + column, sums, count);
+  }
+};
+
+// A matrix with k along its rows: element [outer][k] at data[outer * stride + k]; or down its
+// columns: at data[k * stride + outer].
+template <bool k_contiguous>
+struct Operand {
+  const dtype* data;
+  long long stride;
+  const dtype* at(int outer, int kk) const {
+    return data + (k_contiguous ? outer * stride + kk : kk * stride + outer);
+  }
+};
+using OperandA = Operand<a_is_mk>;
+using OperandB = Operand<b_is_nk>;
 
 // ---------------------------------------------------------------------------------------------
 // Packing
@@ -68,18 +96,46 @@ void pack_rows(float* to, const dtype* from, long long stride, int rows, int dep
   }
 }
 
+// to[depth][width] as f32 = `columns` columns of `depth` rows, zero beyond them. As above, up to LANES
+// floats beyond the end are written.
+template <int width>
+void pack_columns(float* to, const dtype* from, long long stride, int columns, int depth) {
+  for (int i = 0; i < depth; ++i) {
+    for (int j = 0; j < width; j += LANES) {
+      const int count = minimum(LANES, maximum(0, columns - j));
+      store<LANES>(to + i * width + j, load_partial<LANES>(from + i * stride + j, count));
+    }
+  }
+}
+
+// to[depth][width] = a part of an operand, from [outer][k0].
+template <int width, bool k_contiguous>
+void pack(float* to, const Operand<k_contiguous>& from, int outer, int count, int k0, int depth) {
+  if constexpr (k_contiguous) {
+    pack_rows<width>(to, from.at(outer, k0), from.stride, count, depth);
+  } else {
+    pack_columns<width>(to, from.at(outer, k0), from.stride, count, depth);
+  }
+}
+
 // One strip of b, columns from `column`, as to[depth][STRIP] f32.
-inline void pack_strip(float* to, const dtype* b, int column, int k0, int depth) {
-  const int columns = minimum(STRIP, n - column);
-  if constexpr (b_is_nk) {
-    pack_rows<STRIP>(to, b + column * (long long)k + k0, k, columns, depth);
+inline void pack_strip(float* to, const OperandB& b, int column, int k0, int depth) {
+  pack<STRIP>(to, b, column, minimum(STRIP, n - column), k0, depth);
+}
+
+// to[rows][BLOCK_K] as f32 = `depth` columns of rows of a, for dot products.
+inline void pack_for_dot(float* to, const OperandA& a, int row, int rows, int k0, int depth) {
+  if constexpr (a_is_mk) {
+    for (int r = 0; r < rows; ++r) {
+      for (int i = 0; i < depth; i += LANES) {
+        store<LANES>(to + r * BLOCK_K + i,
+                     load_partial<LANES>(a.at(row + r, k0 + i), minimum(LANES, depth - i)));
+      }
+    }
   } else {
     for (int i = 0; i < depth; ++i) {
-      const dtype* row = b + (k0 + i) * (long long)n + column;
-      for (int j = 0; j < TILE_N; ++j) {
-        const int count = minimum(LANES, maximum(0, columns - j * LANES));
-        store<LANES>(to + i * STRIP + j * LANES, load_partial<LANES>(row + j * LANES, count));
-      }
+      const dtype* from = a.at(row, k0 + i);
+      for (int r = 0; r < rows; ++r) to[r * BLOCK_K + i] = to_f32(from[r]);
     }
   }
 }
@@ -89,7 +145,8 @@ void pack_b(const Block& block, const dtype* b, float* packed) {
   const int k0 = block.x * BLOCK_K;
   const int column = block.y * STRIP;
   float* strip = packed + column * (long long)k;
-  pack_strip(strip + k0 * (long long)STRIP, b, column, k0, minimum(BLOCK_K, k - k0));
+  pack_strip(strip + k0 * (long long)STRIP, {b, b_is_nk ? k : n}, column, k0,
+             minimum(BLOCK_K, k - k0));
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -100,9 +157,10 @@ void pack_b(const Block& block, const dtype* b, float* packed) {
 struct RowsOfA {
   const float* packed;
   const dtype* rows[TILE_M];
+  long long stride;  // along k
   float at(int row, int kk) const {
     if constexpr (PACK_A) return packed[kk * TILE_M + row];
-    return to_f32(rows[row][kk]);
+    return to_f32(rows[row][a_is_mk ? kk : kk * stride]);
   }
 };
 
@@ -188,15 +246,19 @@ struct Scratch {
 // A slice of the strip of b at column `j` of the block, times the block's rows of a. b's row kk is
 // at strip + kk * stride.
 template <typename B>
-void outer_strip(const Extent& extent, int slice, int j, const dtype* a, const B* strip,
-                 long long stride, const dtype* bias, out_dtype* c, const Scratch& scratch) {
-  const int depth = minimum(BLOCK_K, k - slice * BLOCK_K);
+void outer_strip(const Extent& extent, int slice, int j, const OperandA& a, const B* strip,
+                 long long stride, const Output& output, const Scratch& scratch) {
+  const int k0 = slice * BLOCK_K;
+  const int depth = minimum(BLOCK_K, k - k0);
   const int columns = minimum(STRIP, extent.columns - j);
   for (int i = 0; i < extent.rows; i += TILE_M) {
     const int rows = minimum(TILE_M, extent.rows - i);
     RowsOfA tile_a;
     tile_a.packed = PACK_A ? scratch.a + i * BLOCK_K : nullptr;
-    for (int r = 0; r < TILE_M; ++r) tile_a.rows[r] = a + (i + minimum(r, rows - 1)) * (long long)k;
+    tile_a.stride = a.stride;
+    for (int r = 0; r < TILE_M; ++r) {
+      tile_a.rows[r] = a.at(extent.row + i + minimum(r, rows - 1), k0);
+    }
     float* kept = SLICES > 1 ? scratch.sums + i * BLOCK_COLUMNS + j : nullptr;
     V sums[TILE_M][TILE_N] = {};
     if (SLICES > 1 && slice > 0) {
@@ -219,51 +281,49 @@ void outer_strip(const Extent& extent, int slice, int j, const dtype* a, const B
       const int count = minimum(LANES, columns - v * LANES);
       if (count <= 0) break;
       const int column = extent.column + j + v * LANES;
-      for (int r = 0; r < rows; ++r) finish(sums[r][v], bias, c, extent.row + i + r, column, count);
+      for (int r = 0; r < rows; ++r) output.finish(sums[r][v], extent.row + i + r, column, count);
     }
   }
 }
 
-inline void outer_slice(const Extent& extent, int slice, const dtype* a, const dtype* b,
-                        const float* packed_b, const dtype* bias, out_dtype* c,
-                        const Scratch& scratch) {
+inline void outer_slice(const Extent& extent, int slice, const OperandA& a, const OperandB& b,
+                        const float* packed_b, const Output& output, const Scratch& scratch) {
   const int k0 = slice * BLOCK_K;
   const int depth = minimum(BLOCK_K, k - k0);
   if constexpr (PACK_A) {
     for (int i = 0; i < extent.rows; i += TILE_M) {
-      pack_rows<TILE_M>(scratch.a + i * BLOCK_K, a + i * (long long)k, k, extent.rows - i, depth);
+      pack<TILE_M>(scratch.a + i * BLOCK_K, a, extent.row + i, extent.rows - i, k0, depth);
     }
   }
   for (int j = 0; j < extent.columns; j += STRIP) {
     const int column = extent.column + j;
     if constexpr (PACK_B == PACK_B_kind::workspace) {
       const float* strip = packed_b + column * (long long)k + k0 * (long long)STRIP;
-      outer_strip(extent, slice, j, a, strip, STRIP, bias, c, scratch);
+      outer_strip(extent, slice, j, a, strip, STRIP, output, scratch);
       continue;
     }
     if constexpr (PACK_B == PACK_B_kind::none) {
       if (column + STRIP <= n) {
-        const dtype* strip = b + k0 * (long long)n + column;
-        outer_strip(extent, slice, j, a, strip, n, bias, c, scratch);
+        outer_strip(extent, slice, j, a, b.at(column, k0), b.stride, output, scratch);
         continue;
       }
     }
     // Also where b is used in place, a strip that stands over its edge is packed.
     pack_strip(scratch.b, b, column, k0, depth);
-    outer_strip(extent, slice, j, a, scratch.b, STRIP, bias, c, scratch);
+    outer_strip(extent, slice, j, a, scratch.b, STRIP, output, scratch);
   }
 }
 
 // a is [rows][stride] from the slice's first column, of f32 when packed.
 template <typename A>
-void dot_slice(const Extent& extent, int slice, const A* a, long long stride, const dtype* b,
+void dot_slice(const Extent& extent, int slice, const A* a, long long stride, const OperandB& b,
                const Scratch& scratch) {
   const int k0 = slice * BLOCK_K;
   const int depth = minimum(BLOCK_K, k - k0);
   for (int j = 0; j < extent.columns; j += TILE_N) {
     const dtype* columns[TILE_N];
     for (int v = 0; v < TILE_N; ++v) {
-      columns[v] = b + (extent.column + minimum(j + v, extent.columns - 1)) * (long long)k + k0;
+      columns[v] = b.at(extent.column + minimum(j + v, extent.columns - 1), k0);
     }
     for (int i = 0; i < extent.rows; i += TILE_M) {
       const A* rows[TILE_M];
@@ -274,7 +334,18 @@ void dot_slice(const Extent& extent, int slice, const A* a, long long stride, co
   }
 }
 
-void gemm(const Block& block, const dtype* a, const dtype* b, const dtype* bias, out_dtype* c,
+inline void finish_dot(const Extent& extent, const Output& output, const Scratch& scratch) {
+  for (int r = 0; r < extent.rows; ++r) {
+    for (int j = 0; j < extent.columns; j += LANES) {
+      const int count = minimum(LANES, extent.columns - j);
+      const V sums = load_partial<LANES>(scratch.sums + r * BLOCK_COLUMNS + j, count);
+      output.finish(sums, extent.row + r, extent.column + j, count);
+    }
+  }
+}
+
+void gemm(const Block& block, const dtype* a_data, const dtype* b_data, const bias_dtype* bias,
+          const float* scale_a, const float* scale_b, const out_dtype* residual, out_dtype* c,
           const float* packed_b, int m) {
   Extent extent;
   extent.row = block.x * BLOCK_ROWS;
@@ -285,32 +356,22 @@ void gemm(const Block& block, const dtype* a, const dtype* b, const dtype* bias,
   scratch.a = static_cast<float*>(block.scratch);
   scratch.b = scratch.a + SCRATCH_A;
   scratch.sums = scratch.b + SCRATCH_B;
+  const OperandA a{a_data, a_is_mk ? k : m};
+  const OperandB b{b_data, b_is_nk ? k : n};
+  Output output{bias, residual, c, n, n, 1.0f};
+  if constexpr (has_scale_a) output.scale *= scale_a[0];
+  if constexpr (has_scale_b) output.scale *= scale_b[0];
 
   for (int slice = 0; slice < SLICES; ++slice) {
-    const dtype* a_slice = a + extent.row * (long long)k + slice * BLOCK_K;
+    const int k0 = slice * BLOCK_K;
     if constexpr (!DOT) {
-      outer_slice(extent, slice, a_slice, b, packed_b, bias, c, scratch);
+      outer_slice(extent, slice, a, b, packed_b, output, scratch);
     } else if constexpr (PACK_A) {
-      const int depth = minimum(BLOCK_K, k - slice * BLOCK_K);
-      for (int r = 0; r < extent.rows; ++r) {
-        for (int i = 0; i < depth; i += LANES) {
-          store<LANES>(
-              scratch.a + r * BLOCK_K + i,
-              load_partial<LANES>(a_slice + r * (long long)k + i, minimum(LANES, depth - i)));
-        }
-      }
+      pack_for_dot(scratch.a, a, extent.row, extent.rows, k0, minimum(BLOCK_K, k - k0));
       dot_slice(extent, slice, scratch.a, BLOCK_K, b, scratch);
     } else {
-      dot_slice(extent, slice, a_slice, k, b, scratch);
+      dot_slice(extent, slice, a.at(extent.row, k0), a.stride, b, scratch);
     }
   }
-  if constexpr (DOT) {
-    for (int r = 0; r < extent.rows; ++r) {
-      for (int j = 0; j < extent.columns; j += LANES) {
-        const int count = minimum(LANES, extent.columns - j);
-        const V sums = load_partial<LANES>(scratch.sums + r * BLOCK_COLUMNS + j, count);
-        finish(sums, bias, c, extent.row + r, extent.column + j, count);
-      }
-    }
-  }
+  if constexpr (DOT) finish_dot(extent, output, scratch);
 }

@@ -1,6 +1,6 @@
 // The reference of gemm on CPU cores: every product and sum in f64, rounded once at the end. A
 // block computes ROWS × COLUMNS elements of c, and converts its operands to f64 tiles of DEPTH
-// along k first, so that both layouts of b share one loop that a compiler can vectorise.
+// along k first, so that all layouts share one loop that a compiler can vectorise.
 
 inline double activate(double x) {
   if constexpr (activation == activation_kind::relu) return x < 0 ? 0 : x;
@@ -11,7 +11,22 @@ inline double activate(double x) {
   return x;
 }
 
-void gemm_reference(const Block& block, const dtype* a, const dtype* b, const dtype* bias,
+// tile[i][kk] = rows `outer` + i of a matrix, from column k0, zero beyond `depth` columns. The
+// matrix holds k along its rows, or down its columns, which are then outer_size long.
+template <bool k_contiguous>
+void fill_tile(double (*tile)[DEPTH], const dtype* matrix, int outer, int count, int outer_size,
+               int k0, int depth) {
+  for (int i = 0; i < count; ++i) {
+    for (int kk = 0; kk < DEPTH; ++kk) {
+      const i64 at =
+          k_contiguous ? (outer + i) * i64(k) + k0 + kk : (k0 + kk) * i64(outer_size) + outer + i;
+      tile[i][kk] = kk < depth ? to_f32(matrix[at]) : 0;
+    }
+  }
+}
+
+void gemm_reference(const Block& block, const dtype* a, const dtype* b, const bias_dtype* bias,
+                    const float* scale_a, const float* scale_b, const out_dtype* residual,
                     out_dtype* c, int m) {
   constexpr int parts = 8;  // partial sums of a dot product, one vector of doubles
   auto* tile_a = static_cast<double(*)[DEPTH]>(block.scratch);
@@ -23,18 +38,8 @@ void gemm_reference(const Block& block, const dtype* a, const dtype* b, const dt
   for (int i = 0; i < ROWS * COLUMNS; ++i) sums[i] = 0;
   for (int k0 = 0; k0 < k; k0 += DEPTH) {
     const int depth = minimum(DEPTH, k - k0);
-    for (int i = 0; i < rows; ++i) {
-      for (int kk = 0; kk < DEPTH; ++kk) {
-        tile_a[i][kk] = kk < depth ? to_f32(a[(row + i) * (long long)k + k0 + kk]) : 0;
-      }
-    }
-    for (int j = 0; j < columns; ++j) {
-      for (int kk = 0; kk < DEPTH; ++kk) {
-        const long long at = layout_b == layout_b_kind::nk ? (column + j) * (long long)k + k0 + kk
-                                                           : (k0 + kk) * (long long)n + column + j;
-        tile_b[j][kk] = kk < depth ? to_f32(b[at]) : 0;
-      }
-    }
+    fill_tile<layout_a == layout_a_kind::mk>(tile_a, a, row, rows, m, k0, depth);
+    fill_tile<layout_b == layout_b_kind::nk>(tile_b, b, column, columns, n, k0, depth);
     for (int i = 0; i < rows; ++i) {
       for (int j = 0; j < columns; ++j) {
         double partial[parts] = {};
@@ -46,12 +51,17 @@ void gemm_reference(const Block& block, const dtype* a, const dtype* b, const dt
     }
   }
 
+  double scale = 1;
+  if constexpr (has_scale_a) scale *= scale_a[0];
+  if constexpr (has_scale_b) scale *= scale_b[0];
   for (int i = 0; i < rows; ++i) {
     for (int j = 0; j < columns; ++j) {
-      double sum = sums[i * COLUMNS + j];
-      if constexpr (has_bias) sum += to_f32(bias[column + j]);
-      const float result = static_cast<float>(activate(sum));
-      c[(row + i) * (long long)n + column + j] = from_f32<out_dtype>(result);
+      const i64 at = (row + i) * i64(n) + column + j;
+      double result = scale * sums[i * COLUMNS + j];
+      if constexpr (has_bias) result += to_f32(bias[column + j]);
+      result = activate(result);
+      if constexpr (has_residual) result += to_f32(residual[at]);
+      c[at] = from_f32<out_dtype>(static_cast<float>(result));
     }
   }
 }

@@ -5,9 +5,10 @@
 // one barrier a step. A thread keeps TM x TN sums. Its rows and columns come in groups of four (or
 // fewer) consecutive ones, with the groups of neighbouring threads side by side, so that fragments
 // are read by conflict-free 16-byte loads; the 32 threads of a warp form a 4 x 8 patch.
-#include "ptx/math.cuh"
+#include "gemm/epilogue.cuh"
 #include "ptx/split_k.cuh"
 
+constexpr bool a_is_mk = layout_a == layout_a_kind::mk;
 constexpr bool b_is_nk = layout_b == layout_b_kind::nk;
 constexpr int THREADS_M = BM / TM;
 constexpr int THREADS_N = BN / TN;
@@ -17,7 +18,7 @@ constexpr int K_BLOCKS = ceil_div(k, BK);
 constexpr int SPLIT_K_BLOCKS = ceil_div(K_BLOCKS, SPLIT_K);
 constexpr int TILES_N = ceil_div(n, BN);
 // Four floats of padding keep 16-byte alignment and spread the transposing stores over the banks.
-constexpr int A_PITCH = BM + 4;
+constexpr int A_PITCH = BM + (a_is_mk ? 4 : 0);
 constexpr int B_PITCH = BN + (b_is_nk ? 4 : 0);
 
 // One thread's share of moving a BK x OUTER tile: registers first, shared memory later. The matrix
@@ -74,10 +75,11 @@ struct TileMover {
   }
 };
 
-constexpr int A_VECTOR = aligned && k % 4 == 0 ? 4 : 1;
+// Rows of a as [k, m] are m apart, which is not known here.
+constexpr int A_VECTOR = aligned && a_is_mk && k % 4 == 0 ? 4 : 1;
 constexpr int B_VECTOR = aligned && (b_is_nk ? k : n) % 4 == 0 ? 4 : 1;
 constexpr int C_VECTOR = aligned && n % COLUMN_GROUP == 0 ? COLUMN_GROUP : 1;
-using AMover = TileMover<true, BM, A_PITCH, A_VECTOR>;
+using AMover = TileMover<a_is_mk, BM, A_PITCH, A_VECTOR>;
 using BMover = TileMover<b_is_nk, BN, B_PITCH, B_VECTOR>;
 
 // COUNT values of a row of a k-major tile: groups of GROUP, STRIDE apart.
@@ -93,7 +95,8 @@ __device__ __forceinline__ void load_fragment(float (&fragment)[COUNT], const fl
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
-    gemm(const dtype* a, const dtype* b, const dtype* bias, out_dtype* c, float* partials,
+    gemm(const dtype* a, const dtype* b, const bias_dtype* bias, const float* scale_a,
+         const float* scale_b, const out_dtype* residual, out_dtype* c, float* partials,
          u32* counters, int m) {
   __shared__ __align__(16) float a_tiles[2][BK * A_PITCH];
   __shared__ __align__(16) float b_tiles[2][BK * B_PITCH];
@@ -173,17 +176,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
     if (!combine_parts<SPLIT_K, THREADS>(sums, partials, counters, tile, blockIdx.y)) return;
   }
 
+  const Epilogue epilogue(bias, residual, n, scale_a, scale_b);
 #pragma unroll
   for (int j = 0; j < TN; j += C_VECTOR) {
     const int column = first_column + j / COLUMN_GROUP * (THREADS_N * COLUMN_GROUP) +
                        thread_n * COLUMN_GROUP + j % COLUMN_GROUP;
     if (column >= n) continue;
     float bias_values[C_VECTOR];
-#pragma unroll
-    for (int x = 0; x < C_VECTOR; ++x) {
-      bias_values[x] = 0.0f;
-      if constexpr (has_bias) bias_values[x] = to_f32(bias[column + x]);
-    }
+    epilogue.load_bias<true>(bias_values, column);
 #pragma unroll
     for (int i = 0; i < TM; ++i) {
       const int row = first_row + i / ROW_GROUP * (THREADS_M * ROW_GROUP) + thread_m * ROW_GROUP +
@@ -193,8 +193,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
 #pragma unroll
       for (int x = 0; x < C_VECTOR; ++x) {
         const int index = i * TN + j + x;
-        results[x] = activate(activation, sums[index / 4][index % 4] + bias_values[x]);
+        results[x] = sums[index / 4][index % 4];
       }
+      epilogue.finish<true>(results, bias_values, row, column);
       Vector<out_dtype, C_VECTOR> packed;
       packed.set(results);
       packed.store(c + static_cast<i64>(row) * n + column);

@@ -15,7 +15,8 @@ __device__ __forceinline__ float reciprocal_approx(float x) {
   return result;
 }
 
-__device__ __forceinline__ float relu(float x) { return fmaxf(x, 0.0f); }
+// A NaN stays one, which fmaxf would make a zero of.
+__device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
 
 // x times the normal distribution function: the exact form, which is also PyTorch's default.
 __device__ __forceinline__ float gelu(float x) {

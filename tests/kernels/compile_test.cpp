@@ -51,6 +51,12 @@ std::vector<GivenProblem> given_problems() {
   const Values relu{{"activation", std::string("relu")}, {"layout_b", std::string("kn")}};
   const Values residuals{{"residual", true}, {"residual_out", true}};
   const Values unaligned{{"aligned", false}};
+  Values everything{{"bias", true},
+                    {"scale_a", true},
+                    {"scale_b", true},
+                    {"residual", true},
+                    {"bias_dtype", std::string("f32")}};
+  everything.insert({{"layout_a", std::string("km")}, {"activation", std::string("gelu")}});
   return {
       {"gemm", gemm(4096, 4096, 4096, "bf16", gelu)},
       {"gemm", gemm(8192, 14336, 4096, "f16", relu)},
@@ -60,6 +66,8 @@ std::vector<GivenProblem> given_problems() {
       {"gemm", gemm(37, 41, 43, "f32", relu)},
       {"gemm", gemm(31, 1000, 11008, "bf16", unaligned)},
       {"gemm", gemm(16, 64, 0, "f16", relu)},
+      {"gemm", gemm(4096, 4096, 4096, "f16", everything)},
+      {"gemm", gemm(2048, 2048, 2048, "f32", {{"precision", std::string("tf32")}})},
       {"rms_norm", rms_norm(4096, 4096, "bf16", residuals)},
       {"rms_norm", rms_norm(16384, 8192, "f16")},
       {"rms_norm", rms_norm(3, 127, "f32", residuals)},

@@ -70,15 +70,27 @@ std::size_t extent(const Problem& problem, const char* name) {
 
 void gemm(const Problem& problem, Tensors& tensors) {
   const std::size_t m = extent(problem, "m"), n = extent(problem, "n"), k = extent(problem, "k");
-  const bool nk = std::get<std::string>(problem.values.at("layout_b")) == "nk";
-  const auto& activation = std::get<std::string>(problem.values.at("activation"));
-  const auto &a = tensors[0], &b = tensors[1], &bias = tensors[2];
-  tensors[3].resize(m * n);
+  const auto option = [&](const char* name) -> const std::string& {
+    return std::get<std::string>(problem.values.at(name));
+  };
+  const auto tensor = [&](const char* name) -> std::vector<double>& {
+    return tensors[*problem.op->tensor_index(name)];
+  };
+  const bool mk = option("layout_a") == "mk", nk = option("layout_b") == "nk";
+  const auto &a = tensor("a"), &b = tensor("b"), &bias = tensor("bias");
+  const auto& residual = tensor("residual");
+  double scale = 1;
+  for (const char* name : {"scale_a", "scale_b"})
+    if (!tensor(name).empty()) scale *= tensor(name)[0];
+  auto& c = tensor("c");
+  c.resize(m * n);
   for (std::size_t i = 0; i < m; ++i)
     for (std::size_t j = 0; j < n; ++j) {
-      double sum = bias.empty() ? 0 : bias[j];
-      for (std::size_t p = 0; p < k; ++p) sum += a[i * k + p] * (nk ? b[j * k + p] : b[p * n + j]);
-      tensors[3][i * n + j] = activate(activation, sum);
+      double sum = 0;
+      for (std::size_t p = 0; p < k; ++p)
+        sum += (mk ? a[i * k + p] : a[p * m + i]) * (nk ? b[j * k + p] : b[p * n + j]);
+      c[i * n + j] = activate(option("activation"), scale * sum + (bias.empty() ? 0 : bias[j])) +
+                     (residual.empty() ? 0 : residual[i * n + j]);
     }
 }
 
@@ -145,7 +157,10 @@ class Bench {
     pointers_.push_back(problem_.has(spec(i)) ? static_cast<std::byte*>(buffers_[i].data()) + offset
                                               : nullptr);
     if (spec(i).output || !problem_.has(spec(i))) return;
-    const auto bytes = random_elements(NormalInput{}, dtype, elements, seed);
+    const auto input = problem_.op->inputs.find(spec(i).name);
+    const auto bytes = random_elements(
+        input == problem_.op->inputs.end() ? InputSpec(NormalInput{}) : input->second, dtype,
+        elements, seed);
     backend_.copy_to_device(pointers_[i], bytes.data(), bytes.size());
     expected_[i] = to_doubles(dtype, bytes);
   }
@@ -265,7 +280,33 @@ void gemm_shapes(TemplateTest& test, std::span<const char* const> dtypes) {
     test.run("gemm", gemm_problem(65, 127, 1, dtype, full));
     test.run("gemm", gemm_problem(16, 64, 0, dtype, full));
     test.run("gemm", gemm_problem(31, 64, 128, dtype, {{"aligned", false}}));
+    for (const char* layout_b : {"nk", "kn"}) {
+      const Values turned{{"layout_a", std::string("km")}, {"layout_b", std::string(layout_b)}};
+      test.run("gemm", gemm_problem(128, 136, 72, dtype, turned));
+      test.run("gemm", gemm_problem(61, 67, 53, dtype, turned));
+      test.run("gemm", gemm_problem(3, 200, 301, dtype, turned));
+    }
   }
+}
+
+// All that is done with the sums.
+void gemm_epilogues(TemplateTest& test, std::span<const char* const> dtypes) {
+  for (const char* dtype : dtypes)
+    for (const char* activation : {"none", "relu", "gelu", "silu"}) {
+      Values all{{"bias", true},
+                 {"scale_a", true},
+                 {"scale_b", true},
+                 {"residual", true},
+                 {"bias_dtype", std::string("f32")},
+                 {"activation", std::string(activation)}};
+      test.run("gemm", gemm_problem(65, 72, 40, dtype, all));
+      all["out_dtype"] = std::string("f32");
+      test.run("gemm", gemm_problem(13, 41, 29, dtype, all));
+    }
+  test.run("gemm", gemm_problem(33, 40, 64, "f32", {{"residual", true}}));
+  test.run("gemm", gemm_problem(33, 40, 64, "f32", {{"scale_b", true}}));
+  test.run("gemm", gemm_problem(64, 64, 64, "f32", {{"precision", std::string("tf32")}}));
+  test.run("gemm", gemm_problem(5, 8, 0, "f32", {{"residual", true}, {"scale_a", true}}));
 }
 
 void rms_norm_shapes(TemplateTest& test, std::span<const char* const> dtypes) {
@@ -286,6 +327,7 @@ TEST_CASE("host templates are right over awkward shapes") {
   TemplateTest test(open_device("host", Environment::read()), 1);
   constexpr std::array dtypes{"f32", "bf16"};
   SUBCASE("gemm") { gemm_shapes(test, dtypes); }
+  SUBCASE("epilogues of gemm") { gemm_epilogues(test, dtypes); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
 }
 
@@ -297,6 +339,7 @@ TEST_CASE("cuda templates are right over awkward shapes") {
   TemplateTest test(open_device("cuda", Environment::read()), 4);
   constexpr std::array dtypes{"f32", "bf16", "f16"};
   SUBCASE("gemm") { gemm_shapes(test, dtypes); }
+  SUBCASE("epilogues of gemm") { gemm_epilogues(test, dtypes); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
 }
 

@@ -17,12 +17,27 @@ ACTIVATIONS = {
 }
 
 
-def gemm(a, b, bias=None, activation="none", layout_b="nk"):
-    b = b.astype(np.float64)
-    c = a.astype(np.float64) @ (b.T if layout_b == "nk" else b)
+def gemm(
+    a,
+    b,
+    bias=None,
+    activation="none",
+    layout_b="nk",
+    *,
+    layout_a="mk",
+    scale_a=None,
+    scale_b=None,
+    residual=None,
+):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    c = (a if layout_a == "mk" else a.T) @ (b.T if layout_b == "nk" else b)
+    for scale in (scale_a, scale_b):
+        if scale is not None:
+            c = c * scale.astype(np.float64)
     if bias is not None:
         c = c + bias.astype(np.float64)
-    return ACTIVATIONS[activation](c)
+    c = ACTIVATIONS[activation](c)
+    return c if residual is None else c + residual.astype(np.float64)
 
 
 def rms_norm(x, weight, residual=None, eps=1e-6):

@@ -85,13 +85,33 @@ def test_what_is_no_tensor(host):
         host.gemm()
 
 
+def test_shapes_of_what_is_optional(host):
+    c = np.empty((16, 24), np.float32)
+    with refused(r"bias has shape \[16\], expected \[n\] with n = 24 from b \[24, 8\]"):
+        host.gemm(A, B, np.ones(16, np.float32))
+    with refused(r"residual has shape \[24, 16\], expected \[m, n\] with m = 16"):
+        host.gemm(A, B, residual=c.T.copy())
+    with refused("residual is f16, but out_dtype is f32 in c|c is f32, but out_dtype is f16 in res"):
+        host.gemm(A, B, residual=c.astype(np.float16), out=c)
+    with refused(r"scale_a has shape \[2\], expected \[1\]"):
+        host.gemm(A, B, scale_a=np.ones(2, np.float32))
+    with refused("scale_b is f16, expected f32"):
+        host.gemm(A, B, scale_b=np.ones(1, np.float16))
+    with refused(r"scale_a has shape \[16, 24\], expected \[1\]"):
+        host.gemm(A, B, None, c)  # the output is the last of the tensors
+    half = np.ones((8, 8), np.float16)
+    with refused("requirement 'precision == 'full' or dtype == 'f32''"):
+        host.gemm(half, half, precision="tf32")
+
+
 def test_names(host):
-    with refused('unknown argument "activasion"; known: a, b, bias, c, out, activation'):
+    known = "a, b, bias, scale_a, scale_b, residual, c, out, activation"
+    with refused(f'unknown argument "activasion"; known: {known}'):
         host.gemm(A, B, activasion="relu")
     with refused("activation=tanh is not allowed; expected one of none, relu"):
         host.gemm(A, B, activation="tanh")
-    with refused("5 tensors given, expected at most 4"):
-        host.gemm(A, B, None, None, A)
+    with refused("8 tensors given, expected at most 7"):
+        host.gemm(A, B, *[None] * 5, A)
     with refused("a is given twice"):
         host.gemm(A, B, a=A)
     with refused("c is given twice"):

@@ -41,6 +41,72 @@ def test_gemm(host, generator, m, n, k, dtype, activation, layout_b, with_bias):
     assert reference.relative_error(c, expected) < TOLERANCE[c.dtype]
 
 
+@pytest.mark.parametrize("layout_a", ["mk", "km"])
+@pytest.mark.parametrize("layout_b", ["nk", "kn"])
+@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (3, 70, 5), (37, 41, 43), (50, 129, 300)])
+def test_transpositions(host, generator, m, n, k, layout_a, layout_b):
+    a = random(generator, (m, k) if layout_a == "mk" else (k, m))
+    b = random(generator, (n, k) if layout_b == "nk" else (k, n))
+    residual = random(generator, (m, n))
+    c = host.gemm(a, b, residual=residual, layout_a=layout_a, layout_b=layout_b)
+    expected = reference.gemm(a, b, layout_a=layout_a, layout_b=layout_b, residual=residual)
+    assert reference.relative_error(c, expected) < 1e-5
+
+
+@pytest.mark.parametrize("activation", list(reference.ACTIVATIONS))
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_the_order_of_the_epilogue(host, generator, dtype, activation):
+    a, b = random(generator, (19, 23), dtype), random(generator, (31, 23), dtype)
+    bias, residual = random(generator, 31), random(generator, (19, 31), dtype)
+    scale_a, scale_b = np.array([-0.75], np.float32), np.array([0.5], np.float32)
+    c = host.gemm(
+        a,
+        b,
+        bias,
+        scale_a=scale_a,
+        scale_b=scale_b,
+        residual=residual,
+        activation=activation,
+    )
+    expected = reference.gemm(
+        a, b, bias, activation, scale_a=scale_a, scale_b=scale_b, residual=residual
+    )
+    assert reference.relative_error(c, expected) < TOLERANCE[np.dtype(dtype)]
+    only_one = host.gemm(a, b, scale_b=scale_b)
+    assert reference.relative_error(only_one, reference.gemm(a, b, scale_a=scale_b)) < 1e-2
+
+
+def test_out_may_be_the_residual(host, generator):
+    a, b, residual = (random(generator, shape) for shape in [(33, 20), (40, 20), (33, 40)])
+    expected = reference.gemm(a, b, residual=residual)
+    assert host.gemm(a, b, residual=residual, out=residual) is residual
+    assert reference.relative_error(residual, expected) < 1e-5
+
+
+def test_precision_tf32_may_be_exact(host, generator):
+    a, b = random(generator, (16, 8)), random(generator, (24, 8))
+    c = host.gemm(a, b, precision="tf32")
+    assert reference.relative_error(c, reference.gemm(a, b)) < 2e-3
+
+
+@pytest.mark.parametrize("activation", list(reference.ACTIVATIONS))
+@pytest.mark.parametrize("layout_a", ["mk", "km"])
+def test_nan_comes_out_where_it_belongs(host, generator, layout_a, activation):
+    a, b = random(generator, (9, 21)), random(generator, (18, 21))
+    residual = random(generator, (9, 18))
+    a[2, 20] = b[5, 0] = residual[0, 0] = np.nan
+    c = host.gemm(
+        a if layout_a == "mk" else a.T.copy(),
+        b,
+        residual=residual,
+        layout_a=layout_a,
+        activation=activation,
+    )
+    wrong = np.zeros((9, 18), bool)
+    wrong[2], wrong[:, 5], wrong[0, 0] = True, True, True
+    np.testing.assert_array_equal(np.isnan(c), wrong)
+
+
 def test_gemm_writes_to_out_and_returns_it(host, generator):
     a, b = random(generator, (16, 8)), random(generator, (24, 8))
     out = np.full((16, 24), np.nan, np.float32)
@@ -94,7 +160,12 @@ def test_rms_norm_with_residual(host, generator):
 def test_options_are_bound_and_may_be_replaced_in_a_call(host, generator):
     a, b = random(generator, (16, 8)), random(generator, (24, 8))
     relu = host.op("gemm", activation="relu")
-    assert relu.options == {"activation": "relu", "layout_b": "nk"}
+    assert relu.options == {
+        "activation": "relu",
+        "layout_a": "mk",
+        "layout_b": "nk",
+        "precision": "full",
+    }
     assert relu(a, b).min() == 0
     plain = relu(a, b, activation="none")
     np.testing.assert_array_equal(relu(a, b, activation=None), np.maximum(plain, 0))
@@ -102,7 +173,7 @@ def test_options_are_bound_and_may_be_replaced_in_a_call(host, generator):
 
 
 def test_an_operator_says_what_it_takes(host):
-    assert host.gemm.tensors == ("a", "b", "bias", "c")
+    assert host.gemm.tensors == ("a", "b", "bias", "scale_a", "scale_b", "residual", "c")
     assert host.gemm.name == "gemm" and "gemm" in repr(host.gemm)
     signature = inspect.signature(cudadent.gemm)
     assert list(signature.parameters)[:3] == ["a", "b", "bias"]

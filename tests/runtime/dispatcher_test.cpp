@@ -163,6 +163,18 @@ TEST_CASE("a problem is resolved once, then launched from the table") {
   CHECK(fixture.seen.tensors == std::vector<void*>{moved[0].data, nullptr, moved[2].data});
 }
 
+TEST_CASE("optional tensors right before the outputs that end the list need not be given") {
+  Fixture fixture;
+  const auto all = plain();
+  for (int i = 0; i < 2; ++i) fixture.launch({all[0], all[2]});
+  CHECK(fixture.seen.tensors == std::vector<void*>{all[0].data, nullptr, all[2].data});
+  CHECK(fixture.seen.choices == 1);
+  auto elsewhere = all[2];
+  elsewhere.device = 1;
+  CHECK(fixture.refuses({"add: y is in cuda:1"}, {all[0], elsewhere}));
+  CHECK(fixture.refuses({"x is missing"}, {all[2]}));
+}
+
 TEST_CASE("what tells problems apart") {
   Fixture fixture;
   fixture.launch(plain());

@@ -147,6 +147,15 @@ TEST_CASE("tensors make the problem that names and values make") {
             .describe());
 }
 
+TEST_CASE("a call may end with its outputs and leave out what is optional before them") {
+  const auto all = tensors();
+  CHECK(problem_of(op, std::vector{all[0], all[1], all[4]}, {}).key() ==
+        problem_of(op, all, {}).key());
+  const Tensor bias(memory.data(), DataType::f32, {3});
+  CHECK(problem_of(op, std::vector{all[0], all[1], bias, all[4]}, {}).describe() ==
+        make_problem(op, values({{"bias", true}})).describe());
+}
+
 TEST_CASE("one tensor off a 16-byte boundary makes a problem unaligned") {
   auto given = tensors();
   given[1].data = memory.data() + 1;
