@@ -133,7 +133,7 @@ std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const
       state->default_scalars.push_back(scalar.default_value);
     for (const auto& tensor : state->entry->manifest->tensors)
       state->tensor_names.push_back(tensor.name);
-    state->closing_outputs = state->entry->manifest->closing_outputs();
+    state->order = state->entry->manifest->call_order();
   }
   return state;
 }
@@ -174,7 +174,7 @@ void Dispatcher::run(const PreparedLaunch& launch, const OperatorState& op,
                             scalars.size(), op.default_scalars.size()));
   std::array<void*, max_tensors> pointers{};
   for (std::size_t i = 0; i < tensors.size(); ++i)
-    pointers[op.place(i, tensors.size())] = tensors[i].data;
+    pointers[op.order.place(i, tensors.size())] = tensors[i].data;
   launch.executable->launch({{pointers.data(), max_tensors}, scalars, stream});
 }
 
@@ -200,7 +200,7 @@ void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> t
           ErrorCode::invalid_argument,
           fmt::format("{}: {} is in {}, but this runtime's device is {} ({}). Move the tensor, or "
                       "make a Runtime for its device.",
-                      op.entry->manifest->name, op.tensor_names[op.place(i, tensors.size())],
+                      op.entry->manifest->name, op.tensor_names[op.order.place(i, tensors.size())],
                       place(tensors[i].device), place(tensor_device_), backend_.device().name));
 }
 

@@ -66,11 +66,7 @@ struct OperatorState {
   Values options;  // complete
   std::vector<double> default_scalars;
   std::vector<std::string> tensor_names;
-  std::size_t closing_outputs = 0;  // OperatorManifest::closing_outputs()
-  // The place in tensor_names of the i-th tensor of a call with `count` of them, at most all.
-  [[nodiscard]] std::size_t place(std::size_t i, std::size_t count) const noexcept {
-    return i + closing_outputs < count ? i : i + tensor_names.size() - count;
-  }
+  CallOrder order;
   mutable DispatchTable table;
 };
 

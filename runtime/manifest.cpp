@@ -514,11 +514,14 @@ const ShapeSpec& TensorSpec::shape_for(const Values& options) const {
               fmt::format("tensor {} has no shape for {}={}", name, shape_option, to_text(chosen)));
 }
 
-std::size_t OperatorManifest::closing_outputs() const noexcept {
-  const auto other = std::find_if(tensors.rbegin(), tensors.rend(), [](const TensorSpec& tensor) {
+CallOrder OperatorManifest::call_order() const noexcept {
+  const auto outputs_end = std::find_if(tensors.rbegin(), tensors.rend(), [](const auto& tensor) {
     return !tensor.output || tensor.optional;
   });
-  return static_cast<std::size_t>(other - tensors.rbegin());
+  const auto optional_end = std::find_if_not(outputs_end, tensors.rend(),
+                                             [](const auto& tensor) { return tensor.optional; });
+  return {tensors.size(), static_cast<std::size_t>(outputs_end - tensors.rbegin()),
+          static_cast<std::size_t>(optional_end - outputs_end)};
 }
 
 std::optional<std::size_t> OperatorManifest::tensor_index(std::string_view tensor) const {

@@ -61,6 +61,21 @@ struct UniformInput {
 };
 using InputSpec = std::variant<NormalInput, UniformInput>;
 
+// Where the tensors of a call belong that gives fewer of them than the manifest has: outputs that are
+// always written and close the manifest's list close the call's too, and what is left out are the
+// optional tensors right before them. Where those are too few, it is the end of the list.
+struct CallOrder {
+  std::size_t tensors = 0;          // of the manifest
+  std::size_t closing_outputs = 0;  // always written, at the end of the list
+  std::size_t omissible = 0;        // optional ones right before those
+
+  // The manifest's index of the i-th tensor of a call that gives `count` of them, at most all.
+  [[nodiscard]] std::size_t place(std::size_t i, std::size_t count) const noexcept {
+    const std::size_t left_out = tensors - count;
+    return left_out <= omissible && i + closing_outputs >= count ? i + left_out : i;
+  }
+};
+
 struct OperatorManifest {
   std::string name;
   std::string doc;
@@ -81,9 +96,7 @@ struct OperatorManifest {
   std::string hash;  // of the manifest's text
 
   [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
-  // How many outputs that are always written stand at the end of `tensors`. A call that gives fewer
-  // tensors than there are gives these last, and leaves out the optional ones right before them.
-  [[nodiscard]] std::size_t closing_outputs() const noexcept;
+  [[nodiscard]] CallOrder call_order() const noexcept;
 };
 
 struct ParameterSpec {

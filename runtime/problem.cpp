@@ -161,9 +161,8 @@ void check_contiguous(const OperatorManifest& op, const TensorSpec& spec, const 
 // One for each tensor of the manifest, those that the call leaves out absent.
 std::vector<Tensor> in_manifest_order(const OperatorManifest& op, std::span<const Tensor> given) {
   std::vector<Tensor> all(op.tensors.size());
-  const std::size_t last = std::min(op.closing_outputs(), given.size());
-  std::copy(given.begin(), given.end() - static_cast<std::ptrdiff_t>(last), all.begin());
-  std::copy_backward(given.end() - static_cast<std::ptrdiff_t>(last), given.end(), all.end());
+  const CallOrder order = op.call_order();
+  for (std::size_t i = 0; i < given.size(); ++i) all[order.place(i, given.size())] = given[i];
   return all;
 }
 

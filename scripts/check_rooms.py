@@ -25,8 +25,10 @@ def faults_of(path: str, text: str) -> list[str]:
     includes = [(quote == '"', name) for quote, name in INCLUDE.findall(text)]
     if path.startswith("kernel_templates/"):
         if path.endswith((".cu", ".cuh")):
-            faults += [f'includes {name}: device code includes "ptx/…" only'
-                       for quoted, name in includes if not (quoted and name.startswith("ptx/"))]
+            own = path.split("/")[1] + "/"  # the operator's folder
+            faults += [f'includes {name}: device code includes "ptx/…" and "{own}…" only'
+                       for quoted, name in includes
+                       if not (quoted and name.startswith(("ptx/", own)))]
         return faults
 
     room = room_of(path)

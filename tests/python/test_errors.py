@@ -86,7 +86,7 @@ def test_what_is_no_tensor(host):
 
 
 def test_shapes_of_what_is_optional(host):
-    c = np.empty((16, 24), np.float32)
+    c = np.zeros((16, 24), np.float32)
     with refused(r"bias has shape \[16\], expected \[n\] with n = 24 from b \[24, 8\]"):
         host.gemm(A, B, np.ones(16, np.float32))
     with refused(r"residual has shape \[24, 16\], expected \[m, n\] with m = 16"):

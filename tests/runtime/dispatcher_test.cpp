@@ -172,7 +172,7 @@ TEST_CASE("optional tensors right before the outputs that end the list need not 
   auto elsewhere = all[2];
   elsewhere.device = 1;
   CHECK(fixture.refuses({"add: y is in cuda:1"}, {all[0], elsewhere}));
-  CHECK(fixture.refuses({"x is missing"}, {all[2]}));
+  CHECK(fixture.refuses({"y is missing"}, {all[0]}));
 }
 
 TEST_CASE("what tells problems apart") {

@@ -56,8 +56,9 @@ void find_amounts(ProblemReport& report, TemplateLibrary& library) {
   }
   if (report.flops > 0 || report.bytes > 0) return;
   try {
+    // Completed: the record may be older than some of the manifest's options.
     const auto entry = library.find(report.problem.op);
-    const Problem problem{entry->manifest, values_of(report.problem), {}};
+    const Problem problem = make_problem(entry->manifest, values_of(report.problem));
     report.flops = problem.flops();
     report.bytes = problem.bytes();
   } catch (const Error&) {
