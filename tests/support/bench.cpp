@@ -68,15 +68,27 @@ double activate(const std::string& name, double x) {
 
 void gemm(const Problem& problem, Tensors& tensors) {
   const std::size_t m = extent(problem, "m"), n = extent(problem, "n"), k = extent(problem, "k");
-  const bool nk = std::get<std::string>(problem.values.at("layout_b")) == "nk";
-  const auto& activation = std::get<std::string>(problem.values.at("activation"));
-  const auto &a = tensors[0], &b = tensors[1], &bias = tensors[2];
-  tensors[3].resize(m * n);
+  const auto option = [&](const char* name) -> const std::string& {
+    return std::get<std::string>(problem.values.at(name));
+  };
+  const auto tensor = [&](const char* name) -> std::vector<double>& {
+    return tensors[*problem.op->tensor_index(name)];
+  };
+  const bool mk = option("layout_a") == "mk", nk = option("layout_b") == "nk";
+  const auto &a = tensor("a"), &b = tensor("b"), &bias = tensor("bias");
+  const auto& residual = tensor("residual");
+  double scale = 1;
+  for (const char* name : {"scale_a", "scale_b"})
+    if (!tensor(name).empty()) scale *= tensor(name)[0];
+  auto& c = tensor("c");
+  c.resize(m * n);
   for (std::size_t i = 0; i < m; ++i)
     for (std::size_t j = 0; j < n; ++j) {
-      double sum = bias.empty() ? 0 : bias[j];
-      for (std::size_t p = 0; p < k; ++p) sum += a[i * k + p] * (nk ? b[j * k + p] : b[p * n + j]);
-      tensors[3][i * n + j] = activate(activation, sum);
+      double sum = 0;
+      for (std::size_t p = 0; p < k; ++p)
+        sum += (mk ? a[i * k + p] : a[p * m + i]) * (nk ? b[j * k + p] : b[p * n + j]);
+      c[i * n + j] = activate(option("activation"), scale * sum + (bias.empty() ? 0 : bias[j])) +
+                     (residual.empty() ? 0 : residual[i * n + j]);
     }
 }
 
@@ -127,7 +139,10 @@ void Bench::add(std::size_t i, std::uint64_t seed) {
   pointers_.push_back(problem_.has(spec(i)) ? static_cast<std::byte*>(buffers_[i].data()) + offset
                                             : nullptr);
   if (spec(i).output || !problem_.has(spec(i))) return;
-  const auto bytes = random_elements(NormalInput{}, dtype, elements, seed);
+  const auto input = problem_.op->inputs.find(spec(i).name);
+  const auto bytes =
+      random_elements(input == problem_.op->inputs.end() ? InputSpec(NormalInput{}) : input->second,
+                      dtype, elements, seed);
   backend_.copy_to_device(pointers_[i], bytes.data(), bytes.size());
   expected_[i] = to_doubles(dtype, bytes);
 }
