@@ -76,12 +76,16 @@ Binary EmulatorBackend::compile(const Specialization& specialization) {
       "#define __CUDA_ARCH__ {}\n#include \"instructions.h\"\n"
       "#line 1 \"specialization\"\n{}",
       10 * options_.sm, translate(specialization.source, emulated_, specialization.entries));
-  // Types are seen through one another everywhere; unrolling would only take time.
+  // Memory is seen through one type and another; what the hardware or NVRTC may do anything about is
+  // reported (device/cuda.h); variables that nobody set have values that nobody expects.
   translated.compile_options = {"-O1",
                                 "-fno-strict-aliasing",
-                                "-fwrapv",
                                 "-ffp-contract=off",
                                 "-fno-math-errno",
+                                "-ftrivial-auto-var-init=pattern",
+                                "-fsanitize=alignment,bounds,shift,integer-divide-by-zero,"
+                                "signed-integer-overflow",
+                                "-Wl,--as-needed",
                                 "-fvisibility=hidden",
                                 "-w",
                                 "-I",

@@ -139,25 +139,28 @@ void Grid::tensor_prefetch(const void* map) {
     raise("prefetch.tensormap of an address that is not 64-byte aligned");
 }
 
+std::vector<Block*> Grid::targets_of(U32 blocks, const SharedPlace& single,
+                                     const char* instruction) {
+  if (blocks == 0) return {single.block};
+  auto& all = own_block().cluster->blocks;
+  if (blocks >> all.size() != 0)
+    raise(fmt::format("{} to blocks {:#x} of a cluster of {}", instruction, blocks, all.size()));
+  std::vector<Block*> targets;
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if ((blocks >> i & 1U) != 0) targets.push_back(&all[i]);
+  return targets;
+}
+
+// The copies of a multicast arrive in each block at a time of their own.
 void Grid::start_load(PendingLoad load, U32 shared, U32 barrier, U32 blocks, U32 bytes,
                       U32 alignment, const char* instruction) {
   const SharedPlace place = place_of(shared, bytes, alignment, instruction);
   const SharedPlace waiting = place_of(barrier, 8, 8, instruction);
-  load.issuer = &own_block();
   load.offset = place.offset;
   load.barrier_offset = waiting.offset;
-  if (blocks == 0) {
-    if (place.block != waiting.block)
-      raise(fmt::format("{} to one block with the mbarrier of another", instruction));
-    load.blocks = {place.block};
-  } else {
-    auto& all = own_block().cluster->blocks;
-    if (blocks >> all.size() != 0)
-      raise(fmt::format("{} to blocks {:#x} of a cluster of {}", instruction, blocks, all.size()));
-    for (std::size_t i = 0; i < all.size(); ++i)
-      if ((blocks >> i & 1U) != 0) load.blocks.push_back(&all[i]);
-  }
-  for (Block* block : load.blocks) {
+  if (blocks == 0 && place.block != waiting.block)
+    raise(fmt::format("{} to one block with the mbarrier of another", instruction));
+  for (Block* block : targets_of(blocks, place, instruction)) {
     const U32 rank = static_cast<U32>(block->rank + 1) << 24;
     const MBarrier& target =
         mbarrier_at(place_of(rank | load.barrier_offset, 8, 8, instruction), instruction);
@@ -168,9 +171,10 @@ void Grid::start_load(PendingLoad load, U32 shared, U32 barrier, U32 blocks, U32
                       instruction, load.barrier_offset));
     const SharedPlace target_place = place_of(rank | load.offset, bytes, alignment, instruction);
     std::memset(target_place.pointer(), poison, bytes);
+    load.block = block;
+    loads_.push_back(load);
+    if (random_.happens(request_.schedule.early)) arrive_load(loads_.size() - 1);
   }
-  loads_.push_back(std::move(load));
-  if (random_.happens(request_.schedule.early)) arrive_load(loads_.size() - 1);
 }
 
 void Grid::tensor_load(const TensorCopy& copy) {
@@ -227,18 +231,17 @@ void Grid::arrive_load(std::size_t index) {
   loads_[index] = std::move(loads_.back());
   loads_.pop_back();
   const char* instruction = load.is_tensor ? load.tensor.instruction : load.bulk.instruction;
-  for (Block* block : load.blocks) {
-    if (block->exited)
-      raise(fmt::format("{} arrives in block {} of the cluster, which has exited", instruction,
-                        block->rank));
-    const U32 bytes = load.is_tensor ? load.map.box_bytes() : load.bulk.bytes;
-    check_fenced(*block, load.offset, bytes, instruction);
-    if (load.is_tensor)
-      load_box(load, block->shared);
-    else
-      std::memcpy(block->shared + load.offset, load.bulk.global, load.bulk.bytes);
-    bytes_arrived({block, load.barrier_offset}, bytes, instruction);
-  }
+  Block* block = load.block;
+  if (block->exited)
+    raise(fmt::format("{} arrives in block {} of the cluster, which has exited", instruction,
+                      block->rank));
+  const U32 bytes = load.is_tensor ? load.map.box_bytes() : load.bulk.bytes;
+  check_fenced(*block, load.offset, bytes, instruction);
+  if (load.is_tensor)
+    load_box(load, block->shared);
+  else
+    std::memcpy(block->shared + load.offset, load.bulk.global, load.bulk.bytes);
+  bytes_arrived({block, load.barrier_offset}, bytes, instruction);
 }
 
 // ------------------------------------------------------------------------------- stores

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "tests/emulator/faults.h"
+
 namespace cudadent::emulator {
 
 namespace {
@@ -77,6 +79,7 @@ Grid::Grid(LaunchRequest request, GlobalMemory& memory)
   describe_own_stack(main_);
   cluster_order_.resize(volume(request_.grid) / volume(request_.cluster));
   std::iota(cluster_order_.begin(), cluster_order_.end(), 0U);
+  variables_end_ = first_shared_address * 4 + (request_.shared_memory + 1023) / 1024 * 1024;
   const auto order = request_.schedule.warps;
   if (order == WarpOrder::descending) std::reverse(cluster_order_.begin(), cluster_order_.end());
   if (order == WarpOrder::random)
@@ -144,7 +147,8 @@ void Grid::start_block(Block& block, const Extents& index) {
   block.shared = free_arenas_.back();
   free_arenas_.pop_back();
   std::memset(block.shared, shared_guard, arena_bytes());
-  block.used = first_shared_address * 4 + (request_.shared_memory + 1023) / 1024 * 1024;
+  for (const auto& [declaration, variable] : variables_)
+    lay_out(block, variable.offset, variable.bytes);
 
   const unsigned most = std::max(1U, request_.facts->min_blocks) * threads;
   const int registers = static_cast<int>(std::min(65536U / most / 8 * 8, 256U));
@@ -186,7 +190,7 @@ void Grid::check_left_behind(const Block& block) {
       complain(fmt::format("exits while the mbarrier at {:#x} waits for {} more bytes",
                            barrier.address, barrier.bytes));
   for (const PendingLoad& load : loads_)
-    if (std::find(load.blocks.begin(), load.blocks.end(), &block) != load.blocks.end())
+    if (load.block == &block)
       complain(fmt::format(
           "exits while {} still copies to its shared memory at {:#x}: nobody "
           "waited for it",
@@ -198,7 +202,7 @@ void Grid::check_left_behind(const Block& block) {
           store->is_tensor ? store->tensor.instruction : store->bulk.instruction));
   // Every byte outside of the variables is as it was.
   std::vector<SharedVariable> variables{{block.dynamic_offset, block.dynamic_bytes, "dynamic"}};
-  for (const auto& [declaration, variable] : block.variables) variables.push_back(variable);
+  for (const auto& [declaration, variable] : variables_) variables.push_back(variable);
   std::sort(variables.begin(), variables.end(),
             [](const auto& a, const auto& b) { return a.offset < b.offset; });
   std::size_t at = 0;
@@ -380,6 +384,32 @@ void Grid::wait(WaitKind kind, const char* instruction, U32 detail, U32 detail2)
 }
 
 void Grid::run() {
+  const FaultHandler::Escape escape{
+      this,
+      [](void* grid) -> void* {
+        const Fiber* fiber = static_cast<Grid*>(grid)->running_;
+        return fiber == nullptr ? nullptr : static_cast<std::byte*>(fiber->stack) + stack_bytes;
+      },
+      [](void* grid, const char* what, const void* address) {
+        static_cast<Grid*>(grid)->abandon(what, address);
+      }};
+  const FaultHandler handler(escape);
+  run_all();
+}
+
+// Leaves the running thread where it is for good.
+void Grid::abandon(const char* what, const void* address) {
+  try {
+    raise(fmt::format("{} at {}", what, address));
+  } catch (...) {
+    failure_ = std::current_exception();
+  }
+  running_->done = true;
+  switch_context(running_->context, main_);
+  std::abort();
+}
+
+void Grid::run_all() {
   const unsigned limit = resident_limit();
   const unsigned at_first =
       std::clamp(static_cast<unsigned>(request_.schedule.resident_clusters), 1U, limit);
@@ -435,6 +465,10 @@ void Grid::raise(const std::string& what) {
 
 void Grid::fail(const char* what) { raise(what); }
 
+void Grid::fail_at(U32 line, const char* what) {
+  raise(fmt::format("{} in line {} of the specialization's source", what, line));
+}
+
 std::string Grid::describe_wait(const Fiber& fiber) {
   Block& block = *fiber.warp->block;
   switch (fiber.waits_for) {
@@ -488,6 +522,10 @@ void Grid::report_deadlock() {
       }
   constexpr std::size_t most = 40;
   if (lines.size() > most) lines.resize(most);
+  if (const auto left = cluster_order_.size() - next_cluster_; left > 0)
+    lines.push_back(fmt::format("{} blocks have not begun: {} fit on the device at once",
+                                left * volume(request_.cluster),
+                                resident_limit() * volume(request_.cluster)));
   raise(fmt::format("deadlock: no thread can go on. They wait for\n  {}\n",
                     fmt::join(lines, "\n  ")));
 }
@@ -582,25 +620,27 @@ void* Grid::dynamic_shared(U64 alignment, const char* name) {
   return block.shared + std::max(block.dynamic_offset, first_shared_address);
 }
 
+// All blocks have a variable at the same address, from when the first thread comes to its declaration.
 void* Grid::static_shared(const void* declaration, U64 bytes, U64 alignment, const char* name) {
-  Block& block = own_block();
-  if (const auto found = block.variables.find(declaration); found != block.variables.end())
-    return block.shared + found->second.offset;
+  std::byte* shared = own_block().shared;
+  if (const auto found = variables_.find(declaration); found != variables_.end())
+    return shared + found->second.offset;
   const auto step = static_cast<U32>(alignment);
-  U32 offset = (block.used + 16 + step - 1) / step * step;
+  U32 offset = (variables_end_ + 16 + step - 1) / step * step;
   if (offset % (2 * step) == 0) offset += step;  // aligned to no more than was asked for
   U64 all = bytes;
-  for (const auto& [other, variable] : block.variables) all += variable.bytes;
+  for (const auto& [other, variable] : variables_) all += variable.bytes;
   const U64 limit = static_cast<U64>(request_.device.max_shared_memory);
   if (all > (48 << 10) || all + request_.shared_memory > limit || offset + bytes > arena_bytes())
     raise(
         fmt::format("{} bytes of static and {} of dynamic shared memory; a block has 49152 and {} "
                     "in all",
                     all, request_.shared_memory, limit));
-  block.variables[declaration] = {offset, static_cast<U32>(bytes), name};
-  block.used = offset + static_cast<U32>(bytes);
-  lay_out(block, offset, static_cast<U32>(bytes));
-  return block.shared + offset;
+  variables_[declaration] = {offset, static_cast<U32>(bytes), name};
+  variables_end_ = offset + static_cast<U32>(bytes);
+  for (const auto& cluster : resident_)
+    for (Block& block : cluster->blocks) lay_out(block, offset, static_cast<U32>(bytes));
+  return shared + offset;
 }
 
 U32 Grid::shared_address(const void* pointer) {
@@ -616,7 +656,7 @@ void Grid::check_inside(const Block& block, U32 offset, U32 bytes, const char* i
     return offset >= first && offset + std::uint64_t{bytes} <= first + std::uint64_t{size};
   };
   if (inside(block.dynamic_offset, block.dynamic_bytes)) return;
-  for (const auto& [declaration, variable] : block.variables)
+  for (const auto& [declaration, variable] : variables_)
     if (inside(variable.offset, variable.bytes)) return;
   raise(
       fmt::format("{} of {} bytes of shared memory at {:#x}: dynamic shared memory is {:#x} to "

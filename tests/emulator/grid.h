@@ -96,15 +96,14 @@ struct CopyGroup {
   std::vector<CopyAsync> copies;
 };
 
-// A bulk or tensor load, until its bytes have arrived.
+// A bulk or tensor load to one block, until its bytes have arrived.
 struct PendingLoad {
   bool is_tensor = false;
   TensorCopy tensor{};
   BulkCopy bulk{};
   TensorMapFacts map;
-  std::vector<Block*> blocks;  // that it arrives in
+  Block* block = nullptr;  // that it arrives in
   U32 offset = 0, barrier_offset = 0;
-  Block* issuer = nullptr;
 };
 
 struct PendingStore {
@@ -127,8 +126,9 @@ struct WarpgroupStep {
   std::array<float*, 128> d{};
   std::array<const U32*, 128> a{};
   std::array<std::array<U32, 4>, 128> a_values{};
-  std::vector<float> values;      // 64 by n, row by row: what d held, then the result
-  std::array<bool, 4> chained{};  // d was being computed already: no values of its own
+  std::vector<float> a_matrix, b;  // 64 by k and k by n, when they have been read
+  std::vector<float> values;       // 64 by n: what d held, then the result
+  std::array<bool, 4> chained{};   // d was being computed already: no values of its own
 };
 
 struct Warpgroup {
@@ -218,8 +218,6 @@ struct Block {
   bool exited = false;
   std::byte* shared = nullptr;  // address 0 of the block's shared memory
   U32 dynamic_offset = 0, dynamic_bytes = 0;
-  U32 used = 0;  // end of what is laid out
-  std::map<const void*, SharedVariable> variables;
   std::vector<Warp> warps;
   std::vector<Warpgroup> warpgroups;
   std::array<BlockBarrier, 16> barriers;
@@ -305,6 +303,7 @@ class Grid final : public Machine {
 
   void yield(const char* instruction) override;
   [[noreturn]] void fail(const char* what) override;
+  [[noreturn]] void fail_at(U32 line, const char* what) override;
   void check_alignment(const void* pointer, U32 alignment, const char* what) override;
 
  private:
@@ -316,6 +315,8 @@ class Grid final : public Machine {
 
   // grid.cpp: blocks, threads, and who runs next.
   static void run_fiber(void* fiber);
+  void run_all();
+  [[noreturn]] void abandon(const char* what, const void* address);
   void admit_cluster();
   void start_block(Block& block, const Extents& index);
   void retire_clusters();
@@ -365,6 +366,7 @@ class Grid final : public Machine {
   void read_source(PendingStore& store);
   void write_result(PendingStore& store);
   void issue(std::shared_ptr<PendingStore> store);
+  std::vector<Block*> targets_of(U32 blocks, const SharedPlace& single, const char* instruction);
   void start_load(PendingLoad load, U32 shared, U32 barrier, U32 blocks, U32 bytes, U32 alignment,
                   const char* instruction);
   bool advance_asynchronous();
@@ -372,6 +374,8 @@ class Grid final : public Machine {
   // Warpgroups.
   Warpgroup& own_warpgroup();
   void join(Warp& warp, const Collective& collective);
+  void read_operands(WarpgroupStep& step, Block& block);
+  void read_registers(WarpgroupStep& step);
   bool execute_next(Warpgroup& group, Block& block);
 
   LaunchRequest request_;
@@ -382,6 +386,8 @@ class Grid final : public Machine {
   std::size_t next_cluster_ = 0;
   std::vector<std::unique_ptr<Cluster>> resident_;
   std::vector<std::byte*> arenas_, free_arenas_;
+  std::map<const void*, SharedVariable> variables_;  // the same in every block
+  U32 variables_end_ = 0;
   std::vector<Warp*> ready_;
   std::vector<Fiber*> spinning_;
   Warp* current_warp_ = nullptr;

@@ -105,52 +105,64 @@ void store_element(Element element, std::byte* to, float value) {
 
 namespace {
 
+// What a lane brings to a load or store of 8×8 matrices of 16-bit elements: the row that it gives the
+// address of, and its two elements of each matrix, 2 (lane % 4) and the next of row lane / 4.
 struct MatrixMove {
   std::uint32_t* words;  // one a matrix
   int count;
   bool transposed;
-  std::byte* row;  // that this lane gives the address of; null when none is asked of it
+  std::byte* row = nullptr;  // null when none is asked of it
+  std::array<std::byte, 16> read_early{};
 };
 
-// 8×8 matrices of 16-bit elements: lane l holds elements 2 (l % 4) and the next of row l / 4.
-template <bool LOAD>
-void move_matrices(Collective& lanes) {
-  const auto move_of = [&](std::size_t lane) {
-    return static_cast<MatrixMove*>(lanes.payload[lane]);
+// Calls move(bytes in the row, bytes in the lane's word) for each of the warp's elements.
+template <class Move>
+void for_elements(Collective& lanes, Move&& move) {
+  const auto of = [&](std::size_t lane) -> MatrixMove& {
+    return *static_cast<MatrixMove*>(lanes.payload[lane]);
   };
-  for (std::size_t lane = 0; lane < 32; ++lane) {
-    MatrixMove& mine = *move_of(lane);
-    for (int matrix = 0; matrix < mine.count; ++matrix)
+  for (std::size_t lane = 0; lane < 32; ++lane)
+    for (int matrix = 0; matrix < of(lane).count; ++matrix)
       for (std::size_t half = 0; half < 2; ++half) {
         std::size_t row = lane / 4, column = lane % 4 * 2 + half;
-        if (mine.transposed) std::swap(row, column);
-        std::byte* element = move_of(static_cast<std::size_t>(matrix) * 8 + row)->row + 2 * column;
-        auto* part = reinterpret_cast<std::byte*>(&mine.words[matrix]) + 2 * half;
-        std::memcpy(LOAD ? part : element, LOAD ? element : part, 2);
+        if (of(lane).transposed) std::swap(row, column);
+        move(of(static_cast<std::size_t>(matrix) * 8 + row).row + 2 * column,
+             reinterpret_cast<std::byte*>(&of(lane).words[matrix]) + 2 * half);
       }
-  }
 }
 
 }  // namespace
 
+// That all lanes have come orders no memory: a row may be read when the lane with its address comes.
 void Grid::load_matrix(U32* out, int count, bool transposed, U32 address) {
-  MatrixMove move{out, count, transposed, nullptr};
-  if (self().lane < 8 * count)
+  MatrixMove move{.words = out, .count = count, .transposed = transposed};
+  if (self().lane < 8 * count) {
     move.row = static_cast<std::byte*>(shared_pointer(address, 16, 16, "ldmatrix"));
-  collective(0xffffffffU, true, "ldmatrix", &move,
-             [](Grid&, Warp&, Collective& lanes) { move_matrices<true>(lanes); });
+    if (random_.happens(request_.schedule.early)) {
+      std::memcpy(move.read_early.data(), move.row, 16);
+      move.row = move.read_early.data();
+    }
+  }
+  collective(0xffffffffU, true, "ldmatrix", &move, [](Grid&, Warp&, Collective& lanes) {
+    for_elements(lanes, [](const std::byte* in_row, std::byte* in_word) {
+      std::memcpy(in_word, in_row, 2);
+    });
+  });
 }
 
 void Grid::store_matrix(U32 address, const U32* values, int count, bool transposed) {
   std::array<U32, 4> words{};
   std::memcpy(words.data(), values, static_cast<std::size_t>(count) * 4);
-  MatrixMove move{words.data(), count, transposed, nullptr};
+  MatrixMove move{.words = words.data(), .count = count, .transposed = transposed};
   if (self().lane < 8 * count) {
     move.row = static_cast<std::byte*>(shared_pointer(address, 16, 16, "stmatrix"));
     shared_written(address, 16);
   }
-  collective(0xffffffffU, true, "stmatrix", &move,
-             [](Grid&, Warp&, Collective& lanes) { move_matrices<false>(lanes); });
+  collective(0xffffffffU, true, "stmatrix", &move, [](Grid&, Warp&, Collective& lanes) {
+    for_elements(lanes, [](std::byte* in_row, const std::byte* in_word) {
+      std::memcpy(in_row, in_word, 2);
+    });
+  });
 }
 
 // ------------------------------------------------------------------------------- mma

@@ -131,6 +131,8 @@ void Grid::join(Warp& warp, const Collective& lanes) {
       mine.d[i] = std::bit_cast<float>(0xffffffffU);
     });
   }
+  // The first warp to issue it has seen to it that the operands are there.
+  if (step.joined == 0 && random_.happens(request_.schedule.early)) read_operands(step, block);
   step.joined |= 1U << quarter;
   if (step.joined != 15) return;
   for (Fiber* fiber : std::exchange(group.waiters, {})) wake(*fiber);
@@ -168,14 +170,10 @@ std::vector<float> decode(const Operand& operand, const std::byte* shared, Compl
 
 }  // namespace
 
-// Carries out the warpgroup's next product; false when there is none that all warps have issued.
-bool Grid::execute_next(Warpgroup& group, Block& block) {
-  const std::size_t index = group.executed - group.first;
-  if (index >= group.steps.size() || group.steps[index].joined != 15) return false;
-  WarpgroupStep& step = group.steps[index];
+// Reads what lies in shared memory.
+void Grid::read_operands(WarpgroupStep& step, Block& block) {
   const WarpgroupProduct& product = step.product;
   const int n = product.n, k = product.k;
-
   const auto complain = [&](const std::string& what) { raise(what); };
   const auto operand = [&](Element element, std::uint64_t word, bool transposed, int rows) {
     const Descriptor descriptor(word);
@@ -191,35 +189,48 @@ bool Grid::execute_next(Warpgroup& group, Block& block) {
     check_fenced(block, low, high - low, "wgmma");
     return decode(Operand{element, word, transposed, rows, k}, block.shared, complain);
   };
-  std::vector<float> a;
-  if (product.a_registers == nullptr) {
-    a = operand(product.a, product.a_descriptor, product.a_transposed, 64);
-  } else {
-    a.resize(static_cast<std::size_t>(64 * k));
-    const int per = 4 / bytes_of(product.a);
-    for (int thread = 0; thread < 128; ++thread) {
-      const auto& held = step.a_values[static_cast<std::size_t>(thread)];
-      if (!std::equal(held.begin(), held.end(), step.a[static_cast<std::size_t>(thread)]))
-        raise("wgmma: registers of a were changed while it was under way");
-      for (int word = 0; word < 4; ++word)
-        for (int e = 0; e < per; ++e) {
-          const int row = thread / 32 * 16 + thread % 32 / 4 + word % 2 * 8;
-          const int column = word / 2 * 4 * per + thread % 4 * per + e;
-          const auto* bytes =
-              reinterpret_cast<const std::byte*>(&held[static_cast<std::size_t>(word)]);
-          a[static_cast<std::size_t>(row * k + column)] =
-              load_element(product.a, bytes + e * bytes_of(product.a));
-        }
-    }
-  }
-  // By k, so that the inner loop runs along n.
-  const std::vector<float> b_rows =
-      operand(product.b, product.b_descriptor, product.b_transposed, n);
-  std::vector<float> b(b_rows.size());
+  if (product.a_registers == nullptr)
+    step.a_matrix = operand(product.a, product.a_descriptor, product.a_transposed, 64);
+  const auto rows = operand(product.b, product.b_descriptor, product.b_transposed, n);
+  step.b.resize(rows.size());
   for (int column = 0; column < n; ++column)
     for (int at = 0; at < k; ++at)
-      b[static_cast<std::size_t>(at * n + column)] =
-          b_rows[static_cast<std::size_t>(column * k + at)];
+      step.b[static_cast<std::size_t>(at * n + column)] =
+          rows[static_cast<std::size_t>(column * k + at)];
+}
+
+// Reads what lies in registers, as late as can be: they must not have changed.
+void Grid::read_registers(WarpgroupStep& step) {
+  const WarpgroupProduct& product = step.product;
+  step.a_matrix.resize(static_cast<std::size_t>(64 * product.k));
+  const int per = 4 / bytes_of(product.a);
+  for (int thread = 0; thread < 128; ++thread) {
+    const auto& held = step.a_values[static_cast<std::size_t>(thread)];
+    if (!std::equal(held.begin(), held.end(), step.a[static_cast<std::size_t>(thread)]))
+      raise("wgmma: registers of a were changed while it was under way");
+    for (int word = 0; word < 4; ++word)
+      for (int e = 0; e < per; ++e) {
+        const int row = thread / 32 * 16 + thread % 32 / 4 + word % 2 * 8;
+        const int column = word / 2 * 4 * per + thread % 4 * per + e;
+        const auto* bytes =
+            reinterpret_cast<const std::byte*>(&held[static_cast<std::size_t>(word)]);
+        step.a_matrix[static_cast<std::size_t>(row * product.k + column)] =
+            load_element(product.a, bytes + e * bytes_of(product.a));
+      }
+  }
+}
+
+// Carries out the warpgroup's next product; false when there is none that all warps have issued.
+bool Grid::execute_next(Warpgroup& group, Block& block) {
+  const std::size_t index = group.executed - group.first;
+  if (index >= group.steps.size() || group.steps[index].joined != 15) return false;
+  WarpgroupStep& step = group.steps[index];
+  const WarpgroupProduct& product = step.product;
+  const int n = product.n, k = product.k;
+
+  if (step.b.empty()) read_operands(step, block);
+  if (product.a_registers != nullptr) read_registers(step);
+  const std::vector<float>&a = step.a_matrix, &b = step.b;
   for (int row = 0; row < 64; ++row) {
     float* sums = step.values.data() + place_in(n, row, 0);
     for (int at = 0; at < k; ++at) {

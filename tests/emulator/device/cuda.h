@@ -451,6 +451,37 @@ inline unsigned long long __cvta_generic_to_shared(const void* pointer) {
   return emulated_detail::machine().shared_address(pointer);
 }
 
+// ------------------------------------------------------------------------------- undefined behaviour
+
+// What the compiler has the code call where it does what C++ does not define (-fsanitize=…). The
+// system's library for that would print and go on.
+namespace emulated_detail {
+struct SourceLocation {
+  const char* file;
+  U32 line, column;
+};
+__attribute__((noinline, no_sanitize("undefined"))) inline void undefined(const void* where,
+                                                                         const char* what) {
+  machine().fail_at(static_cast<const SourceLocation*>(where)->line, what);
+}
+}  // namespace emulated_detail
+#define CUDADENT_UNDEFINED(NAME, WHAT)                                            \
+  extern "C" __attribute__((used, no_sanitize("undefined"))) inline void          \
+      __ubsan_handle_##NAME(void* where, U64 = 0, U64 = 0) {                      \
+    emulated_detail::undefined(where, WHAT);                                      \
+  }
+using cudadent::emulator::U64;
+CUDADENT_UNDEFINED(type_mismatch_v1, "misaligned access, or one through a null pointer")
+CUDADENT_UNDEFINED(out_of_bounds, "index outside of an array")
+CUDADENT_UNDEFINED(shift_out_of_bounds, "shift by as many bits as the type has, or more")
+CUDADENT_UNDEFINED(divrem_overflow, "division by zero, or too large for its type")
+CUDADENT_UNDEFINED(add_overflow, "sum too large for its type")
+CUDADENT_UNDEFINED(sub_overflow, "difference too large for its type")
+CUDADENT_UNDEFINED(mul_overflow, "product too large for its type")
+CUDADENT_UNDEFINED(negate_overflow, "negation too large for its type")
+CUDADENT_UNDEFINED(builtin_unreachable, "a place that is said to be out of reach")
+#undef CUDADENT_UNDEFINED
+
 // ------------------------------------------------------------------------------- entries
 
 namespace emulated_detail {

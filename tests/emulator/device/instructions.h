@@ -128,6 +128,10 @@ template <int BYTES>
 void copy_async_small(U32 shared, const void* global, bool valid) {
   machine().copy_async(shared, global, BYTES, valid ? BYTES : 0);
 }
+template <int BYTES>
+void copy_async_part(U32 shared, const void* global, int source_bytes) {
+  machine().copy_async(shared, global, BYTES, source_bytes);
+}
 inline void copy_async_commit() { machine().copy_async_commit(); }
 template <int PENDING>
 void copy_async_wait() {
@@ -186,6 +190,16 @@ void mma_16x8x16(float (&d)[4], const U32 (&a)[4], const U32 (&b)[2]) {
 inline void mma_16x8x16_turing(float (&d)[4], const U32 (&a)[4], const U32 (&b)[2]) {
   for (int half = 0; half < 2; ++half)
     machine().multiply({Element::f16, Element::f16, 8}, d, a + 2 * half, b + half);
+}
+inline void mma_16x8x8_tf32(float (&d)[4], const U32 (&a)[4], const U32 (&b)[2]) {
+  machine().multiply({Element::tf32, Element::tf32, 8}, d, a, b);
+}
+template <typename A, typename B>
+void mma_16x8x32(float (&d)[4], const U32 (&a)[4], const U32 (&b)[2]) {
+  machine().multiply({element<A>, element<B>, 32}, d, a, b);
+}
+inline U32 load_shared_word(U32 address) {
+  return *static_cast<const U32*>(machine().shared_pointer(address, 4, 4, "ld.shared.u32"));
 }
 inline void load_matrix_x4(U32 (&out)[4], U32 row_address) {
   machine().load_matrix(out, 4, false, row_address);
