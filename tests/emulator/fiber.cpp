@@ -145,7 +145,7 @@ void* Stacks::take() {
     mappings_.push_back(mapping);
     for (std::size_t i = 0; i < batch; ++i) {
       auto* bottom = static_cast<std::byte*>(mapping) + i * step;
-      ::mprotect(bottom, guard_bytes, PROT_NONE);
+      if (mappings_.size() <= guarded_batches) ::mprotect(bottom, guard_bytes, PROT_NONE);
       free_.push_back(bottom + guard_bytes);
     }
   }

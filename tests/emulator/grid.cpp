@@ -30,6 +30,8 @@ Stacks& own_stacks() {
 constexpr unsigned max_blocks_per_sm = 32;
 constexpr unsigned reserved_shared_bytes = 1024;  // by the system, of each block
 constexpr std::uint64_t spins_allowed = 200000;
+// More are started only when those that run wait for them: each has a stack.
+constexpr unsigned threads_at_first = 4096;
 
 unsigned volume(const std::array<unsigned, 3>& sides) { return sides[0] * sides[1] * sides[2]; }
 
@@ -411,8 +413,10 @@ void Grid::abandon(const char* what, const void* address) {
 
 void Grid::run_all() {
   const unsigned limit = resident_limit();
+  const unsigned threads = volume(request_.block) * volume(request_.cluster);
   const unsigned at_first =
-      std::clamp(static_cast<unsigned>(request_.schedule.resident_clusters), 1U, limit);
+      std::clamp(static_cast<unsigned>(request_.schedule.resident_clusters), 1U,
+                 std::min(limit, std::max(1U, threads_at_first / threads)));
   while (true) {
     running_ = nullptr;
     if (failure_) std::rethrow_exception(failure_);
