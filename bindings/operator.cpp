@@ -15,6 +15,7 @@
 #include "bindings/tensor_reader.h"
 #include "bindings/values.h"
 #include "runtime/dispatcher.h"
+#include "runtime/expression.h"
 #include "runtime/operator_info.h"
 #include "runtime/problem.h"
 #include "runtime/value.h"
@@ -45,6 +46,7 @@ struct Option {
 // How to make an output that a call leaves out.
 struct OutputPlan {
   std::vector<std::int64_t> dimensions;  // an index of a symbol, or −1 − a constant
+  bool first_is_optional = false;        // a tensor may lack the first dimension
   std::optional<std::size_t> dtype_symbol;
   DataType dtype = DataType::f32;  // when there is no symbol
 };
@@ -66,7 +68,8 @@ struct Core {
   OperatorInfo info;
   std::vector<Parameter> parameters;
   std::vector<Option> options;
-  std::uint64_t combination = 0;  // of the bound options
+  std::vector<std::optional<Expression>> dtype_defaults;  // of info.dtypes
+  std::uint64_t combination = 0;                          // of the bound options
   std::optional<std::size_t> sole_output;
   py::object doc;
   std::uint64_t generation = 0;  // of the default runtimes that bindings belong to
@@ -188,7 +191,11 @@ std::vector<OutputPlan> output_plans(const OperatorInfo& info, std::size_t& symb
   std::vector<OutputPlan> plans;
   for (const auto& tensor : info.tensors) {
     OutputPlan& plan = plans.emplace_back();
-    for (const auto& name : tensor.shape) {
+    for (std::string name : tensor.shape) {
+      if (name.ends_with('?')) {
+        plan.first_is_optional = true;
+        name.pop_back();
+      }
       if (name[0] >= '0' && name[0] <= '9') {
         plan.dimensions.push_back(-1 - std::stoll(name));
         continue;
@@ -251,16 +258,18 @@ std::vector<std::int64_t> extents_of(const Core& core, const Binding& binding, c
   for (std::size_t i = 0; i < core.info.tensors.size(); ++i) {
     if (!tensors[i].present() || call.tensors[i] == Py_True) continue;
     const auto& dimensions = binding.plans[i].dimensions;
-    if (dimensions.size() != static_cast<std::size_t>(tensors[i].rank)) {
+    const auto rank = static_cast<std::size_t>(tensors[i].rank);
+    const std::size_t missing = dimensions.size() - rank;
+    if (missing != 0 && !(missing == 1 && binding.plans[i].first_is_optional)) {
       const std::vector<std::int64_t> shape(tensors[i].shape.begin(),
                                             tensors[i].shape.begin() + tensors[i].rank);
       reject(core.name, fmt::format("{} has shape [{}], expected [{}]", core.info.tensors[i].name,
                                     fmt::join(shape, ", "),
                                     fmt::join(binding.op.info().tensors[i].shape, ", ")));
     }
-    for (std::size_t j = 0; j < dimensions.size(); ++j)
+    for (std::size_t j = missing; j < dimensions.size(); ++j)
       if (dimensions[j] >= 0 && extents[static_cast<std::size_t>(dimensions[j])] < 0)
-        extents[static_cast<std::size_t>(dimensions[j])] = tensors[i].shape[j];
+        extents[static_cast<std::size_t>(dimensions[j])] = tensors[i].shape[j - missing];
   }
   return extents;
 }
@@ -272,12 +281,17 @@ std::optional<DataType> dtype_of_symbol(const Core& core, const Binding& binding
   if (call.dtypes[symbol]) return call.dtypes[symbol];
   for (std::size_t i = 0; i < core.info.tensors.size(); ++i)
     if (tensors[i].present() && binding.plans[i].dtype_symbol == symbol) return tensors[i].dtype;
-  const std::string& otherwise = core.info.dtypes[symbol].otherwise;
-  if (const auto type = data_type_named(otherwise)) return type;
-  for (std::size_t i = 0; i < symbol; ++i)  // a default names an earlier symbol
-    if (core.info.dtypes[i].name == otherwise)
-      return dtype_of_symbol(core, binding, call, tensors, i);
-  return std::nullopt;
+  const auto& otherwise = core.dtype_defaults[symbol];
+  if (!otherwise) return std::nullopt;
+  Values earlier;  // a default is made of earlier symbols
+  for (const auto& name : otherwise->names())
+    for (std::size_t i = 0; i < symbol; ++i) {
+      if (core.info.dtypes[i].name != name) continue;
+      const auto type = dtype_of_symbol(core, binding, call, tensors, i);
+      if (!type) return std::nullopt;
+      earlier[name] = std::string(name_of(*type));
+    }
+  return data_type_named(to_text(otherwise->evaluate(Scope(earlier))));
 }
 
 py::object make_output(const Core& core, const Binding& binding, const Call& call,
@@ -286,16 +300,21 @@ py::object make_output(const Core& core, const Binding& binding, const Call& cal
   const OutputPlan& plan = binding.plans[i];
   const auto extents = extents_of(core, binding, call, tensors);
   std::array<std::int64_t, max_rank> shape{};
+  std::size_t rank = 0;
   for (std::size_t j = 0; j < plan.dimensions.size(); ++j) {
     const std::int64_t dimension = plan.dimensions[j];
-    shape[j] = dimension < 0 ? -1 - dimension : extents[static_cast<std::size_t>(dimension)];
-    if (shape[j] < 0) reject_output(core, i, "no tensor given tells its shape");
+    const std::int64_t extent =
+        dimension < 0 ? -1 - dimension : extents[static_cast<std::size_t>(dimension)];
+    // Where no tensor has an optional dimension, outputs have none either.
+    if (extent < 0 && j == 0 && plan.first_is_optional) continue;
+    if (extent < 0) reject_output(core, i, "no tensor given tells its shape");
+    shape[rank++] = extent;
   }
   std::optional<DataType> dtype = plan.dtype;
   if (plan.dtype_symbol) dtype = dtype_of_symbol(core, binding, call, tensors, *plan.dtype_symbol);
   if (!dtype) reject_output(core, i, "no tensor given tells its data type");
-  return make_tensor_like(call.tensors[like], shape.data(), plan.dimensions.size(), *dtype,
-                          tensors[like].device, core.name, core.info.tensors[i].name);
+  return make_tensor_like(call.tensors[like], shape.data(), rank, *dtype, tensors[like].device,
+                          core.name, core.info.tensors[i].name);
 }
 
 void make_outputs(const Core& core, const Binding& binding, Call& call,
@@ -499,6 +518,13 @@ std::unique_ptr<Core> make_core(std::shared_ptr<Session> session, OperatorInfo i
       ++required;
     }
   if (required != 1) core->sole_output = std::nullopt;
+  for (const auto& dtype : core->info.dtypes) {
+    auto& otherwise = core->dtype_defaults.emplace_back();
+    if (data_type_named(dtype.otherwise))
+      otherwise = Expression::constant(dtype.otherwise);
+    else if (!dtype.otherwise.empty())
+      otherwise = Expression::parse(dtype.otherwise);
+  }
   add_options(*core);
   add_parameters(*core);
   return core;

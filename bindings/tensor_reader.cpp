@@ -232,8 +232,8 @@ void TensorReader::take_stride(Tensor& tensor, std::size_t i, std::int64_t bytes
   const auto size = static_cast<std::int64_t>(size_of(tensor.dtype));
   if (bytes % size != 0 && tensor.shape[i] > 1)
     fail(
-        fmt::format("is not contiguous: a stride of {} bytes between elements of {}. Pass a "
-                    "contiguous copy.",
+        fmt::format("is not contiguous: a stride of {} bytes is no whole number of elements of {}. "
+                    "Pass a contiguous copy.",
                     bytes, size));
   tensor.strides[i] = bytes / size;
 }

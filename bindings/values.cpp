@@ -18,15 +18,17 @@ struct ArrayName {
   const char* name;
 };
 
-constexpr std::array<ArrayName, 9> array_names{{{DataType::f64, "float64"},
-                                                {DataType::f32, "float32"},
-                                                {DataType::bf16, "bfloat16"},
-                                                {DataType::f16, "float16"},
-                                                {DataType::i64, "int64"},
-                                                {DataType::i32, "int32"},
-                                                {DataType::i8, "int8"},
-                                                {DataType::u8, "uint8"},
-                                                {DataType::boolean, "bool"}}};
+constexpr std::array<ArrayName, 11> array_names{{{DataType::f64, "float64"},
+                                                 {DataType::f32, "float32"},
+                                                 {DataType::bf16, "bfloat16"},
+                                                 {DataType::f16, "float16"},
+                                                 {DataType::i64, "int64"},
+                                                 {DataType::i32, "int32"},
+                                                 {DataType::i8, "int8"},
+                                                 {DataType::u8, "uint8"},
+                                                 {DataType::boolean, "bool"},
+                                                 {DataType::e4m3, "float8_e4m3fn"},
+                                                 {DataType::e5m2, "float8_e5m2"}}};
 
 // The name of a data type object of whatever library; empty when it is none.
 std::string name_of_data_type_object(py::handle object) {
@@ -77,7 +79,7 @@ DataType data_type_from_python(py::handle object, const std::string& what) {
   if (const auto type = data_type_of_array_name(name)) return *type;
   throw Error(ErrorCode::invalid_argument,
               fmt::format("{}={} is not a data type; expected f64, f32, bf16, f16, i64, i32, i8, "
-                          "u8, bool, or a NumPy or PyTorch data type",
+                          "u8, bool, e4m3, e5m2, or a NumPy or PyTorch data type",
                           what, text_of(object)));
 }
 

@@ -18,10 +18,20 @@ std::uint64_t mix(std::uint64_t hash, std::int64_t word) noexcept {
   return hash ^ (hash >> 32);
 }
 
-// False when the tensors need the slow path to say what is wrong with them: too many, strided, or on
-// another device.
-bool make_key(std::span<const Tensor> tensors, std::int32_t device, DispatchKey& key) noexcept {
-  if (tensors.empty() || tensors.size() > max_tensors) return false;
+bool is_packed(const Tensor& tensor) noexcept {
+  std::int64_t stride = 1;
+  for (auto i = static_cast<std::size_t>(tensor.rank); i-- > 0;) {
+    if (tensor.strides[i] != stride && tensor.shape[i] > 1) return false;
+    stride *= tensor.shape[i] > 1 ? tensor.shape[i] : 1;
+  }
+  return true;
+}
+
+// False when the tensors need the slow path to say what is wrong with them: too many, on another device,
+// or not packed though the operator has no strides for them.
+bool make_key(std::span<const Tensor> tensors, std::int32_t device, const OperatorState& op,
+              DispatchKey& key) noexcept {
+  if (tensors.empty() || tensors.size() > op.order.tensors) return false;
   std::uintptr_t address_bits = 0;
   std::size_t count = 0;
   std::uint64_t hash = tensors.size();
@@ -29,19 +39,21 @@ bool make_key(std::span<const Tensor> tensors, std::int32_t device, DispatchKey&
     key.words[count++] = word;
     hash = mix(hash, word);
   };
-  for (const Tensor& tensor : tensors) {
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    const Tensor& tensor = tensors[t];
     if (!tensor.present()) {
       add(-1);
       continue;
     }
     if (tensor.device != device || tensor.rank > max_rank) return false;
-    add(static_cast<std::int64_t>(tensor.dtype) * 8 + tensor.rank);
-    std::int64_t stride = 1;
-    for (auto i = static_cast<std::size_t>(tensor.rank); i-- > 0;) {
-      if (tensor.strides[i] != stride && tensor.shape[i] > 1) return false;
-      add(tensor.shape[i]);
-      stride *= tensor.shape[i] > 1 ? tensor.shape[i] : 1;
-    }
+    const bool packed = is_packed(tensor);
+    if (!packed && (op.strided >> op.order.place(t, tensors.size()) & 1U) == 0) return false;
+    // The first word says how many follow.
+    add((static_cast<std::int64_t>(tensor.dtype) * 8 + tensor.rank) * 2 + (packed ? 0 : 1));
+    const auto rank = static_cast<std::size_t>(tensor.rank);
+    for (std::size_t i = 0; i < rank; ++i) add(tensor.shape[i]);
+    if (!packed)
+      for (std::size_t i = 0; i < rank; ++i) add(tensor.shape[i] > 1 ? tensor.strides[i] : 0);
     address_bits |= reinterpret_cast<std::uintptr_t>(tensor.data);
   }
   add(static_cast<std::int64_t>(address_bits % 16 == 0));
@@ -131,8 +143,10 @@ std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const
     state->options = complete;
     for (const auto& scalar : state->entry->manifest->scalars)
       state->default_scalars.push_back(scalar.default_value);
-    for (const auto& tensor : state->entry->manifest->tensors)
+    for (const auto& tensor : state->entry->manifest->tensors) {
+      if (tensor.has_strides()) state->strided |= 1U << state->tensor_names.size();
       state->tensor_names.push_back(tensor.name);
+    }
     state->order = state->entry->manifest->call_order();
   }
   return state;
@@ -141,7 +155,7 @@ std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const
 void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
                         std::span<const double> scalars) {
   DispatchKey key;
-  const bool regular = make_key(tensors, tensor_device_, key);
+  const bool regular = make_key(tensors, tensor_device_, op, key);
   const PreparedLaunch* launch = regular ? op.table.find(key) : nullptr;
   if (launch == nullptr) {
     if (regular && backend_.capturing(stream))
@@ -157,7 +171,7 @@ void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors
 bool Dispatcher::try_launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
                             std::span<const double> scalars) {
   DispatchKey key;
-  if (!make_key(tensors, tensor_device_, key)) return false;
+  if (!make_key(tensors, tensor_device_, op, key)) return false;
   const PreparedLaunch* launch = op.table.find(key);
   if (launch == nullptr) return false;
   run(*launch, op, tensors, stream, scalars);
@@ -181,7 +195,7 @@ void Dispatcher::run(const PreparedLaunch& launch, const OperatorState& op,
 Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor> tensors) {
   DispatchKey key;
   const PreparedLaunch* launch =
-      make_key(tensors, tensor_device_, key) ? op.table.find(key) : nullptr;
+      make_key(tensors, tensor_device_, op, key) ? op.table.find(key) : nullptr;
   if (launch == nullptr) launch = &resolve(op, tensors, key);
   const Choice& choice = launch->choice;
   return {launch->problem,

@@ -19,9 +19,10 @@
 
 namespace cudadent {
 
-// What tells one launch from another: data types, shapes, presence and alignment of the tensors.
+// What tells one launch from another: data types, shapes, strides, presence and alignment of the
+// tensors.
 struct DispatchKey {
-  static constexpr std::size_t capacity = max_tensors * (1 + max_rank) + 1;
+  static constexpr std::size_t capacity = max_tensors * (1 + 2 * max_rank) + 1;
   std::array<std::int64_t, capacity> words;
   std::size_t count = 0;
   std::uint64_t hash = 0;
@@ -67,6 +68,7 @@ struct OperatorState {
   std::vector<double> default_scalars;
   std::vector<std::string> tensor_names;
   CallOrder order;
+  std::uint32_t strided = 0;  // a bit for each tensor of the manifest that has strides
   mutable DispatchTable table;
 };
 

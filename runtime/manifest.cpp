@@ -169,8 +169,8 @@ void check_constant(const Field& field, const std::string& name) {
       // functions of expressions
       "abs", "ceil_div", "gcd", "max", "min", "pow2_ceil", "round_up", "size",
       // the shared types
-      "Block", "bf16", "f16", "f32", "f64", "i16", "i32", "i64", "i8", "simd", "u16", "u32", "u64",
-      "u8"};
+      "Block", "bf16", "e4m3", "e5m2", "f16", "f32", "f64", "i16", "i32", "i64", "i8", "simd",
+      "u16", "u32", "u64", "u8"};
   check_identifier(field, name);
   if (used.contains(name))
     field.fail(fmt::format("\"{}\" cannot be a name: it is a function or a type", name));
@@ -200,22 +200,48 @@ void check_names(const Field& field, const std::vector<Expression>& expressions,
   for (const auto& expression : expressions) check_names(field, expression, known);
 }
 
+// "m", or of the first dimension "m?" too.
+DimensionSpec parse_dimension(const Field& field, bool is_first) {
+  DimensionSpec dimension;
+  if (field.json().is_string()) {
+    dimension.symbol = field.text();
+    dimension.optional = dimension.symbol.ends_with('?');
+    if (dimension.optional) dimension.symbol.pop_back();
+    check_constant(field, dimension.symbol);
+    if (dimension.optional && !is_first) field.fail("only the first dimension may end in \"?\"");
+  } else if (field.json().is_number_integer() && field.json().get<std::int64_t>() >= 0) {
+    dimension.constant = field.json().get<std::int64_t>();
+  } else {
+    field.fail("a dimension is a name or a number ≥ 0");
+  }
+  return dimension;
+}
+
 ShapeSpec parse_shape(const Field& field) {
   ShapeSpec shape;
-  field.each_element([&](const Field& element) {
-    DimensionSpec dimension;
-    if (element.json().is_string()) {
-      dimension.symbol = element.text();
-      check_constant(element, dimension.symbol);
-    } else if (element.json().is_number_integer() && element.json().get<std::int64_t>() >= 0) {
-      dimension.constant = element.json().get<std::int64_t>();
-    } else {
-      element.fail("a dimension is a name or a number ≥ 0");
-    }
-    shape.push_back(dimension);
-  });
+  field.each_element(
+      [&](const Field& element) { shape.push_back(parse_dimension(element, shape.empty())); });
   if (shape.size() > max_rank) field.fail(fmt::format("at most {} dimensions", max_rank));
   return shape;
+}
+
+StrideSpec parse_strides(const Field& field) {
+  StrideSpec strides;
+  const std::size_t rank = field.json().size();
+  field.each_element([&](const Field& element) {
+    const bool is_last = strides.size() + 1 == rank;
+    if (element.json() == 1) {
+      if (!is_last) element.fail("only the last stride may be 1: give it a name");
+      strides.emplace_back();
+      return;
+    }
+    if (!element.json().is_string()) element.fail("a stride is a name, or of the last dimension 1");
+    check_constant(element, element.text());
+    if (std::find(strides.begin(), strides.end(), element.text()) != strides.end())
+      element.fail(fmt::format("the name \"{}\" stands twice", element.text()));
+    strides.push_back(element.text());
+  });
+  return strides;
 }
 
 const OptionSpec* find_option(const OperatorManifest& op, const std::string& name) {
@@ -224,47 +250,82 @@ const OptionSpec* find_option(const OperatorManifest& op, const std::string& nam
   return nullptr;
 }
 
-void parse_shapes(const Field& field, const OperatorManifest& op, TensorSpec& tensor) {
+// An array, or an object of one option with an array for each of its values.
+template <class Parse>
+auto parse_by_option(const Field& field, const OperatorManifest& op, const char* what,
+                     Parse parse) {
+  ByOption<decltype(parse(field))> result;
   if (field.json().is_array()) {
-    tensor.shapes.emplace_back(true, parse_shape(field));
-    return;
+    result.choices.emplace_back(true, parse(field));
+    return result;
   }
   if (!field.json().is_object() || field.json().size() != 1)
-    field.fail("expected an array, or an object of one option with a shape for each of its values");
-  tensor.shape_option = field.json().begin().key();
-  const OptionSpec* option = find_option(op, tensor.shape_option);
-  if (option == nullptr) field.fail(fmt::format("no option \"{}\"", tensor.shape_option));
-  const Field choices = field.at(tensor.shape_option);
-  choices.each_member([&](const std::string& key, const Field& shape) {
+    field.fail(
+        "expected an array, or an object of one option with an array for each of its values");
+  result.option = field.json().begin().key();
+  const OptionSpec* option = find_option(op, result.option);
+  if (option == nullptr) field.fail(fmt::format("no option \"{}\"", result.option));
+  const Field choices = field.at(result.option);
+  choices.each_member([&](const std::string& key, const Field& choice) {
     const Value value = parse_value(key);
     if (std::find(option->values.begin(), option->values.end(), value) == option->values.end())
-      shape.fail(fmt::format("\"{}\" is not a value of {}", key, option->name));
-    tensor.shapes.emplace_back(value, parse_shape(shape));
+      choice.fail(fmt::format("\"{}\" is not a value of {}", key, option->name));
+    result.choices.emplace_back(value, parse(choice));
   });
   for (const auto& value : option->values)
-    if (std::none_of(tensor.shapes.begin(), tensor.shapes.end(),
+    if (std::none_of(result.choices.begin(), result.choices.end(),
                      [&](const auto& choice) { return choice.first == value; }))
-      choices.fail(fmt::format("no shape for {}={}", option->name, to_text(value)));
+      choices.fail(fmt::format("no {} for {}={}", what, option->name, to_text(value)));
+  return result;
+}
+
+// A stride for each dimension, and a name for that of a dimension that may be missing, of every shape
+// the options can choose.
+void check_strides(const Field& field, const TensorSpec& tensor) {
+  for (const auto& [value, shape] : tensor.shapes.choices) {
+    const bool may_be_missing = !shape.empty() && shape.front().optional;
+    if (may_be_missing && !tensor.has_strides())
+      field.at("shape").fail(fmt::format(
+          "a dimension that may be missing needs a name for its stride: add \"strides\", "
+          "such as [\"{}_stride_{}\", …]",
+          shape.front().symbol, tensor.name));
+    for (const auto& [other, strides] : tensor.strides.choices) {
+      if (tensor.strides.option == tensor.shapes.option && other != value) continue;
+      if (strides.size() != shape.size())
+        field.at("strides").fail(
+            fmt::format("{} strides for a shape of {} dimensions", strides.size(), shape.size()));
+      if (may_be_missing && strides.front().empty())
+        field.at("strides").fail("a dimension that may be missing needs a name for its stride");
+    }
+  }
+}
+
+void add_new(std::vector<std::string>& names, const std::string& name) {
+  if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end())
+    names.push_back(name);
+}
+
+// A data type, or an expression of earlier symbols.
+Expression parse_default_dtype(const Field& field, const OperatorManifest& op) {
+  if (data_type_named(field.text())) return Expression::constant(field.text());
+  Expression expression = field.expression();
+  std::set<std::string> earlier;
+  for (const auto& spec : op.dtypes) earlier.insert(spec.symbol);
+  for (const auto& name : expression.names())
+    if (!earlier.contains(name))
+      field.fail(fmt::format("\"{}\" is neither a data type nor an earlier symbol", name));
+  return expression;
 }
 
 void parse_dtypes(const Field& field, OperatorManifest& op) {
   field.each_member([&](const std::string& symbol, const Field& member) {
     check_constant(member, symbol);
     member.allow_keys({"values", "default"});
-    DataTypeSpec spec{symbol, member.at("values").texts(), std::nullopt};
+    DataTypeSpec spec{symbol, member.at("values").texts()};
     for (const auto& name : spec.values)
       if (!data_type_named(name)) member.fail(fmt::format("unknown data type \"{}\"", name));
     if (spec.values.empty()) member.fail("no values");
-    if (member.has("default")) {
-      spec.default_symbol = member.at("default").text();
-      const bool known = data_type_named(*spec.default_symbol).has_value() ||
-                         std::any_of(op.dtypes.begin(), op.dtypes.end(), [&](const auto& earlier) {
-                           return earlier.symbol == *spec.default_symbol;
-                         });
-      if (!known)
-        member.at("default").fail(fmt::format("\"{}\" is neither a data type nor an earlier symbol",
-                                              *spec.default_symbol));
-    }
+    if (member.has("default")) spec.otherwise = parse_default_dtype(member.at("default"), op);
     op.dtypes.push_back(std::move(spec));
   });
 }
@@ -279,14 +340,28 @@ void parse_options(const Field& field, OperatorManifest& op) {
   });
 }
 
+// Each name is the stride of one tensor.
+void add_strides(const Field& field, const TensorSpec& tensor, OperatorManifest& op) {
+  const std::vector<std::string> earlier = op.strides;
+  for (const auto& [value, strides] : tensor.strides.choices)
+    for (const auto& name : strides) {
+      if (std::find(earlier.begin(), earlier.end(), name) != earlier.end())
+        field.at("strides").fail(fmt::format("\"{}\" is another tensor's stride", name));
+      add_new(op.strides, name);
+    }
+}
+
 void parse_tensors(const Field& field, OperatorManifest& op) {
   field.each_member([&](const std::string& name, const Field& member) {
     check_identifier(member, name);
-    member.allow_keys({"shape", "dtype", "role", "optional", "doc"});
+    member.allow_keys({"shape", "strides", "dtype", "role", "optional", "doc"});
     TensorSpec tensor;
     tensor.name = name;
     tensor.doc = member.text_or("doc", "");
-    parse_shapes(member.at("shape"), op, tensor);
+    tensor.shapes = parse_by_option(member.at("shape"), op, "shape", parse_shape);
+    if (member.has("strides"))
+      tensor.strides = parse_by_option(member.at("strides"), op, "strides", parse_strides);
+    check_strides(member, tensor);
     tensor.dtype = member.at("dtype").text();
     const bool known = data_type_named(tensor.dtype).has_value() ||
                        std::any_of(op.dtypes.begin(), op.dtypes.end(),
@@ -299,11 +374,12 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
       member.at("role").fail(fmt::format("\"{}\" is neither input nor output", role));
     tensor.output = role == "output";
     tensor.optional = member.flag_or("optional", false);
-    for (const auto& [value, shape] : tensor.shapes)
-      for (const auto& dimension : shape)
-        if (!dimension.symbol.empty() && std::find(op.dimensions.begin(), op.dimensions.end(),
-                                                   dimension.symbol) == op.dimensions.end())
-          op.dimensions.push_back(dimension.symbol);
+    for (const auto& [value, shape] : tensor.shapes.choices)
+      for (const auto& dimension : shape) {
+        add_new(op.dimensions, dimension.symbol);
+        if (dimension.optional) add_new(op.optional_dimensions, dimension.symbol);
+      }
+    add_strides(member, tensor, op);
     op.tensors.push_back(std::move(tensor));
   });
   if (std::none_of(op.tensors.begin(), op.tensors.end(), [](const auto& t) { return t.output; }))
@@ -334,20 +410,22 @@ InputSpec parse_input(const Field& field) {
 
 std::set<std::string> problem_names(const OperatorManifest& op) {
   std::set<std::string> names(op.dimensions.begin(), op.dimensions.end());
+  names.insert(op.strides.begin(), op.strides.end());
   for (const auto& spec : op.dtypes) names.insert(spec.symbol);
   for (const auto& option : op.options) names.insert(option.name);
   for (const auto& tensor : op.tensors)
     if (tensor.optional) names.insert("has_" + tensor.name);
-  names.insert("aligned");
+  names.insert({"aligned", "base_aligned"});
   return names;
 }
 
 void check_distinct(const Field& field, const OperatorManifest& op) {
-  std::set<std::string> seen{"aligned"};
+  std::set<std::string> seen{"aligned", "base_aligned"};
   const auto add = [&](const std::string& name) {
     if (!seen.insert(name).second) field.fail(fmt::format("the name \"{}\" is used twice", name));
   };
   for (const auto& name : op.dimensions) add(name);
+  for (const auto& name : op.strides) add(name);
   for (const auto& spec : op.dtypes) add(spec.symbol);
   for (const auto& option : op.options) add(option.name);
   for (const auto& tensor : op.tensors) add(tensor.name);
@@ -505,14 +583,16 @@ void parse_launches(const Field& field, const std::set<std::string>& known,
 
 }  // namespace
 
-const ShapeSpec& TensorSpec::shape_for(const Values& options) const {
-  if (shape_option.empty()) return shapes.front().second;
-  const Value& chosen = options.find(shape_option)->second;
-  for (const auto& [value, shape] : shapes)
-    if (value == chosen) return shape;
-  throw Error(ErrorCode::internal,
-              fmt::format("tensor {} has no shape for {}={}", name, shape_option, to_text(chosen)));
+template <class T>
+const T& ByOption<T>::at(const Values& options) const {
+  if (option.empty()) return choices.front().second;
+  const Value& chosen = options.find(option)->second;
+  for (const auto& [value, choice] : choices)
+    if (value == chosen) return choice;
+  throw Error(ErrorCode::internal, fmt::format("nothing for {}={}", option, to_text(chosen)));
 }
+template struct ByOption<ShapeSpec>;
+template struct ByOption<StrideSpec>;
 
 CallOrder OperatorManifest::call_order() const noexcept {
   const auto outputs_end = std::find_if(tensors.rbegin(), tensors.rend(), [](const auto& tensor) {
@@ -528,6 +608,19 @@ std::optional<std::size_t> OperatorManifest::tensor_index(std::string_view tenso
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (tensors[i].name == tensor) return i;
   return std::nullopt;
+}
+
+bool OperatorManifest::is_dimension(std::string_view symbol) const {
+  return std::find(dimensions.begin(), dimensions.end(), symbol) != dimensions.end();
+}
+
+bool OperatorManifest::is_optional_dimension(std::string_view symbol) const {
+  return std::find(optional_dimensions.begin(), optional_dimensions.end(), symbol) !=
+         optional_dimensions.end();
+}
+
+bool OperatorManifest::is_stride(std::string_view symbol) const {
+  return std::find(strides.begin(), strides.end(), symbol) != strides.end();
 }
 
 OperatorManifest parse_operator(std::string_view text, const std::string& origin) {

@@ -20,27 +20,42 @@ inline constexpr std::size_t max_tensors = 16;  // of an operator
 struct DimensionSpec {
   std::string symbol;  // empty for a constant
   std::int64_t constant = 0;
+  // Of a leading dimension, written "batch?": a tensor without it is shared along it.
+  bool optional = false;
 };
 using ShapeSpec = std::vector<DimensionSpec>;
+// Of each dimension the name that its stride binds, or "" where the stride is 1.
+using StrideSpec = std::vector<std::string>;
+
+// One T, or one for each value of an option ("shape": {"layout_b": {"nk": […], "kn": […]}}).
+template <class T>
+struct ByOption {
+  std::string option;  // empty when there is one
+  std::vector<std::pair<Value, T>> choices;
+
+  // Throws Error(internal) when the option has no such value.
+  [[nodiscard]] const T& at(const Values& options) const;
+};
 
 struct TensorSpec {
   std::string name;
   std::string doc;
-  // One shape, or one for each value of an option ("shape": {"layout_b": {"nk": […], "kn": […]}}).
-  std::string shape_option;  // empty when there is one shape
-  std::vector<std::pair<Value, ShapeSpec>> shapes;
-  std::string dtype;  // a dtype symbol, or a data type's name
+  ByOption<ShapeSpec> shapes;
+  ByOption<StrideSpec> strides;  // without choices: the tensor must be contiguous
+  std::string dtype;             // a dtype symbol, or a data type's name
   bool output = false;
   bool optional = false;
 
-  // Throws Error(internal) when the option has no such value.
-  [[nodiscard]] const ShapeSpec& shape_for(const Values& options) const;
+  [[nodiscard]] const ShapeSpec& shape_for(const Values& options) const {
+    return shapes.at(options);
+  }
+  [[nodiscard]] bool has_strides() const noexcept { return !strides.choices.empty(); }
 };
 
 struct DataTypeSpec {
   std::string symbol;
-  std::vector<std::string> values;            // allowed
-  std::optional<std::string> default_symbol;  // another dtype symbol, or a data type's name
+  std::vector<std::string> values;           // allowed
+  std::optional<Expression> otherwise = {};  // of earlier symbols: the type when nothing says
 };
 
 struct OptionSpec {
@@ -84,7 +99,10 @@ struct OperatorManifest {
   std::vector<OptionSpec> options;
   std::vector<TensorSpec> tensors;
   std::vector<ScalarSpec> scalars;
-  std::vector<std::string> dimensions;  // symbols, in order of first appearance
+  // Symbols, in order of first appearance.
+  std::vector<std::string> dimensions;
+  std::vector<std::string> optional_dimensions;  // those of them that are 1 when no tensor has them
+  std::vector<std::string> strides;              // names, in order of first appearance
   std::vector<Expression> requires_;
   std::vector<std::pair<std::string, Expression>>
       tuning_key;  // overrides; others stand as they are
@@ -97,6 +115,9 @@ struct OperatorManifest {
 
   [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
   [[nodiscard]] CallOrder call_order() const noexcept;
+  [[nodiscard]] bool is_dimension(std::string_view name) const;
+  [[nodiscard]] bool is_optional_dimension(std::string_view name) const;
+  [[nodiscard]] bool is_stride(std::string_view name) const;
 };
 
 struct ParameterSpec {

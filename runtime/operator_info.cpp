@@ -1,6 +1,7 @@
 #include "runtime/operator_info.h"
 
 #include "runtime/dispatcher.h"
+#include "runtime/value.h"
 
 namespace cudadent {
 
@@ -10,8 +11,23 @@ std::vector<std::string> shape_names(const ShapeSpec& shape) {
   std::vector<std::string> names;
   for (const auto& dimension : shape)
     names.push_back(dimension.symbol.empty() ? std::to_string(dimension.constant)
+                    : dimension.optional     ? dimension.symbol + "?"
                                              : dimension.symbol);
   return names;
+}
+
+std::vector<std::string> stride_names(const TensorSpec& tensor, const Values& options) {
+  if (!tensor.has_strides()) return {};
+  std::vector<std::string> names = tensor.strides.at(options);
+  for (auto& name : names)
+    if (name.empty()) name = "1";
+  return names;
+}
+
+std::string default_of(const DataTypeSpec& dtype) {
+  if (!dtype.otherwise) return {};
+  const bool is_type = dtype.otherwise->names().empty();
+  return is_type ? to_text(dtype.otherwise->evaluate(Scope())) : dtype.otherwise->text();
 }
 
 }  // namespace
@@ -22,11 +38,12 @@ OperatorInfo describe_operator(const OperatorManifest& manifest, const Values& o
     info.tensors.push_back({.name = tensor.name,
                             .doc = tensor.doc,
                             .shape = shape_names(tensor.shape_for(options)),
+                            .strides = stride_names(tensor, options),
                             .dtype = tensor.dtype,
                             .output = tensor.output,
                             .optional = tensor.optional});
   for (const auto& dtype : manifest.dtypes)
-    info.dtypes.push_back({dtype.symbol, dtype.values, dtype.default_symbol.value_or("")});
+    info.dtypes.push_back({dtype.symbol, dtype.values, default_of(dtype)});
   for (const auto& option : manifest.options)
     info.options.push_back({option.name, option.values, options.find(option.name)->second});
   for (const auto& scalar : manifest.scalars)

@@ -59,7 +59,10 @@ std::string problem_constants(const KernelTemplate& kernel, const Problem& probl
   for (const auto& option : op.options)
     if (wanted.contains(option.name))
       text += constant(option.name, problem.values.at(option.name), option.values);
-  if (wanted.contains("aligned")) text += number_constant("aligned", problem.values.at("aligned"));
+  for (const auto& stride : op.strides)
+    if (wanted.contains(stride)) text += number_constant(stride, problem.values.at(stride));
+  for (const char* name : {"aligned", "base_aligned"})
+    if (wanted.contains(name)) text += number_constant(name, problem.values.at(name));
   for (const auto& tensor : op.tensors)
     if (tensor.optional)
       text += number_constant("has_" + tensor.name, problem.values.at("has_" + tensor.name));
@@ -71,9 +74,10 @@ std::string problem_constants(const KernelTemplate& kernel, const Problem& probl
 // constant all the same is one: say, whether a row's length is even.
 std::set<std::string> run_time_names(const KernelTemplate& kernel, const OperatorManifest& op) {
   std::set<std::string> names(op.dimensions.begin(), op.dimensions.end());
+  names.insert(op.strides.begin(), op.strides.end());
   for (const auto& spec : op.dtypes) names.insert(spec.symbol);
   for (const auto& option : op.options) names.insert(option.name);
-  names.insert("aligned");
+  names.insert({"aligned", "base_aligned"});
   for (const auto& name : kernel.compile_time) names.erase(name);
   const std::set<std::string> wanted(kernel.compile_time.begin(), kernel.compile_time.end());
   for (const auto& [name, expression] : kernel.let)

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "runtime/strides.h"
 #include "runtime/value.h"
 
 namespace cudadent {
@@ -31,8 +32,24 @@ std::string expected_shape_text(const ShapeSpec& shape) {
   std::vector<std::string> parts;
   for (const auto& dimension : shape)
     parts.push_back(dimension.symbol.empty() ? std::to_string(dimension.constant)
+                    : dimension.optional     ? dimension.symbol + "?"
                                              : dimension.symbol);
   return fmt::format("[{}]", fmt::join(parts, ", "));
+}
+
+// Without the first entries that a tensor of this rank lacks.
+std::string expected_strides_text(const StrideSpec& strides, std::size_t rank) {
+  std::vector<std::string> parts;
+  for (const auto& name : strides) parts.push_back(name.empty() ? "1" : name);
+  parts.erase(parts.begin(), parts.end() - static_cast<std::ptrdiff_t>(rank));
+  return fmt::format("[{}]", fmt::join(parts, ", "));
+}
+
+Extents shape_of(const Tensor& tensor) {
+  return {tensor.shape.data(), static_cast<std::size_t>(tensor.rank)};
+}
+Extents strides_of(const Tensor& tensor) {
+  return {tensor.strides.data(), static_cast<std::size_t>(tensor.rank)};
 }
 
 void check_requires(const Problem& problem) {
@@ -43,12 +60,17 @@ void check_requires(const Problem& problem) {
                                       problem.describe(), condition.text()));
 }
 
-// A dtype symbol's value when nothing gives it; nothing when it has no default.
-std::optional<std::string> default_dtype(const DataTypeSpec& spec, const Values& values) {
-  if (!spec.default_symbol) return std::nullopt;
-  if (const auto other = values.find(*spec.default_symbol); other != values.end())
-    return to_text(other->second);
-  return spec.default_symbol;
+// A dtype symbol's value when nothing gives it; nothing when it has no default. `values` holds the
+// symbols before it.
+std::optional<std::string> default_dtype(const OperatorManifest& op, const DataTypeSpec& spec,
+                                         const Values& values) {
+  if (!spec.otherwise) return std::nullopt;
+  const Value type = spec.otherwise->evaluate(Scope(values));
+  if (!data_type_named(to_text(type)))
+    throw Error(ErrorCode::invalid_manifest,
+                fmt::format("{}: the default of {} is {}, which is no data type", op.origin,
+                            spec.symbol, to_literal(type)));
+  return to_text(type);
 }
 
 void check_dtype(const OperatorManifest& op, const DataTypeSpec& spec, const std::string& name) {
@@ -59,7 +81,8 @@ void check_dtype(const OperatorManifest& op, const DataTypeSpec& spec, const std
 
 void check_known(const OperatorManifest& op, const Values& given) {
   std::set<std::string> known(op.dimensions.begin(), op.dimensions.end());
-  known.insert("aligned");
+  known.insert({"aligned", "base_aligned"});
+  known.insert(op.strides.begin(), op.strides.end());
   for (const auto& spec : op.dtypes) known.insert(spec.symbol);
   for (const auto& option : op.options) known.insert(option.name);
   for (const auto& scalar : op.scalars) known.insert(scalar.name);
@@ -94,12 +117,28 @@ class Unifier {
 
   void bind_shape(const TensorSpec& spec, const Tensor& tensor) {
     const ShapeSpec& expected = spec.shape_for(values_);
-    const std::span<const std::int64_t> shape(tensor.shape.data(),
-                                              static_cast<std::size_t>(tensor.rank));
-    if (shape.size() != expected.size())
+    const Extents shape = shape_of(tensor);
+    const bool lacks_first = shape.size() + 1 == expected.size() && expected.front().optional;
+    if (shape.size() != expected.size() && !lacks_first)
       reject(op_, fmt::format("{} has shape {}, expected {}", spec.name, shape_text(shape),
                               expected_shape_text(expected)));
-    for (std::size_t i = 0; i < shape.size(); ++i) bind_extent(spec, expected, i, shape);
+    const std::size_t missing = lacks_first ? 1 : 0;
+    for (std::size_t i = 0; i < shape.size(); ++i)
+      bind_extent(spec, expected, expected[i + missing], shape[i], shape);
+  }
+
+  // An output has an optional leading dimension if any tensor has it; to be asked when all are bound.
+  void check_has_first(const TensorSpec& spec, const Tensor& tensor) {
+    ShapeSpec expected = spec.shape_for(values_);
+    const Extents shape = shape_of(tensor);
+    if (shape.size() == expected.size()) return;
+    const std::string& symbol = expected.front().symbol;
+    const auto bound = values_.find(symbol);
+    if (bound == values_.end()) return;
+    expected.front().optional = false;
+    reject(op_, fmt::format("{} has shape {}, expected {} with {} = {} from {}", spec.name,
+                            shape_text(shape), expected_shape_text(expected), symbol,
+                            to_text(bound->second), binder_[symbol]));
   }
 
   void bind_dtype(const TensorSpec& spec, DataType dtype) {
@@ -122,18 +161,17 @@ class Unifier {
   }
 
  private:
-  void bind_extent(const TensorSpec& spec, const ShapeSpec& expected, std::size_t i,
-                   std::span<const std::int64_t> shape) {
-    const DimensionSpec& dimension = expected[i];
+  void bind_extent(const TensorSpec& spec, const ShapeSpec& expected,
+                   const DimensionSpec& dimension, std::int64_t extent, Extents shape) {
     if (dimension.symbol.empty()) {
-      if (shape[i] != dimension.constant)
+      if (extent != dimension.constant)
         reject(op_, fmt::format("{} has shape {}, expected {}", spec.name, shape_text(shape),
                                 expected_shape_text(expected)));
       return;
     }
-    const auto [bound, is_new] = values_.emplace(dimension.symbol, shape[i]);
+    const auto [bound, is_new] = values_.emplace(dimension.symbol, extent);
     if (is_new) binder_[dimension.symbol] = fmt::format("{} {}", spec.name, shape_text(shape));
-    if (std::get<std::int64_t>(bound->second) != shape[i])
+    if (std::get<std::int64_t>(bound->second) != extent)
       reject(op_, fmt::format("{} has shape {}, expected {} with {} = {} from {}", spec.name,
                               shape_text(shape), expected_shape_text(expected), dimension.symbol,
                               to_text(bound->second), binder_[dimension.symbol]));
@@ -144,18 +182,141 @@ class Unifier {
   std::map<std::string, std::string> binder_;
 };
 
-void check_contiguous(const OperatorManifest& op, const TensorSpec& spec, const Tensor& tensor) {
-  std::int64_t expected = 1;
-  for (auto i = static_cast<std::size_t>(tensor.rank); i-- > 0;) {
-    // The stride of an extent of 1 or less is never used.
-    if (tensor.shape[i] > 1 && tensor.strides[i] != expected) {
-      const auto rank = static_cast<std::size_t>(tensor.rank);
-      reject(op, fmt::format("{} is not contiguous: shape {}, strides {}. Pass a contiguous copy.",
-                             spec.name, shape_text({tensor.shape.data(), rank}),
-                             shape_text({tensor.strides.data(), rank})));
+// What a tensor's own strides must be; those of dimensions of one element are never used.
+void check_strides(const OperatorManifest& op, const TensorSpec& spec, const Tensor& tensor,
+                   const Values& options) {
+  const Extents shape = shape_of(tensor), strides = strides_of(tensor);
+  const auto fail = [&](const std::string& reason) {
+    reject(op, fmt::format("{} {}: shape {}, strides {}{}. Pass a contiguous copy.", spec.name,
+                           reason, shape_text(shape), shape_text(strides),
+                           spec.has_strides()
+                               ? ", expected " +
+                                     expected_strides_text(spec.strides.at(options), shape.size())
+                               : std::string()));
+  };
+  if (!spec.has_strides()) {
+    Packing packing;
+    for (std::size_t i = shape.size(); i-- > 0;) {
+      if (shape[i] > 1 && strides[i] != packing.stride()) fail("is not contiguous");
+      packing.add(shape[i], packing.stride());
     }
-    expected *= std::max<std::int64_t>(tensor.shape[i], 1);
+    return;
   }
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    if (is_stepped_over(shape, i) && strides[i] < 0) fail("has a negative stride");
+  const bool side_by_side = spec.strides.at(options).back().empty();
+  if (side_by_side && is_stepped_over(shape, shape.size() - 1) && strides.back() != 1)
+    fail("is not contiguous in its last dimension");
+}
+
+// By the names of the manifest; a leading dimension that the tensor lacks is not stepped along.
+void name_strides(const TensorSpec& spec, const Tensor& tensor, const Values& options,
+                  Values& named) {
+  if (!spec.has_strides()) return;
+  const StrideSpec& names = spec.strides.at(options);
+  const auto rank = static_cast<std::size_t>(tensor.rank);
+  const std::size_t missing = names.size() - rank;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    if (!names[i].empty()) named[names[i]] = i < missing ? 0 : tensor.strides[i - missing];
+}
+
+// The dimensions in the shapes of the tensors that are there.
+std::set<std::string> bound_dimensions(const Problem& problem) {
+  std::set<std::string> bound;
+  for (const auto& tensor : problem.op->tensors)
+    if (problem.has(tensor))
+      for (const auto& dimension : tensor.shape_for(problem.values)) bound.insert(dimension.symbol);
+  return bound;
+}
+
+// Gives the dimensions that nothing bound their values.
+void complete_dimensions(Problem& problem) {
+  const auto bound = bound_dimensions(problem);
+  for (const auto& dimension : problem.op->dimensions)
+    if (!bound.contains(dimension))
+      problem.values[dimension] = std::int64_t{0};
+    else if (problem.op->is_optional_dimension(dimension))
+      problem.values.emplace(dimension, std::int64_t{1});
+}
+
+void check_output(const Problem& problem, const TensorSpec& spec) {
+  const auto shape = problem.shape_of(spec), strides = problem.strides_of(spec);
+  if (!steps_over_its_inside(shape, strides))
+    reject(*problem.op,
+           fmt::format("{} has shape {} and strides {}, with which elements of this output share "
+                       "memory or interleave; expected each stride to step over all that smaller "
+                       "ones reach, as in {}. Pass a contiguous tensor.",
+                       spec.name, shape_text(shape), shape_text(strides),
+                       shape_text(packed_strides(shape))));
+}
+
+std::int64_t given_stride(const OperatorManifest& op, const TensorSpec& spec,
+                          const std::string& name, const Value& value) {
+  const std::int64_t stride = as_integer(value, name);
+  if (stride < 0 || stride > max_stride)
+    reject(op, fmt::format("{}={} cannot be a stride of {}, expected 0 to {}", name, stride,
+                           spec.name, max_stride));
+  return stride;
+}
+
+// Binds the names of strides to what is given by name, else as if the tensor were packed.
+void complete_strides(Problem& problem, const Values& given) {
+  for (const auto& name : problem.op->strides) problem.values[name] = std::int64_t{0};
+  for (const auto& spec : problem.op->tensors) {
+    if (!spec.has_strides() || !problem.has(spec)) continue;
+    const auto shape = problem.shape_of(spec);
+    const StrideSpec& names = spec.strides.at(problem.values);
+    Packing packing;
+    for (std::size_t i = shape.size(); i-- > 0;) {
+      std::int64_t stride = packing.stride();
+      if (!names[i].empty()) {
+        const auto found = given.find(names[i]);
+        if (found != given.end() && is_stepped_over(shape, i))
+          stride = given_stride(*problem.op, spec, names[i], found->second);
+        problem.values[names[i]] = stride;
+      }
+      packing.add(shape[i], stride);
+    }
+    if (spec.output) check_output(problem, spec);
+  }
+}
+
+bool rows_are_aligned(const Problem& problem) {
+  const auto& tensors = problem.op->tensors;
+  return std::all_of(tensors.begin(), tensors.end(), [&](const TensorSpec& spec) {
+    return !spec.has_strides() || !problem.has(spec) ||
+           rows_are_multiples_of(16, problem.shape_of(spec), problem.strides_of(spec),
+                                 size_of(problem.dtype_of(spec)));
+  });
+}
+
+// Takes out of a key what is as it is when nothing is said.
+void drop_implied(const Problem& problem, Values& key) {
+  const auto bound = bound_dimensions(problem);
+  for (const auto& dimension : problem.op->dimensions)
+    if (!bound.contains(dimension) || (problem.op->is_optional_dimension(dimension) &&
+                                       key.at(dimension) == Value(std::int64_t{1})))
+      key.erase(dimension);
+  if (is_true(problem.values.at("base_aligned")) || rows_are_aligned(problem))
+    key.erase("base_aligned");
+}
+
+// The names of strides that are not what they would be if nothing were said, in order.
+std::vector<std::string> unpacked_strides(const Problem& problem) {
+  std::vector<std::string> unpacked;
+  for (const auto& spec : problem.op->tensors) {
+    if (!spec.has_strides() || !problem.has(spec)) continue;
+    const auto shape = problem.shape_of(spec), strides = problem.strides_of(spec);
+    const StrideSpec& names = spec.strides.at(problem.values);
+    Packing packing;
+    std::vector<std::string> of_tensor;
+    for (std::size_t i = shape.size(); i-- > 0;) {
+      if (strides[i] != packing.stride()) of_tensor.push_back(names[i]);
+      packing.add(shape[i], strides[i]);
+    }
+    unpacked.insert(unpacked.end(), of_tensor.rbegin(), of_tensor.rend());
+  }
+  return unpacked;
 }
 
 // One for each tensor of the manifest, those that the call leaves out absent.
@@ -181,26 +342,40 @@ std::string Problem::describe() const {
   const auto add = [&](const std::string& name) {
     text += fmt::format(" {}={}", name, to_text(values.at(name)));
   };
+  Values said = values;
+  drop_implied(*this, said);
   for (const auto& dimension : op->dimensions)
-    if (values.contains(dimension)) add(dimension);
+    if (said.contains(dimension)) add(dimension);
   for (const auto& spec : op->dtypes) {
-    const auto otherwise = default_dtype(spec, values);
+    const auto otherwise = default_dtype(*op, spec, values);
     if (!otherwise || *otherwise != to_text(values.at(spec.symbol))) add(spec.symbol);
   }
   for (const auto& option : op->options)
     if (values.at(option.name) != option.values.front()) add(option.name);
   for (const auto& tensor : op->tensors)
     if (tensor.optional && has(tensor)) text += fmt::format(" {}=true", tensor.name);
-  if (!is_true(values.at("aligned"))) text += " aligned=false";
+  for (const auto& name : unpacked_strides(*this)) add(name);
+  if (said.contains("base_aligned"))
+    add("base_aligned");
+  else if (!is_true(values.at("base_aligned")))
+    add("aligned");
   return text;
 }
 
-std::string Problem::key() const { return to_json(values).dump(); }
+std::string Problem::key() const {
+  Values key = values;
+  for (const auto& name : op->strides) key.erase(name);
+  for (const auto& name : unpacked_strides(*this)) key[name] = values.at(name);
+  drop_implied(*this, key);
+  return to_json(key).dump();
+}
 
 std::string Problem::tuning_key() const {
   Values key = values;
+  for (const auto& name : op->strides) key.erase(name);
   for (const auto& [name, expression] : op->tuning_key)
     key[name] = expression.evaluate(Scope(values));
+  drop_implied(*this, key);
   return to_json(key).dump();
 }
 
@@ -227,6 +402,14 @@ std::vector<std::int64_t> Problem::shape_of(const TensorSpec& tensor) const {
   return shape;
 }
 
+std::vector<std::int64_t> Problem::strides_of(const TensorSpec& tensor) const {
+  if (!tensor.has_strides()) return packed_strides(shape_of(tensor));
+  std::vector<std::int64_t> all;
+  for (const auto& name : tensor.strides.at(values))
+    all.push_back(name.empty() ? 1 : std::get<std::int64_t>(values.at(name)));
+  return all;
+}
+
 DataType Problem::dtype_of(const TensorSpec& tensor) const {
   const auto symbol = values.find(tensor.dtype);
   return *data_type_named(symbol == values.end() ? tensor.dtype : to_text(symbol->second));
@@ -239,8 +422,7 @@ bool Problem::has(const TensorSpec& tensor) const {
 bool Problem::has_no_work() const {
   return std::all_of(op->tensors.begin(), op->tensors.end(), [&](const TensorSpec& tensor) {
     if (!tensor.output || !has(tensor)) return true;
-    const auto shape = shape_of(tensor);
-    return std::find(shape.begin(), shape.end(), 0) != shape.end();
+    return is_empty(shape_of(tensor));
   });
 }
 
@@ -264,38 +446,66 @@ Values complete_options(const OperatorManifest& op, const Values& given) {
   return options;
 }
 
+namespace {
+
+void take_dimensions(Problem& problem, const Values& given) {
+  const auto bound = bound_dimensions(problem);
+  for (const auto& dimension : problem.op->dimensions) {
+    if (!bound.contains(dimension)) continue;
+    const auto found = given.find(dimension);
+    if (found == given.end()) {
+      if (problem.op->is_optional_dimension(dimension)) continue;
+      reject(*problem.op, fmt::format("dimension {0} is missing: give {0}=…", dimension));
+    }
+    const std::int64_t extent = as_integer(found->second, dimension);
+    if (extent < 0) reject(*problem.op, fmt::format("{}={} is negative", dimension, extent));
+    problem.values[dimension] = extent;
+  }
+}
+
+void take_dtypes(Problem& problem, const Values& given) {
+  for (const auto& spec : problem.op->dtypes) {
+    const auto found = given.find(spec.symbol);
+    const auto name = found == given.end() ? default_dtype(*problem.op, spec, problem.values)
+                                           : std::optional(to_text(found->second));
+    if (!name)
+      reject(*problem.op, fmt::format("{} is missing: give one of {}", spec.symbol,
+                                      fmt::join(spec.values, ", ")));
+    check_dtype(*problem.op, spec, *name);
+    problem.values[spec.symbol] = *name;
+  }
+}
+
+// `aligned` is about bases. Where rows are not aligned it is false whatever they are, and base_aligned
+// says it.
+void take_alignment(Problem& problem, const Values& given) {
+  const bool rows = rows_are_aligned(problem);
+  auto found = given.find("base_aligned");
+  if (found == given.end() && rows) found = given.find("aligned");
+  const bool bases = found == given.end() || flag_of(*problem.op, found->first, found->second);
+  problem.values["base_aligned"] = bases;
+  problem.values["aligned"] = bases && rows;
+}
+
+}  // namespace
+
 Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& given) {
   check_known(*op, given);
   Problem problem{op, {}, default_scalars(*op)};
-  for (const auto& dimension : op->dimensions) {
-    const auto found = given.find(dimension);
-    if (found == given.end())
-      reject(*op, fmt::format("dimension {0} is missing: give {0}=…", dimension));
-    const std::int64_t extent = as_integer(found->second, dimension);
-    if (extent < 0) reject(*op, fmt::format("{}={} is negative", dimension, extent));
-    problem.values[dimension] = extent;
-  }
-  for (const auto& spec : op->dtypes) {
-    const auto found = given.find(spec.symbol);
-    const auto name = found == given.end() ? default_dtype(spec, problem.values)
-                                           : std::optional(to_text(found->second));
-    if (!name)
-      reject(*op, fmt::format("{} is missing: give one of {}", spec.symbol,
-                              fmt::join(spec.values, ", ")));
-    check_dtype(*op, spec, *name);
-    problem.values[spec.symbol] = *name;
-  }
   Values options;
   for (const auto& option : op->options)
     if (const auto found = given.find(option.name); found != given.end()) options.insert(*found);
-  problem.values.merge(complete_options(*op, options));
+  problem.values = complete_options(*op, options);
   for (const auto& tensor : op->tensors)
     if (tensor.optional) problem.values["has_" + tensor.name] = presence_of(*op, given, tensor);
+  take_dimensions(problem, given);
+  complete_dimensions(problem);
+  take_dtypes(problem, given);
+  complete_strides(problem, given);
+  take_alignment(problem, given);
   for (std::size_t i = 0; i < op->scalars.size(); ++i)
     if (const auto found = given.find(op->scalars[i].name); found != given.end())
       problem.scalars[i] = as_real(found->second, found->first);
-  const auto aligned = given.find("aligned");
-  problem.values["aligned"] = aligned == given.end() || flag_of(*op, "aligned", aligned->second);
   check_requires(problem);
   return problem;
 }
@@ -308,31 +518,36 @@ Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const T
   const auto all = in_manifest_order(*op, tensors);
   Problem problem{op, complete_options(*op, options), default_scalars(*op)};
   Unifier unifier(*op, problem.values);
+  Values strides;
   bool aligned = true;
   const Tensor* first = nullptr;
   for (std::size_t i = 0; i < op->tensors.size(); ++i) {
     const TensorSpec& spec = op->tensors[i];
     const Tensor& tensor = all[i];
+    if (spec.optional) problem.values["has_" + spec.name] = tensor.present();
     if (!tensor.present()) {
       if (!spec.optional) reject(*op, fmt::format("tensor {} is missing", spec.name));
       continue;
     }
     unifier.bind_shape(spec, tensor);
     unifier.bind_dtype(spec, tensor.dtype);
-    check_contiguous(*op, spec, tensor);
+    check_strides(*op, spec, tensor, problem.values);
+    name_strides(spec, tensor, problem.values, strides);
     if (first == nullptr) first = &tensor;
     if (tensor.device != first->device)
       reject(*op, fmt::format("{} is on device {}, the other tensors on {}", spec.name,
                               tensor.device, first->device));
     aligned = aligned && is_aligned(tensor.data);
   }
-  for (std::size_t i = 0; i < op->tensors.size(); ++i)
-    if (op->tensors[i].optional) problem.values["has_" + op->tensors[i].name] = all[i].present();
-  problem.values["aligned"] = aligned;
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (op->tensors[i].output && all[i].present()) unifier.check_has_first(op->tensors[i], all[i]);
+  complete_dimensions(problem);
   for (const auto& spec : op->dtypes)
     if (!problem.values.contains(spec.symbol))
       problem.values[spec.symbol] =
-          default_dtype(spec, problem.values).value_or(spec.values.front());
+          default_dtype(*op, spec, problem.values).value_or(spec.values.front());
+  complete_strides(problem, strides);
+  take_alignment(problem, {{"base_aligned", aligned}});
   check_requires(problem);
   return problem;
 }

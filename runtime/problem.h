@@ -12,9 +12,15 @@
 
 namespace cudadent {
 
-// values holds every dimension (integer), dtype symbol (string), option, scalar (float),
-// has_<tensor> for each optional tensor (bool) and `aligned` (every tensor's base is a multiple of
-// 16 bytes).
+// values holds
+// - every dimension and stride (integers). A dimension that no tensor present has in its shape is 0,
+//   an optional leading one that none of them brings is 1. A stride that is never stepped over, since
+//   its dimension has one element or the tensor none, is what it would be in a packed tensor; one of
+//   an absent tensor is 0;
+// - every dtype symbol (string) and option, and has_<tensor> for each optional tensor (bool);
+// - `base_aligned`: every tensor starts at a multiple of 16 bytes;
+// - `aligned`: base_aligned, and so does every row of each tensor that has strides: those strides that
+//   are stepped over are multiples of 16 bytes (0 is one), and of the last dimension 1.
 struct Problem {
   std::shared_ptr<const OperatorManifest> op;
   Values values;
@@ -22,16 +28,20 @@ struct Problem {
 
   // "gemm m=4096 n=4096 k=4096 dtype=bf16": dimensions and dtypes, and what differs from defaults.
   [[nodiscard]] std::string describe() const;
-  // The problem as the cache keys it exactly: canonical JSON of values.
+  // The problem as the cache keys it exactly: canonical JSON of values, without dimensions that no
+  // tensor has, optional leading dimensions of 1, packed strides, and base_aligned where it follows
+  // from aligned. make_problem() reads it back.
   [[nodiscard]] std::string key() const;
-  // The same with the operator's tuning-key expressions applied: problems with one key share a
-  // winner.
+  // The same without strides, and with the operator's tuning-key expressions applied: problems with
+  // one key share a winner.
   [[nodiscard]] std::string tuning_key() const;
   [[nodiscard]] double flops() const;  // 0 when the manifest has none
   [[nodiscard]] double bytes() const;
   // Largest ‖out − ref‖ / ‖ref‖ of an output of this type that verifies; 1e-5 when the manifest is silent.
   [[nodiscard]] double tolerance(DataType output) const;
-  [[nodiscard]] std::vector<std::int64_t> shape_of(const TensorSpec& tensor) const;  // elements
+  // In elements, outermost first, of full rank also where an optional leading dimension is missing.
+  [[nodiscard]] std::vector<std::int64_t> shape_of(const TensorSpec& tensor) const;
+  [[nodiscard]] std::vector<std::int64_t> strides_of(const TensorSpec& tensor) const;
   [[nodiscard]] DataType dtype_of(const TensorSpec& tensor) const;
   [[nodiscard]] bool has(const TensorSpec& tensor) const;
   // True when every output that is present has no elements: there is nothing to launch.
@@ -39,14 +49,17 @@ struct Problem {
 };
 
 // From names and values as a person gives them; what is left out takes its default, optional
-// tensors are absent unless has_<tensor> (or bias=1 for a tensor called bias) says so. Throws
-// Error(invalid_argument) for unknown names, missing dimensions, values of the wrong kind or not
-// allowed, and problems the operator's `requires` rejects.
+// tensors are absent unless has_<tensor> (or bias=1 for a tensor called bias) says so. Optional leading
+// dimensions are 1 and strides packed unless given. `aligned` says whether the tensors' bases are, as
+// does base_aligned where strides alone make a problem unaligned. Throws Error(invalid_argument) for
+// unknown names, missing dimensions, values of the wrong kind or not allowed, strides that outputs
+// cannot have, and problems the operator's `requires` rejects.
 Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& given);
 
-// From tensors, in the order that Operator::launch takes them, and options. Throws Error(invalid_argument) for shapes
-// that do not unify, wrong data types, non-contiguous tensors, missing tensors; names the tensor,
-// what was given and what was expected.
+// From tensors, in the order that Operator::launch takes them, and options. Throws
+// Error(invalid_argument) for shapes that do not unify, wrong data types, strides that the manifest does
+// not allow, outputs whose elements overlap, missing tensors; names the tensor, what was given and what
+// was expected.
 Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const Tensor> tensors,
                    const Values& options);
 

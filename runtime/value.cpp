@@ -15,15 +15,17 @@ struct DataTypeRow {
   std::string_view name;
   std::size_t bytes;
 };
-constexpr std::array<DataTypeRow, 9> data_types{{{DataType::f64, "f64", 8},
-                                                 {DataType::f32, "f32", 4},
-                                                 {DataType::bf16, "bf16", 2},
-                                                 {DataType::f16, "f16", 2},
-                                                 {DataType::i64, "i64", 8},
-                                                 {DataType::i32, "i32", 4},
-                                                 {DataType::i8, "i8", 1},
-                                                 {DataType::u8, "u8", 1},
-                                                 {DataType::boolean, "bool", 1}}};
+constexpr std::array<DataTypeRow, 11> data_types{{{DataType::f64, "f64", 8},
+                                                  {DataType::f32, "f32", 4},
+                                                  {DataType::bf16, "bf16", 2},
+                                                  {DataType::f16, "f16", 2},
+                                                  {DataType::i64, "i64", 8},
+                                                  {DataType::i32, "i32", 4},
+                                                  {DataType::i8, "i8", 1},
+                                                  {DataType::u8, "u8", 1},
+                                                  {DataType::boolean, "bool", 1},
+                                                  {DataType::e4m3, "e4m3", 1},
+                                                  {DataType::e5m2, "e5m2", 1}}};
 
 template <class... Visitors>
 struct Overloaded : Visitors... {

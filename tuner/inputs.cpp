@@ -67,11 +67,38 @@ template <class T>
 T convert(float value, DataType dtype) {
   if constexpr (std::is_same_v<T, std::uint16_t>)
     return dtype == DataType::bf16 ? to_bf16_bits(value) : to_f16_bits(value);
+  else if (std::is_same_v<T, std::uint8_t> && dtype == DataType::e4m3)
+    return static_cast<T>(to_e4m3_bits(value));
+  else if (std::is_same_v<T, std::uint8_t> && dtype == DataType::e5m2)
+    return static_cast<T>(to_e5m2_bits(value));
   else if constexpr (std::is_integral_v<T>)
     return dtype == DataType::boolean ? static_cast<T>(std::round(value) != 0.0F)
                                       : to_integer<T>(value);
   else
     return static_cast<T>(value);
+}
+
+// A float of one sign bit, `exponent_bits` and the rest, rounded to nearest even; magnitudes beyond
+// `largest`, infinity too, become that code.
+template <int exponent_bits>
+std::uint8_t to_8_bits(float value, std::uint32_t largest) noexcept {
+  constexpr int fraction_bits = 7 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
+  constexpr int shift = 23 - fraction_bits;
+  constexpr std::uint32_t smallest_normal = static_cast<std::uint32_t>(127 - bias + 1) << 23;
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = (bits >> 24) & 0x80, magnitude = bits & 0x7FFFFFFF;
+  if (magnitude > 0x7F800000) return static_cast<std::uint8_t>(sign | 0x7F);
+  std::uint32_t code = 0;
+  if (magnitude < smallest_normal) {
+    // Adding a float whose last bit is worth the smallest subnormal makes the addition round to that.
+    constexpr auto anchor = static_cast<std::uint32_t>(127 + 24 - bias - fraction_bits) << 23;
+    const float sum = std::bit_cast<float>(magnitude) + std::bit_cast<float>(anchor);
+    code = std::bit_cast<std::uint32_t>(sum) - anchor;
+  } else {
+    const std::uint32_t half = (1U << (shift - 1)) - 1 + ((magnitude >> shift) & 1);
+    code = (magnitude - (static_cast<std::uint32_t>(127 - bias) << 23) + half) >> shift;
+  }
+  return static_cast<std::uint8_t>(sign | std::min(code, largest));
 }
 
 template <class T>
@@ -134,6 +161,9 @@ std::uint16_t to_f16_bits(float value) noexcept {
   return static_cast<std::uint16_t>(sign | (rounded >> 13));
 }
 
+std::uint8_t to_e4m3_bits(float value) noexcept { return to_8_bits<4>(value, 0x7E); }
+std::uint8_t to_e5m2_bits(float value) noexcept { return to_8_bits<5>(value, 0x7B); }
+
 std::vector<std::byte> random_elements(const InputSpec& spec, DataType dtype, std::size_t count,
                                        std::uint64_t seed) {
   switch (dtype) {
@@ -152,6 +182,8 @@ std::vector<std::byte> random_elements(const InputSpec& spec, DataType dtype, st
       return fill<std::int8_t>(spec, dtype, count, seed);
     case DataType::u8:
     case DataType::boolean:
+    case DataType::e4m3:
+    case DataType::e5m2:
       return fill<std::uint8_t>(spec, dtype, count, seed);
   }
   throw Error(ErrorCode::internal, "unknown data type");

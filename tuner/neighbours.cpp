@@ -16,17 +16,23 @@ namespace {
 // Keys usually round extents up to powers of two: extents of adjacent buckets are at most so far apart.
 constexpr double next_bucket = 2;
 
-bool is_dimension(const OperatorManifest& op, const std::string& name) {
-  return std::find(op.dimensions.begin(), op.dimensions.end(), name) != op.dimensions.end();
+// The values of a key that tell problems apart which may share no winner: without strides, and with the
+// dimensions that keys leave out when they are 1.
+Values values_of(const OperatorManifest& op, const std::string& key) {
+  Values values = values_from_json(nlohmann::json::parse(key));
+  for (const auto& name : op.strides) values.erase(name);
+  for (const auto& name : op.optional_dimensions) values.emplace(name, std::int64_t{1});
+  return values;
 }
 
 // Distance in log-shape; nothing when the problems differ in more than their dimensions.
 std::optional<double> distance(const OperatorManifest& op, const Values& a, const Values& b) {
+  if (a.size() != b.size()) return std::nullopt;
   double sum = 0;
   for (const auto& [name, value] : a) {
     const auto other = b.find(name);
     if (other == b.end()) return std::nullopt;
-    if (!is_dimension(op, name)) {
+    if (!op.is_dimension(name)) {
       if (value != other->second) return std::nullopt;
       continue;
     }
@@ -39,9 +45,7 @@ std::optional<double> distance(const OperatorManifest& op, const Values& a, cons
 }
 
 // How many values of two tuning keys differ.
-std::size_t differences(const std::string& key, const std::string& other) {
-  const auto a = values_from_json(nlohmann::json::parse(key));
-  const auto b = values_from_json(nlohmann::json::parse(other));
+std::size_t differences(const Values& a, const Values& b) {
   std::size_t count = 0;
   for (const auto& [name, value] : a) {
     const auto found = b.find(name);
@@ -55,20 +59,33 @@ bool same_architecture(const Device& device, const std::string& kind) {
   return (" " + kind + " ").find(" " + device.architecture + " ") != std::string::npos;
 }
 
-std::optional<Neighbour> neighbour_of(const Problem& problem, const Device& device,
-                                      WinnerRecord winner) {
-  const bool here = winner.problem.device_kind == device.kind();
-  const std::string key = problem.tuning_key();
-  if (here ? winner.problem.tuning_key == key
-           : !same_architecture(device, winner.problem.device_kind))
+// A problem as its neighbours see it.
+struct Place {
+  const OperatorManifest& op;
+  const Device& device;
+  std::string key;  // of tuning
+  Values exact, tuning;
+
+  Place(const Problem& problem, const Device& where)
+      : op(*problem.op),
+        device(where),
+        key(problem.tuning_key()),
+        exact(values_of(op, problem.key())),
+        tuning(values_of(op, key)) {}
+};
+
+std::optional<Neighbour> neighbour_of(const Place& place, WinnerRecord winner) {
+  const bool here = winner.problem.device_kind == place.device.kind();
+  if (here ? winner.problem.tuning_key == place.key
+           : !same_architecture(place.device, winner.problem.device_kind))
     return std::nullopt;
-  const Values other = values_from_json(nlohmann::json::parse(winner.problem.problem_key));
-  const auto far = distance(*problem.op, problem.values, other);
+  const auto far = distance(place.op, place.exact, values_of(place.op, winner.problem.problem_key));
   if (!far) return std::nullopt;
   Provenance relation = Provenance::nearest;
   if (!here)
     relation = Provenance::other_device;
-  else if (*far <= next_bucket && differences(key, winner.problem.tuning_key) == 1)
+  else if (*far <= next_bucket &&
+           differences(place.tuning, values_of(place.op, winner.problem.tuning_key)) == 1)
     relation = Provenance::neighbour;
   return Neighbour{std::move(winner), relation, *far};
 }
@@ -76,10 +93,11 @@ std::optional<Neighbour> neighbour_of(const Problem& problem, const Device& devi
 }  // namespace
 
 std::vector<Neighbour> neighbours_of(const Problem& problem, const Device& device, Store& store) {
+  const Place place(problem, device);
   std::vector<Neighbour> neighbours;
   for (auto& winner : store.winners(problem.op->name)) {
     try {
-      if (auto neighbour = neighbour_of(problem, device, std::move(winner)))
+      if (auto neighbour = neighbour_of(place, std::move(winner)))
         neighbours.push_back(std::move(*neighbour));
     } catch (const std::exception&) {
       // A row that does not read as a problem of this operator (any more) is nobody's neighbour.

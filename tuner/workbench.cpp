@@ -10,6 +10,8 @@
 #include <numeric>
 
 #include "runtime/specialization.h"
+#include "runtime/strides.h"
+#include "runtime/value.h"
 #include "tuner/inputs.h"
 
 namespace cudadent {
@@ -28,6 +30,27 @@ constexpr double element_slack = 10;
 std::size_t element_count(const std::vector<std::int64_t>& shape) {
   return static_cast<std::size_t>(
       std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>()));
+}
+
+// Elements that lie side by side, put where the strides say; what lies between them is poison.
+std::vector<std::byte> scattered(const std::vector<std::byte>& packed,
+                                 const std::vector<std::int64_t>& shape,
+                                 const std::vector<std::int64_t>& strides, std::size_t size) {
+  const auto span = static_cast<std::size_t>(span_of(shape, strides));
+  std::vector<std::byte> bytes(span * size, poison);
+  std::vector<std::int64_t> index(shape.size(), 0);
+  std::size_t place = 0;  // of the element at `index`
+  for (std::size_t from = 0; from < packed.size(); from += size) {
+    std::copy_n(packed.begin() + static_cast<std::ptrdiff_t>(from), size,
+                bytes.begin() + static_cast<std::ptrdiff_t>(place * size));
+    for (std::size_t i = shape.size(); i-- > 0;) {
+      place += static_cast<std::size_t>(strides[i]);
+      if (++index[i] < shape[i]) break;
+      place -= static_cast<std::size_t>(strides[i] * shape[i]);
+      index[i] = 0;
+    }
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -65,48 +88,54 @@ std::unique_ptr<const Executable> Workbench::load(const Specialization& speciali
 
 void Workbench::fill_tensors(std::uint64_t seed) {
   const OperatorManifest& op = *problem_.op;
+  // Tensors declared unaligned are measured unaligned.
+  const bool aligned = is_true(problem_.values.at("base_aligned"));
   for (std::size_t i = 0; i < op.tensors.size(); ++i) {
     const TensorSpec& spec = op.tensors[i];
-    Buffer buffer;
-    if (problem_.has(spec)) {
-      const DataType dtype = problem_.dtype_of(spec);
-      const std::size_t elements = element_count(problem_.shape_of(spec));
-      // Tensors declared unaligned are measured unaligned.
-      const bool aligned = std::get<bool>(problem_.values.at("aligned"));
-      const std::size_t offset = aligned ? 0 : size_of(dtype);
-      buffer = backend_.allocate(guard_bytes + offset + elements * size_of(dtype) + guard_bytes);
-      pointers_.push_back(static_cast<std::byte*>(buffer.data()) + guard_bytes + offset);
-      if (!spec.output) {
-        const auto input = op.inputs.find(spec.name);
-        const auto bytes =
-            random_elements(input == op.inputs.end() ? InputSpec(NormalInput()) : input->second,
-                            dtype, elements, seed * 64 + i);
-        backend_.copy_to_device(pointers_.back(), bytes.data(), bytes.size());
-      }
-    } else {
-      pointers_.push_back(nullptr);
-    }
-    tensors_.push_back(std::move(buffer));
+    tensors_.emplace_back();
+    pointers_.push_back(nullptr);
+    if (!problem_.has(spec)) continue;
+    const std::size_t size = size_of(problem_.dtype_of(spec));
+    const std::size_t offset = guard_bytes + (aligned ? 0 : size);
+    const auto span =
+        static_cast<std::size_t>(span_of(problem_.shape_of(spec), problem_.strides_of(spec)));
+    tensors_.back() = backend_.allocate(offset + span * size + guard_bytes);
+    pointers_.back() = static_cast<std::byte*>(tensors_.back().data()) + offset;
+    if (!spec.output) fill_input(i, seed * 64 + i);
   }
+}
+
+void Workbench::fill_input(std::size_t tensor, std::uint64_t seed) {
+  const OperatorManifest& op = *problem_.op;
+  const TensorSpec& spec = op.tensors[tensor];
+  const auto input = op.inputs.find(spec.name);
+  const auto shape = problem_.shape_of(spec), strides = problem_.strides_of(spec);
+  const DataType dtype = problem_.dtype_of(spec);
+  auto bytes = random_elements(input == op.inputs.end() ? InputSpec(NormalInput()) : input->second,
+                               dtype, element_count(shape), seed);
+  if (strides != packed_strides(shape)) bytes = scattered(bytes, shape, strides, size_of(dtype));
+  backend_.copy_to_device(pointers_[tensor], bytes.data(), bytes.size());
 }
 
 void Workbench::prepare_outputs() {
   const auto comparison = library_.find("_compare");
-  comparison_ = backend_.allocate(4 * sizeof(double));
+  comparison_ = backend_.allocate(5 * sizeof(double));
   const OperatorManifest& op = *problem_.op;
   for (std::size_t i = 0; i < op.tensors.size(); ++i) {
     if (!op.tensors[i].output || !problem_.has(op.tensors[i])) continue;
     const DataType dtype = problem_.dtype_of(op.tensors[i]);
+    const auto shape = problem_.shape_of(op.tensors[i]);
     Output output;
     output.tensor = i;
-    output.elements = element_count(problem_.shape_of(op.tensors[i]));
-    output.bytes = output.elements * size_of(dtype);
-    output.expected = backend_.allocate(output.elements * size_of(dtype));
+    output.elements = element_count(shape);
+    output.span = static_cast<std::size_t>(span_of(shape, problem_.strides_of(op.tensors[i])));
+    output.bytes = output.span * size_of(dtype);
+    output.expected = backend_.allocate(output.bytes);
     output.tolerance = problem_.tolerance(dtype);
     // Flags are bytes to compare.
     const DataType compared = dtype == DataType::boolean ? DataType::u8 : dtype;
     const Problem compare =
-        make_problem(comparison->manifest, {{"count", static_cast<std::int64_t>(output.elements)},
+        make_problem(comparison->manifest, {{"count", static_cast<std::int64_t>(output.span)},
                                             {"dtype", std::string(name_of(compared))}});
     for (const auto& kernel : comparison->templates)
       if (kernel->backend == backend_.device().backend)
@@ -168,17 +197,22 @@ Verdict Workbench::compare(Output& output) {
   const double slack = 2 * output.tolerance;
   output.compare->launch({tensors, {&slack, 1}, nullptr});
   backend_.synchronize();
-  std::array<double, 4> sums{};
+  std::array<double, 5> sums{};
   backend_.copy_to_host(sums.data(), comparison_.data(), sizeof sums);
-  const auto [difference, magnitude, excess, broken] = sums;
+  const auto [difference, magnitude, excess, differing, missing] = sums;
+  // Poison that is still there is right in the gaps between the elements, and nowhere else. Integers
+  // have none that is no number: there a gap that was written differs.
+  const auto gaps = static_cast<double>(output.span - output.elements);
+  const double broken = differing + std::max(0.0, missing - gaps);
 
   const double root_mean_square =
       std::sqrt(magnitude / static_cast<double>(std::max<std::size_t>(output.elements, 1)));
   Verdict verdict;
   verdict.error = magnitude > 0 ? std::sqrt(difference / magnitude) : std::sqrt(difference);
   if (broken > 0)
-    verdict.complaint = fmt::format("{}: {} of {} elements are NaN, infinite or not written", name,
-                                    broken, output.elements);
+    verdict.complaint =
+        fmt::format("{}: {} of {} elements are NaN, infinite or not written{}", name, broken,
+                    output.elements, gaps > 0 ? ", or lie in gaps between rows" : "");
   else if (!(verdict.error <= output.tolerance))
     verdict.complaint = fmt::format("{}: relative error {:.3g}, expected at most {:.3g}", name,
                                     verdict.error, output.tolerance);

@@ -41,15 +41,17 @@ class Workbench {
 
  private:
   struct Output {
-    std::size_t tensor = 0;  // index in the manifest
-    std::size_t elements = 0;
-    std::size_t bytes = 0;
+    std::size_t tensor = 0;    // index in the manifest
+    std::size_t elements = 0;  // without gaps
+    std::size_t span = 0;      // elements and what lies between them
+    std::size_t bytes = 0;     // of the span
     Buffer expected;
     double tolerance = 0;
     std::unique_ptr<const Executable> compare;
   };
 
   void fill_tensors(std::uint64_t seed);
+  void fill_input(std::size_t tensor, std::uint64_t seed);
   void prepare_outputs();
   void poison_outputs();
   std::string why_out_of_bounds();

@@ -41,7 +41,10 @@ using Value = std::variant<bool, std::int64_t, double, std::string>;
 // Values by name: the dimensions, data types and options of a problem, or a configuration.
 using Values = std::map<std::string, Value, std::less<>>;
 
-enum class DataType : std::uint8_t { f64, f32, bf16, f16, i64, i32, i8, u8, boolean };
+// e4m3 and e5m2 are the 8-bit floats of the Open Compute Project (OCP 8-bit Floating Point
+// Specification, 1.0): e4m3 is what others call e4m3fn (no infinities, largest 448, NaN 0x7f and
+// 0xff), e5m2 has infinities and reaches 57344.
+enum class DataType : std::uint8_t { f64, f32, bf16, f16, i64, i32, i8, u8, boolean, e4m3, e5m2 };
 
 // Bytes of one element.
 CUDADENT_API std::size_t size_of(DataType type) noexcept;
@@ -87,7 +90,8 @@ inline constexpr int max_rank = 6;
 inline constexpr std::int32_t host_memory = -1;
 
 // A view of memory somebody else owns. A default-constructed Tensor stands for an optional tensor
-// that is left out.
+// that is left out. Tensors must be contiguous, unless the operator's manifest names strides for
+// them: then strides may be anything from 0 on inputs, and step over all that lies inside on outputs.
 struct Tensor {
   void* data = nullptr;
   DataType dtype = DataType::f32;
@@ -268,16 +272,20 @@ struct Explanation {
 struct OperatorInfo {
   struct TensorInfo {
     std::string name, doc;
-    std::vector<std::string> shape;  // a dimension's name ("m"), or a number ("3")
-    std::string dtype;               // the name of a data type, or of one of `dtypes`
+    // A dimension's name ("m"), or a number ("3"). The first may end in "?": a tensor without that
+    // dimension is shared along it.
+    std::vector<std::string> shape;
+    std::vector<std::string> strides;  // a name or "1", one a dimension; empty: must be contiguous
+    std::string dtype;                 // the name of a data type, or of one of `dtypes`
     bool output = false;
     bool optional = false;
   };
   struct DataTypeInfo {
     std::string name;
     std::vector<std::string> allowed;
-    std::string
-        otherwise;  // what it is when no tensor says: a data type, or another name; or empty
+    // What it is when no tensor says: a data type, an earlier name, or an expression over earlier
+    // names; or empty.
+    std::string otherwise;
   };
   struct OptionInfo {
     std::string name;

@@ -19,7 +19,7 @@ __device__ __forceinline__ double from_lane(double x, int offset) {
 
 extern "C" __global__ void __launch_bounds__(256)
     compare(const dtype* actual, const dtype* expected, double* result, i64 count, float slack) {
-  double difference = 0, magnitude = 0, excess = 0, broken = 0;
+  double difference = 0, magnitude = 0, excess = 0, broken = 0, missing = 0;
   const i64 step = static_cast<i64>(gridDim.x) * blockDim.x;
   for (i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
     const double a = to_f64(actual[i]), e = to_f64(expected[i]);
@@ -28,6 +28,8 @@ extern "C" __global__ void __launch_bounds__(256)
       difference += d * d;
       magnitude += e * e;
       excess = fmax(excess, fabs(d) - slack * fabs(e));
+    } else if (a != a && e != e) {
+      missing += 1;
     } else if (!(a == e)) {
       broken += 1;
     }
@@ -37,6 +39,7 @@ extern "C" __global__ void __launch_bounds__(256)
     magnitude += from_lane(magnitude, offset);
     excess = fmax(excess, from_lane(excess, offset));
     broken += from_lane(broken, offset);
+    missing += from_lane(missing, offset);
   }
   if (lane_index() != 0) return;
   atomicAdd(result + 0, difference);
@@ -44,4 +47,5 @@ extern "C" __global__ void __launch_bounds__(256)
   // Non-negative doubles order as their bits do.
   atomicMax(reinterpret_cast<long long*>(result + 2), __double_as_longlong(excess));
   atomicAdd(result + 3, broken);
+  atomicAdd(result + 4, missing);
 }

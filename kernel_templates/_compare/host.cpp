@@ -25,7 +25,7 @@ void compare(const Block& block, const dtype* actual, const dtype* expected, dou
              i64 count, float slack) {
   const i64 share = (count + block.grid_x - 1) / block.grid_x;
   const i64 first = share * block.x, last = minimum(first + share, count);
-  double difference = 0, magnitude = 0, excess = 0, broken = 0;
+  double difference = 0, magnitude = 0, excess = 0, broken = 0, missing = 0;
   for (i64 i = first; i < last; ++i) {
     const double a = to_f64(actual[i]), e = to_f64(expected[i]);
     if (is_finite(a) && is_finite(e)) {
@@ -33,6 +33,8 @@ void compare(const Block& block, const dtype* actual, const dtype* expected, dou
       difference += d * d;
       magnitude += e * e;
       excess = maximum(excess, __builtin_fabs(d) - static_cast<double>(slack) * __builtin_fabs(e));
+    } else if (a != a && e != e) {
+      missing += 1;
     } else if (!(a == e)) {
       broken += 1;
     }
@@ -42,4 +44,5 @@ void compare(const Block& block, const dtype* actual, const dtype* expected, dou
   update(result + 1, magnitude, add);
   update(result + 2, excess, [](double a, double b) { return maximum(a, b); });
   update(result + 3, broken, add);
+  update(result + 4, missing, add);
 }

@@ -51,8 +51,71 @@ void scale(const Block& block, const dtype* x, dtype* y, float* sums, int rows, 
 """
 
 
+MATMUL = {
+    "op": "matmul",
+    "doc": "c = a · bᵀ, for each of a batch",
+    "dtypes": {
+        "dtype": {"values": ["f32", "f64"]},
+        "out_dtype": {
+            "values": ["f32", "f64"],
+            "default": "dtype if size(dtype) > 4 else 'f32'",
+        },
+    },
+    "tensors": {
+        "a": {
+            "shape": ["batch?", "m", "k"],
+            "strides": ["batch_stride_a", "row_stride_a", 1],
+            "dtype": "dtype",
+        },
+        "b": {
+            "shape": ["batch?", "n", "k"],
+            "strides": ["batch_stride_b", "row_stride_b", "column_stride_b"],
+            "dtype": "dtype",
+        },
+        "c": {
+            "shape": ["batch?", "m", "n"],
+            "strides": ["batch_stride_c", "row_stride_c", 1],
+            "dtype": "out_dtype",
+            "role": "output",
+        },
+    },
+    "tuning_key": {"batch": "pow2_ceil(batch)"},
+    "tolerance": {"f32": 1e-5, "f64": 1e-5},
+}
+MATMUL_TEMPLATE = {
+    "template": "host",
+    "backend": "host",
+    "compile_time": ["dtype", "out_dtype", "k"],
+    "parameters": {"STEP": [1, 2]},
+    "launches": [
+        {
+            "entry": "matmul",
+            "grid": ["ceil_div(m, STEP)", "batch"],
+            "args": ["a", "b", "c", "m", "n"]
+            + ["row_stride_a", "row_stride_b", "column_stride_b", "row_stride_c"]
+            + [
+                {"value": f"batch_stride_{tensor}", "type": "i64"}
+                for tensor in ("a", "b", "c")
+            ],
+        }
+    ],
+}
+MATMUL_SOURCE = """
+void matmul(const Block& block, const dtype* a, const dtype* b, out_dtype* c, int m, int n,
+            int row_a, int row_b, int column_b, int row_c, i64 batch_a, i64 batch_b, i64 batch_c) {
+  a += block.y * batch_a, b += block.y * batch_b, c += block.y * batch_c;
+  for (int i = block.x * STEP; i < m && i < (block.x + 1) * STEP; ++i)
+    for (int j = 0; j < n; ++j) {
+      double sum = 0;
+      for (int l = 0; l < k; ++l) sum += double(a[i * row_a + l]) * b[j * row_b + l * column_b];
+      c[i * row_c + j] = out_dtype(sum);
+    }
+}
+"""
+
+
 def write(folder, operator=OPERATOR, template=TEMPLATE, source=SOURCE):
-    home = folder / "scale"
+    home = folder / operator["op"]
     home.mkdir()
     (home / "op.json").write_text(json.dumps(operator))
     (home / "host.json").write_text(json.dumps(template))
@@ -76,6 +139,89 @@ def test_tuned_and_launched(tmp_path):
         np.testing.assert_array_equal(y, -3 * x)
         np.testing.assert_allclose(sums, (-3 * x).sum(axis=1))
         assert runtime.scale(x.astype(np.float64)).dtype == np.float64
+
+
+@pytest.fixture
+def matmul(tmp_path):
+    with runtime_of(
+        write(tmp_path, MATMUL, MATMUL_TEMPLATE, MATMUL_SOURCE), on_miss="nearest"
+    ) as runtime:
+        yield runtime.op("matmul")
+
+
+def test_strides_and_a_batch(matmul, generator):
+    wide_a = generator.standard_normal((5, 9, 20), dtype=np.float32)
+    wide_b = generator.standard_normal((5, 9, 20), dtype=np.float32)
+    a, b = wide_a[:3, 2:6, 4:12], wide_b[::2, :7, 3:11]
+    np.testing.assert_allclose(matmul(a, b), a @ b.transpose(0, 2, 1), rtol=1e-4, atol=1e-5)
+    # One matrix for all of the batch, as it is or spread by NumPy; and a transposed one.
+    expected = a @ b[1].T
+    assert matmul(a, b[1]).shape == (3, 4, 7)
+    for one in (b[1], np.broadcast_to(b[1], (3, 7, 8)), np.asfortranarray(b[1])):
+        np.testing.assert_allclose(matmul(a, one), expected, rtol=1e-4, atol=1e-5)
+    # Without a batch.
+    np.testing.assert_allclose(matmul(a[0], b[0]), a[0] @ b[0].T, rtol=1e-4, atol=1e-5)
+    assert matmul(a[0], b[0]).shape == (4, 7)
+    # An output with gaps, which stay as they are.
+    out = np.full((3, 6, 10), 99, np.float32)
+    assert matmul(a, b, out=out[:, 1:5, 2:9]) is not None
+    np.testing.assert_allclose(out[:, 1:5, 2:9], matmul(a, b))
+    out[:, 1:5, 2:9] = 99
+    assert (out == 99).all()
+
+
+def test_strides_in_words(matmul):
+    a, b = np.ones((3, 4, 8), np.float32), np.ones((7, 8), np.float32)
+    assert matmul.prepare(a, b).problem == "matmul batch=3 m=4 k=8 n=7 dtype=f32 batch_stride_b=0"
+    assert matmul.prepare(a[0], b).problem == "matmul m=4 k=8 n=7 dtype=f32"
+    assert (
+        matmul.prepare(a[:, :, ::1][:, :, :4], b[:, :4]).problem
+        == "matmul batch=3 m=4 k=4 n=7 dtype=f32 row_stride_a=8 batch_stride_b=0 row_stride_b=8"
+    )
+
+
+def test_strides_that_cannot_be(matmul):
+    a, b = np.ones((3, 4, 8), np.float32), np.ones((3, 7, 8), np.float32)
+    for arguments, message in [
+        ((a[:, :, ::2], b[:, :, ::2]), "a is not contiguous in its last dimension.*contiguous copy"),
+        ((a[:, ::-1], b), "a has a negative stride"),
+        ((a, b[:2]), r"b has shape \[2, 7, 8\], expected \[batch\?, n, k\] with batch = 3 from a"),
+        ((a, b, np.empty((4, 7), np.float32)), r"c has shape \[4, 7\], expected \[batch, m, n\]"),
+        (
+            (a, b, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), (3, 4, 7), (0, 28, 4))),
+            "c has shape .* share memory",
+        ),
+        ((a[None], b), r"a has shape \[1, 3, 4, 8\], expected \[batch\?, m, k\]"),
+    ]:
+        with pytest.raises(cudadent.InvalidArgument, match=message):
+            matmul(*arguments)
+
+
+def test_strided_problems_are_tuned(tmp_path, generator):
+    folder = write(tmp_path, MATMUL, MATMUL_TEMPLATE, MATMUL_SOURCE)
+    with runtime_of(folder, budget="2 trials", on_miss="fail") as runtime:
+        result = runtime.tune(
+            "matmul", m=4, n=7, k=8, batch=3, dtype="f32", row_stride_c=9, batch_stride_b=0
+        )
+        assert [trial.status for trial in result.trials] == ["ok"] * len(result.trials)
+        assert "row_stride_c=9" in result.problem
+        # Other strides have the same winner, as long as they change nothing about what is aligned.
+        wide = generator.standard_normal((3, 4, 16), dtype=np.float32)
+        b = generator.standard_normal((3, 7, 8), dtype=np.float32)
+        for a in (np.ascontiguousarray(wide[:, :, :8]), wide[:, :, :8]):
+            np.testing.assert_allclose(
+                runtime.matmul(a, b), a @ b.transpose(0, 2, 1), rtol=1e-4, atol=1e-5
+            )
+        with pytest.raises(cudadent.Error) as caught:
+            runtime.matmul(wide[:, :, 1:9], b)
+        assert caught.value.code == "not_tuned"
+
+
+def test_a_default_data_type_of_another(matmul):
+    a, b = np.ones((2, 8)), np.ones((3, 8))
+    assert matmul(a, b).dtype == np.float64
+    assert matmul(a.astype(np.float32), b.astype(np.float32)).dtype == np.float32
+    assert matmul(a, b, out_dtype="f32").dtype == np.float32
 
 
 def test_default_runtimes_find_it_too(tmp_path):

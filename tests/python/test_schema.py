@@ -53,6 +53,9 @@ def test_there_are_manifests():
         {"options": {"activation": []}},
         {"tensors": {"a": {"shape": ["m"] * 7, "dtype": "f32"}}},
         {"tensors": {"a": {"shape": ["m"], "dtype": "f32", "role": "inout"}}},
+        {"tensors": {"a": {"shape": ["m", "n?"], "dtype": "f32"}}},
+        {"tensors": {"a": {"shape": ["m"], "strides": [2], "dtype": "f32"}}},
+        {"tensors": {"a": {"shape": ["m"], "strides": "rows", "dtype": "f32"}}},
         {"scalars": {"eps": {"default": "1"}}},
     ],
     ids=str,
@@ -61,6 +64,18 @@ def test_the_operator_schema_refuses(changes):
     operator = {"op": "copy", "tensors": {"a": {"shape": ["m"], "dtype": "f32", "role": "output"}}}
     assert validator("operator").is_valid(operator)
     assert not validator("operator").is_valid({**operator, **changes})
+
+
+def test_the_operator_schema_knows_strides():
+    tensor = {"shape": ["b?", "m", 3], "strides": ["b_stride", "rows", 1], "dtype": "e4m3"}
+    by_option = {
+        "shape": {"order": {"mk": ["m", "k"], "km": ["k", "m"]}},
+        "strides": {"order": {"mk": ["rows", 1], "km": ["columns", 1]}},
+        "dtype": "e5m2",
+        "role": "output",
+    }
+    operator = {"op": "copy", "options": {"order": ["mk", "km"]}}
+    assert validator("operator").is_valid({**operator, "tensors": {"a": tensor, "c": by_option}})
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,20 @@ class FakeStore : public BinaryStore {
   std::map<std::string, Binary> kept_;
 };
 
+constexpr const char* strided_manifest = R"manifest({
+  "op": "add",
+  "dtypes": { "dtype": {"values": ["f32", "f64"]} },
+  "options": { "mode": ["plain", "loud"] },
+  "tensors": {
+    "x": { "shape": ["batch?", "m", "n"], "strides": ["x_batch", "x_row", 1], "dtype": "dtype" },
+    "bias": { "shape": ["n"], "dtype": "dtype", "optional": true },
+    "y": { "shape": ["batch?", "m", "n"], "strides": ["y_batch", "y_row", 1], "dtype": "dtype",
+           "role": "output" } },
+  "scalars": { "alpha": {"default": 1.5} } })manifest";
+
 struct Fixture {
   Folder folder;
+  const char* text = manifest;
   Seen seen;
   FakeBackend backend{seen};
   FakeSource source{seen};
@@ -122,11 +134,12 @@ struct Fixture {
   TemplateLibrary library;
   Dispatcher dispatcher;
 
-  Fixture() : library(folders()), dispatcher(backend, library, source, store) {
+  explicit Fixture(const char* operator_text = manifest)
+      : text(operator_text), library(folders()), dispatcher(backend, library, source, store) {
     seen.tensors.resize(3);
   }
   std::vector<std::filesystem::path> folders() const {
-    folder.write("add/op.json", manifest);
+    folder.write("add/op.json", text);
     folder.write("add/plain.json", R"({ "template": "plain", "backend": "host",
         "launches": [{ "entry": "add", "grid": [1], "args": ["x", "bias", "y", "alpha"] }] })");
     folder.write("add/plain.cpp", "");
@@ -193,6 +206,45 @@ TEST_CASE("what tells problems apart") {
   CHECK(is_new(plain(), {{"mode", std::string("loud")}}));
   fixture.launch(plain());
   CHECK(fixture.seen.choices == expected);
+}
+
+TEST_CASE("strides tell problems apart where an operator has them") {
+  Fixture fixture(strided_manifest);
+  fixture.launch(plain());
+  int expected = 1;
+  const auto is_new = [&](const std::vector<Tensor>& tensors) {
+    fixture.launch(tensors);
+    fixture.launch(tensors);
+    return fixture.seen.choices == ++expected;
+  };
+  const auto with = [](std::initializer_list<std::int64_t> shape,
+                       std::initializer_list<std::int64_t> x,
+                       std::initializer_list<std::int64_t> y) {
+    std::vector<Tensor> tensors{tensor(shape), Tensor(), tensor(shape)};
+    std::copy(x.begin(), x.end(), tensors[0].strides.begin());
+    std::copy(y.begin(), y.end(), tensors[2].strides.begin());
+    return tensors;
+  };
+  CHECK(is_new(with({4, 8}, {12, 1}, {8, 1})));
+  CHECK(is_new(with({4, 8}, {8, 1}, {12, 1})));
+  CHECK(is_new(with({4, 8}, {16, 1}, {8, 1})));
+  CHECK(is_new(with({2, 4, 8}, {32, 8, 1}, {32, 8, 1})));
+  CHECK(is_new(with({2, 4, 8}, {0, 8, 1}, {32, 8, 1})));
+  CHECK(is_new(with({2, 4, 8}, {0, 8, 1}, {40, 8, 1})));
+  // A tensor without the leading dimension is another than one with a stride of 0.
+  CHECK(is_new({tensor({4, 8}), Tensor(), tensor({2, 4, 8})}));
+  // What is never stepped over tells nothing apart.
+  fixture.launch(with({1, 4, 8}, {32, 8, 1}, {32, 8, 1}));
+  fixture.launch(with({1, 4, 8}, {5, 8, 1}, {7, 8, 1}));
+  CHECK(fixture.seen.choices == ++expected);
+  fixture.launch(plain());
+  CHECK(fixture.seen.choices == expected);
+  // Only where the manifest says so.
+  auto bias = plain();
+  bias[1] = tensor({8});
+  bias[1].strides = {2};
+  CHECK(fixture.refuses({"bias is not contiguous"}, bias));
+  CHECK(fixture.refuses({"y has shape", "share memory"}, with({4, 8}, {8, 1}, {7, 1})));
 }
 
 TEST_CASE("thousands of problems are all found again") {
@@ -340,14 +392,18 @@ TEST_CASE("a hit allocates nothing") {
     MESSAGE("SKIPPED: a sanitizer's build cannot count allocations");
     return;
   }
-  Fixture fixture;
+  Fixture fixture(strided_manifest);
   const auto op = fixture.dispatcher.bind("add", {});
   const auto tensors = plain();
+  auto strided = plain();
+  strided[0].strides = {12, 1};
   fixture.dispatcher.launch(*op, tensors, nullptr, {});
+  fixture.dispatcher.launch(*op, strided, nullptr, {});
   const auto before = allocations();
   for (int i = 0; i < 10; ++i) fixture.dispatcher.launch(*op, tensors, nullptr, {});
+  for (int i = 0; i < 10; ++i) fixture.dispatcher.launch(*op, strided, nullptr, {});
   CHECK(allocations() == before);
-  CHECK(fixture.seen.launches == 11);
+  CHECK(fixture.seen.launches == 22);
 }
 
 TEST_CASE("nor does the host device's launch of what it has launched") {

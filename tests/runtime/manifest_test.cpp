@@ -93,7 +93,7 @@ TEST_CASE("an operator's manifest") {
   CHECK(op.name == "gemm");
   CHECK(op.origin == "gemm/op.json");
   CHECK(op.dimensions == std::vector<std::string>{"m", "k", "n"});
-  CHECK(op.dtypes.at(1).default_symbol == "dtype");
+  CHECK(op.dtypes.at(1).otherwise->text() == "dtype");
   CHECK(op.options.at(0).values.front() == Value(std::string("nk")));
   CHECK(op.tensor_index("bias") == 2);
   CHECK(!op.tensor_index("d"));
@@ -177,6 +177,58 @@ TEST_CASE("an operator's manifest says what is wrong where") {
                  {"inputs.c", "not an input"}));
   CHECK(mentions(operator_error("/tolerance/f33", "1"), {"tolerance.f33", "unknown data type"}));
   CHECK(mentions(operator_error("/tolerance/bf16", "[1]"), {"tolerance.bf16", "not a number"}));
+}
+
+TEST_CASE("strides and dimensions that may be missing") {
+  const auto with = [](const char* a) {
+    return operator_error(changed(good_operator, "/tensors/a", a));
+  };
+  CHECK(with(R"({ "shape": ["batch?", "m", "k"], "strides": ["batch_stride", "row_stride", 1],
+                  "dtype": "dtype" })") == "no error");
+  CHECK(mentions(with(R"({ "shape": ["batch?", "m", "k"], "dtype": "dtype" })"),
+                 {"tensors.a.shape", "needs a name for its stride", "batch_stride_a"}));
+  CHECK(mentions(with(R"({ "shape": ["m", "k?"], "dtype": "dtype" })"),
+                 {"tensors.a.shape[1]", "only the first dimension"}));
+  CHECK(mentions(with(R"({ "shape": ["m?"], "strides": [1], "dtype": "dtype" })"),
+                 {"tensors.a.strides", "needs a name"}));
+  CHECK(mentions(with(R"({ "shape": ["m", "k"], "strides": ["rows"], "dtype": "dtype" })"),
+                 {"tensors.a.strides", "1 strides for a shape of 2 dimensions"}));
+  CHECK(mentions(with(R"({ "shape": ["m", "k"], "strides": [1, "columns"], "dtype": "dtype" })"),
+                 {"tensors.a.strides[0]", "only the last stride"}));
+  CHECK(mentions(with(R"({ "shape": ["m", "k"], "strides": ["rows", 2], "dtype": "dtype" })"),
+                 {"tensors.a.strides[1]", "a stride is a name"}));
+  CHECK(mentions(with(R"({ "shape": ["m", "k"], "strides": ["rows", "rows"], "dtype": "dtype" })"),
+                 {"tensors.a.strides[1]", "stands twice"}));
+  CHECK(mentions(with(R"({ "shape": ["m", "k"], "strides": ["m", 1], "dtype": "dtype" })"),
+                 {"\"m\" is used twice"}));
+  CHECK(mentions(
+      operator_error(changed(changed(good_operator, "/tensors/a/strides", R"(["rows", 1])").c_str(),
+                             "/tensors/c/strides", R"(["rows", 1])")),
+      {"tensors.c.strides", "\"rows\" is another tensor's stride"}));
+
+  const auto op = parse_operator(changed(good_operator, "/tensors/b", R"({
+        "shape": { "layout_b": { "nk": ["batch?", "n", "k"], "kn": ["batch?", "k", "n"] } },
+        "strides": { "layout_b": { "nk": ["batch_stride", "rows", 1],
+                                   "kn": ["batch_stride", "columns", 1] } },
+        "dtype": "dtype" })"),
+                                 "gemm/op.json");
+  CHECK(op.optional_dimensions == std::vector<std::string>{"batch"});
+  CHECK(op.strides == std::vector<std::string>{"batch_stride", "rows", "columns"});
+  CHECK(op.tensors[1].strides.at({{"layout_b", std::string("kn")}}) ==
+        StrideSpec{"batch_stride", "columns", ""});
+  CHECK(op.tensors[1].shape_for({{"layout_b", std::string("kn")}}).front().optional);
+  CHECK(!op.tensors[0].has_strides());
+}
+
+TEST_CASE("a data type's default may be an expression of the symbols before it") {
+  const auto with = [](const char* value) {
+    return operator_error("/dtypes/out_dtype/default", value);
+  };
+  CHECK(with(R"("dtype if size(dtype) > 1 else 'bf16'")") == "no error");
+  CHECK(with(R"("f32")") == "no error");
+  CHECK(mentions(with(R"("out_dtype")"), {"dtypes.out_dtype.default", "earlier symbol"}));
+  CHECK(mentions(with(R"("m")"), {"dtypes.out_dtype.default", "\"m\""}));
+  CHECK(mentions(with(R"("dtype if")"), {"dtypes.out_dtype.default", "dtype if"}));
 }
 
 TEST_CASE("expressions of an operator's manifest") {

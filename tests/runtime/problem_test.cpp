@@ -2,8 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
+#include "runtime/value.h"
 #include "tests/support/errors.h"
 
 namespace cudadent {
@@ -226,6 +229,251 @@ TEST_CASE("strides of extents that are never stepped over do not matter") {
 TEST_CASE("problems without elements have no work") {
   CHECK(make_problem(op, values({{"m", std::int64_t{0}}})).has_no_work());
   CHECK(!make_problem(op, values({{"k", std::int64_t{0}}})).has_no_work());
+}
+
+// a and b may be shared by all of the batch, or lack it; x may be anything.
+const auto strided = std::make_shared<const OperatorManifest>(parse_operator(R"manifest({
+  "op": "matmul",
+  "dtypes": { "dtype": { "values": ["f32"] } },
+  "options": { "layout_a": ["mk", "km"] },
+  "tensors": {
+    "a": { "shape": {"layout_a": {"mk": ["batch?", "m", "k"], "km": ["batch?", "k", "m"]}},
+           "strides": ["batch_stride_a", "row_stride_a", 1], "dtype": "dtype" },
+    "b": { "shape": ["batch?", "n", "k"], "strides": ["batch_stride_b", "row_stride_b", 1],
+           "dtype": "dtype" },
+    "x": { "shape": ["m", "n"], "strides": ["x_rows", "x_columns"], "dtype": "dtype",
+           "optional": true },
+    "c": { "shape": ["batch?", "m", "n"], "strides": ["batch_stride_c", "row_stride_c", 1],
+           "dtype": "dtype", "role": "output" } },
+  "tuning_key": { "m": "pow2_ceil(m)", "batch": "pow2_ceil(batch)" },
+  "flops": "2*batch*m*n*k" })manifest",
+                                                                             "op.json"));
+
+Problem matmul(Values given) {
+  given.insert({{"m", std::int64_t{4}}, {"n", std::int64_t{8}}, {"k", std::int64_t{12}}});
+  given.insert({"dtype", std::string("f32")});
+  return make_problem(strided, given);
+}
+
+Tensor with_strides(Tensor tensor, std::initializer_list<std::int64_t> strides) {
+  std::copy(strides.begin(), strides.end(), tensor.strides.begin());
+  return tensor;
+}
+Tensor floats(std::initializer_list<std::int64_t> shape) {
+  return {memory.data(), DataType::f32, shape};
+}
+// m=4, n=8, k=12
+std::vector<Tensor> plain() { return {floats({4, 12}), floats({8, 12}), Tensor(), floats({4, 8})}; }
+Values strides_of(const Problem& problem) {
+  Values strides;
+  for (const auto& name : problem.op->strides) strides[name] = problem.values.at(name);
+  return strides;
+}
+Value number(std::int64_t value) { return value; }
+
+TEST_CASE("strides are packed unless something is said, and then not in a key") {
+  const Problem problem = matmul({});
+  CHECK(problem.values.at("batch") == number(1));
+  CHECK(strides_of(problem) == Values{{"batch_stride_a", number(48)},
+                                      {"row_stride_a", number(12)},
+                                      {"batch_stride_b", number(96)},
+                                      {"row_stride_b", number(12)},
+                                      {"x_rows", number(0)},  // absent
+                                      {"x_columns", number(0)},
+                                      {"batch_stride_c", number(32)},
+                                      {"row_stride_c", number(8)}});
+  CHECK(problem.describe() == "matmul m=4 k=12 n=8 dtype=f32");
+  CHECK(problem.key() == R"({"aligned":true,"dtype":"f32","has_x":false,"k":12,)"
+                         R"("layout_a":"mk","m":4,"n":8})");
+  CHECK(problem_of(strided, plain(), {}).key() == problem.key());
+  CHECK(problem.key() == matmul({{"batch", number(1)}, {"row_stride_a", number(12)}}).key());
+  CHECK(problem.tuning_key() == problem.key());
+}
+
+TEST_CASE("strides that are not packed make another problem, with the same winner") {
+  const Problem problem = matmul({{"batch", number(3)}, {"row_stride_c", number(12)}});
+  CHECK(problem.describe() == "matmul batch=3 m=4 k=12 n=8 dtype=f32 row_stride_c=12");
+  // The batch stride follows.
+  CHECK(problem.values.at("batch_stride_c") == number(48));
+  CHECK(problem.strides_of(strided->tensors[3]) == std::vector<std::int64_t>{48, 12, 1});
+  CHECK(problem.key() != matmul({{"batch", number(3)}}).key());
+  CHECK(problem.tuning_key() == matmul({{"batch", number(4)}}).tuning_key());
+  CHECK(make_problem(strided, values_from_json(nlohmann::json::parse(problem.key()))).key() ==
+        problem.key());
+  // A tensor with such rows makes the same problem.
+  std::vector<Tensor> given{floats({3, 4, 12}), floats({3, 8, 12}), Tensor(),
+                            with_strides(floats({3, 4, 8}), {48, 12, 1})};
+  CHECK(problem_of(strided, given, {}).key() == problem.key());
+  given[3].strides = {100, 12, 1};
+  CHECK(problem_of(strided, given, {}).describe() ==
+        "matmul batch=3 m=4 k=12 n=8 dtype=f32 batch_stride_c=100 row_stride_c=12");
+}
+
+TEST_CASE("a tensor without the leading dimension is shared along it") {
+  const std::vector<Tensor> given{floats({3, 4, 12}), floats({8, 12}), Tensor(), floats({3, 4, 8})};
+  const Problem problem = problem_of(strided, given, {});
+  CHECK(problem.describe() == "matmul batch=3 m=4 k=12 n=8 dtype=f32 batch_stride_b=0");
+  CHECK(problem.shape_of(strided->tensors[1]) == std::vector<std::int64_t>{3, 8, 12});
+  CHECK(problem.strides_of(strided->tensors[1]) == std::vector<std::int64_t>{0, 12, 1});
+  CHECK(problem.key() == matmul({{"batch", number(3)}, {"batch_stride_b", number(0)}}).key());
+  CHECK(problem.values.at("aligned") == Value(true));
+  CHECK(problem.flops() == 2 * 3 * 4 * 8 * 12);
+}
+
+TEST_CASE("what is never stepped over makes no difference") {
+  auto given = plain();
+  for (Tensor& tensor : given)
+    if (tensor.present())
+      tensor =
+          with_strides(floats({1, tensor.shape[0], tensor.shape[1]}), {-7, tensor.shape[1], 1});
+  CHECK(problem_of(strided, given, {}).key() == matmul({}).key());
+  const std::vector<Tensor> one_row{with_strides(floats({1, 12}), {77, 1}), floats({8, 12}),
+                                    Tensor(), with_strides(floats({1, 8}), {0, 1})};
+  CHECK(problem_of(strided, one_row, {}).key() == matmul({{"m", number(1)}}).key());
+  const std::vector<Tensor> no_column{floats({4, 12}), with_strides(floats({0, 12}), {5, 3}),
+                                      Tensor(), with_strides(floats({4, 0}), {0, 0})};
+  CHECK(problem_of(strided, no_column, {}).key() == matmul({{"n", number(0)}}).key());
+}
+
+TEST_CASE("rows that start between multiples of 16 bytes are not aligned") {
+  const auto aligned = [](const Problem& problem) { return is_true(problem.values.at("aligned")); };
+  const auto bases = [](const Problem& problem) {
+    return is_true(problem.values.at("base_aligned"));
+  };
+  CHECK(aligned(matmul({})));
+  const Problem odd = matmul({{"k", number(13)}});
+  CHECK(!aligned(odd));
+  CHECK(bases(odd));
+  CHECK(odd.describe() == "matmul m=4 k=13 n=8 dtype=f32");
+  CHECK(make_problem(strided, values_from_json(nlohmann::json::parse(odd.key()))).key() ==
+        odd.key());
+  CHECK(aligned(
+      matmul({{"k", number(13)}, {"row_stride_a", number(16)}, {"row_stride_b", number(20)}})));
+  CHECK(!aligned(matmul({{"batch", number(2)}, {"batch_stride_a", number(49)}})));
+  CHECK(aligned(matmul({{"batch_stride_a", number(49)}})));
+  // Shared is as good as aligned.
+  CHECK(aligned(matmul({{"batch", number(2)}, {"batch_stride_a", number(0)}})));
+  // Elements that lie apart are not, whatever their rows.
+  CHECK(!aligned(matmul({{"x", true}, {"x_rows", number(64)}, {"x_columns", number(4)}})));
+  // What a base does is told apart from what rows do.
+  const Problem shifted = matmul({{"aligned", false}});
+  CHECK(!bases(shifted));
+  CHECK(shifted.describe() == "matmul m=4 k=12 n=8 dtype=f32 aligned=false");
+  const Problem both = matmul({{"k", number(13)}, {"base_aligned", false}});
+  CHECK(both.describe() == "matmul m=4 k=13 n=8 dtype=f32 base_aligned=false");
+  CHECK(both.key() != odd.key());
+  CHECK(make_problem(strided, values_from_json(nlohmann::json::parse(both.key()))).key() ==
+        both.key());
+  auto given = plain();
+  given[0].data = memory.data() + 1;
+  CHECK(problem_of(strided, given, {}).key() == shifted.key());
+}
+
+TEST_CASE("strides that no tensor can have here") {
+  const auto refuses = [](std::initializer_list<std::string_view> parts,
+                          const std::vector<Tensor>& given) {
+    return fails(ErrorCode::invalid_argument, parts, [&] { problem_of(strided, given, {}); });
+  };
+  auto given = plain();
+  given[0] = with_strides(given[0], {-12, 1});
+  CHECK(refuses({"a has a negative stride", "[4, 12]", "[-12, 1]", "expected [row_stride_a, 1]",
+                 "contiguous copy"},
+                given));
+  given = plain();
+  given[0] = with_strides(given[0], {1, 4});
+  CHECK(
+      refuses({"a is not contiguous in its last dimension", "[1, 4]", "[row_stride_a, 1]"}, given));
+  given = plain();
+  given[3] = with_strides(given[3], {7, 1});
+  CHECK(refuses({"c has shape [1, 4, 8] and strides [28, 7, 1]", "share memory", "[32, 8, 1]"},
+                given));
+  given[3] = with_strides(given[3], {0, 1});
+  CHECK(refuses({"c has shape", "share memory"}, given));
+  given = plain();
+  given[0] = with_strides(given[0], {0, 1});  // an input may repeat a row
+  CHECK(problem_of(strided, given, {}).values.at("row_stride_a") == number(0));
+
+  const auto refused_by_name = [](std::initializer_list<std::string_view> parts, Values named) {
+    return fails(ErrorCode::invalid_argument, parts, [&] { matmul(std::move(named)); });
+  };
+  CHECK(refused_by_name({"row_stride_a=-1 cannot be a stride of a", "expected 0 to"},
+                        {{"row_stride_a", number(-1)}}));
+  CHECK(refused_by_name({"row_stride_a is 'x'"}, {{"row_stride_a", std::string("x")}}));
+  CHECK(refused_by_name({"row_stride_a="}, {{"row_stride_a", number(std::int64_t{1} << 50)}}));
+  CHECK(refused_by_name({"c has shape", "share memory"}, {{"row_stride_c", number(3)}}));
+}
+
+TEST_CASE("leading dimensions that do not fit") {
+  const auto refuses = [](std::initializer_list<std::string_view> parts,
+                          const std::vector<Tensor>& given) {
+    return fails(ErrorCode::invalid_argument, parts, [&] { problem_of(strided, given, {}); });
+  };
+  auto given = plain();
+  given[0] = floats({3, 4, 12});
+  CHECK(refuses({"c has shape [4, 8], expected [batch, m, n] with batch = 3 from a [3, 4, 12]"},
+                given));
+  given[1] = floats({2, 8, 12});
+  CHECK(refuses({"b has shape [2, 8, 12], expected [batch?, n, k] with batch = 3 from a"}, given));
+  given = plain();
+  given[0] = floats({12});
+  CHECK(refuses({"a has shape [12], expected [batch?, m, k]"}, given));
+  given[0] = floats({1, 1, 4, 12});
+  CHECK(refuses({"a has shape [1, 1, 4, 12]"}, given));
+}
+
+const auto scaled = std::make_shared<const OperatorManifest>(parse_operator(R"manifest({
+  "op": "scaled",
+  "dtypes": {
+    "dtype": { "values": ["f32", "bf16", "e4m3"] },
+    "out_dtype": { "values": ["f32", "bf16"], "default": "dtype if size(dtype) > 1 else 'bf16'" } },
+  "options": { "scaling": ["tensor", "block"] },
+  "tensors": {
+    "a": { "shape": ["m", "k"], "dtype": "dtype" },
+    "scale": { "shape": {"scaling": {"tensor": [1], "block": ["m", "blocks"]}}, "dtype": "f32",
+               "optional": true },
+    "c": { "shape": ["m", "k"], "dtype": "out_dtype", "role": "output" } },
+  "requires": ["scaling == 'tensor' or not has_scale or blocks == ceil_div(k, 4)"] })manifest",
+                                                                            "op.json"));
+
+TEST_CASE("a dimension that no tensor has is 0, and in no key") {
+  const Values common{{"m", number(2)}, {"k", number(5)}, {"dtype", std::string("f32")}};
+  const auto with = [&](Values more) {
+    more.insert(common.begin(), common.end());
+    return make_problem(scaled, more);
+  };
+  CHECK(with({}).values.at("blocks") == number(0));
+  CHECK(with({}).describe() == "scaled m=2 k=5 dtype=f32");
+  CHECK(with({{"blocks", number(7)}}).key() == with({}).key());
+  const Problem absent = with({{"scaling", std::string("block")}});
+  CHECK(absent.values.at("blocks") == number(0));
+  const Problem block =
+      with({{"scaling", std::string("block")}, {"scale", true}, {"blocks", number(2)}});
+  CHECK(block.describe() == "scaled m=2 k=5 blocks=2 dtype=f32 scaling=block scale=true");
+  CHECK(fails(ErrorCode::invalid_argument, {"dimension blocks is missing"},
+              [&] { with({{"scaling", std::string("block")}, {"scale", true}}); }));
+  const std::vector<Tensor> given{floats({2, 5}), floats({2, 2}), floats({2, 5})};
+  CHECK(problem_of(scaled, given, {{"scaling", std::string("block")}}).key() == block.key());
+  const std::vector<Tensor> wrong{floats({2, 5}), floats({2, 1}), floats({2, 5})};
+  CHECK(fails(ErrorCode::invalid_argument, {"blocks=1", "requirement"},
+              [&] { problem_of(scaled, wrong, {{"scaling", std::string("block")}}); }));
+  const std::vector<Tensor> plain_tensors{floats({2, 5}), Tensor(), floats({2, 5})};
+  CHECK(problem_of(scaled, plain_tensors, {}).key() == with({}).key());
+}
+
+TEST_CASE("a data type by default may depend on another") {
+  const auto out = [](const char* dtype) {
+    const Problem problem =
+        make_problem(scaled, {{"m", number(2)}, {"k", number(5)}, {"dtype", std::string(dtype)}});
+    CHECK(problem.describe() == "scaled m=2 k=5 dtype=" + std::string(dtype));
+    return to_text(problem.values.at("out_dtype"));
+  };
+  CHECK(out("f32") == "f32");
+  CHECK(out("e4m3") == "bf16");
+  CHECK(make_problem(scaled, {{"m", number(2)},
+                              {"k", number(5)},
+                              {"dtype", std::string("e4m3")},
+                              {"out_dtype", std::string("f32")}})
+            .describe() == "scaled m=2 k=5 dtype=e4m3 out_dtype=f32");
 }
 
 TEST_CASE("a tensor has at most six dimensions") {

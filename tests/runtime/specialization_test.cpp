@@ -180,6 +180,55 @@ TEST_CASE("the plan is plain numbers") {
   CHECK(plan.tensor_maps[0].swizzle == 64);
 }
 
+TEST_CASE("strides are constants, arguments and sides of tensor maps") {
+  const auto batched = std::make_shared<const OperatorManifest>(parse_operator(R"manifest({
+    "op": "copy",
+    "tensors": {
+      "x": { "shape": ["batch?", "rows", "columns"], "strides": ["x_batch", "x_row", 1],
+             "dtype": "f32" },
+      "y": { "shape": ["batch?", "rows", "columns"], "strides": ["y_batch", "y_row", 1],
+             "dtype": "f32", "role": "output" } } })manifest",
+                                                                               "op.json"));
+  const auto kernel = std::make_shared<KernelTemplate>(parse_template(R"manifest({
+    "template": "tiled",
+    "backend": "cuda",
+    "compile_time": ["x_row"],
+    "let": { "twice": "2*x_row", "later": "2*y_row" },
+    "tensor_maps": {
+      "x_map": { "tensor": "x", "dims": ["columns", "rows", "batch if x_batch else 1"],
+                 "strides": ["4*x_row", "4*x_batch"], "box": [8, 8, 1] } },
+    "launches": [
+      { "entry": "copy", "grid": ["batch"],
+        "args": ["x_map", "y_row", { "value": "y_batch", "type": "i64" }, "x_batch == 0"] }] }
+    )manifest",
+                                                                      "tiled.json", *batched));
+  const auto special = [&](Values given) {
+    given.insert({{"rows", std::int64_t{5}}, {"columns", std::int64_t{6}}});
+    return specialize(kernel, make_problem(batched, given), {}, device);
+  };
+  const auto first = special({{"batch", std::int64_t{3}}, {"x_row", std::int64_t{8}}});
+  CHECK(mentions(first.source, {"constexpr int x_row = 8;", "constexpr int twice = 16;"}));
+  CHECK(first.source.find("later") == std::string::npos);
+  const auto& map = first.plan.tensor_maps.at(0);
+  CHECK(map.dimensions == std::vector<std::uint64_t>{6, 5, 3});
+  CHECK(map.strides == std::vector<std::uint64_t>{32, 160});
+  const auto& arguments = first.plan.launches.at(0).arguments;
+  CHECK(arguments.at(1).integer == 6);
+  CHECK(arguments.at(2).integer == 30);
+  CHECK(arguments.at(2).kind == Argument::Kind::i64);
+  // One binary serves other strides of y.
+  CHECK(first.hash ==
+        special(
+            {{"batch", std::int64_t{3}}, {"x_row", std::int64_t{8}}, {"y_row", std::int64_t{100}}})
+            .hash);
+  CHECK(first.hash != special({{"batch", std::int64_t{3}}}).hash);
+  // Where nothing is stepped along, the side is a multiple of 16 bytes all the same.
+  CHECK(special({}).plan.tensor_maps.at(0).strides == std::vector<std::uint64_t>{24, 128});
+  CHECK(special({{"batch", std::int64_t{3}}, {"x_batch", std::int64_t{0}}})
+            .plan.tensor_maps.at(0)
+            .strides == std::vector<std::uint64_t>{24, 16});
+}
+
 TEST_CASE("launches and workspaces with a condition") {
   const auto plan =
       specialize(kernel_of(good), problem_of_rows(1000), configuration(64, 2), device).plan;

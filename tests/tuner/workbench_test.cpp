@@ -103,6 +103,80 @@ TEST_CASE("elements nobody wrote, and single wrong ones") {
   CHECK(mentions(before.complaint, {"y", "before it"}));
 }
 
+TEST_CASE("tensors with gaps are laid out, and compared, with their gaps") {
+  const Folder folder;
+  folder.write("rows/op.json", R"({ "op": "rows",
+      "dtypes": { "dtype": { "values": ["f32", "i32"] } },
+      "tensors": {
+        "x": { "shape": ["batch?", "n"], "strides": ["x_batch", 1], "dtype": "dtype" },
+        "y": { "shape": ["batch?", "n"], "strides": ["y_batch", 1], "dtype": "dtype",
+               "role": "output" } } })");
+  const std::string manifest = R"({ "template": "NAME", "backend": "host",
+      "compile_time": ["dtype"], "launches": [{ "entry": "rows", "grid": ["batch"],
+        "args": ["x", "y", "n", "x_batch", "y_batch"] }] })";
+  folder.write("rows/host_reference.json", replaced(manifest, "NAME", "host_reference"));
+  folder.write("rows/other.json", replaced(manifest, "NAME", "other"));
+  const auto source = [](const std::string& body) {
+    return "void rows(const Block& block, const dtype* x, dtype* y, int n, int x_batch,"
+           " int y_batch) {\n  x += block.x * x_batch, y += block.x * y_batch;\n" +
+           body + "\n}\n";
+  };
+  const std::string right = "for (int i = 0; i < n; ++i) y[i] = 2 * x[i];";
+  folder.write("rows/host_reference.cpp", source(right));
+  const auto complaint = [&](const std::string& body, Values given) {
+    folder.write("rows/other.cpp", source(body));
+    TemplateLibrary library({folder.path()});
+    const auto entry = library.find("rows");
+    given.insert({{"batch", std::int64_t{4}}, {"n", std::int64_t{5}}});
+    given.insert({"dtype", std::string("f32")});
+    const Problem problem = make_problem(entry->manifest, given);
+    CountingBackend backend;
+    Store store(":memory:");
+    Workbench workbench(backend, library, store, *entry, problem, 1);
+    for (const auto& kernel : entry->templates)
+      if (kernel->name == "other")
+        return workbench.verify(*workbench.load(specialize(kernel, problem, {}, backend.device())))
+            .complaint;
+    return std::string("no template");
+  };
+  const Values gaps{{"x_batch", std::int64_t{8}}, {"y_batch", std::int64_t{7}}};
+  const Values shared{{"x_batch", std::int64_t{0}}};
+  CHECK(complaint(right, {}).empty());
+  CHECK(complaint(right, gaps).empty());
+  CHECK(complaint(right, shared).empty());
+  CHECK(complaint(right, {{"x_batch", std::int64_t{2}}}).empty());  // an input whose rows overlap
+  // Reading a gap is reading NaN.
+  CHECK(mentions(complaint(right + " y[4] += 0 * x[5];", gaps), {"of 20 elements are NaN"}));
+  // What was written into a gap, and what was not written at all.
+  CHECK(mentions(complaint(right + " if (block.x < 3) y[6] = 1;", gaps),
+                 {"y: 3 of 20 elements", "gaps"}));
+  CHECK(mentions(complaint("for (int i = 1; i < n; ++i) y[i] = 2 * x[i];", gaps),
+                 {"y: 4 of 20 elements"}));
+  Values integers = gaps;
+  integers["dtype"] = std::string("i32");
+  CHECK(complaint(right, integers).empty());
+  CHECK(!complaint(right + " if (block.x < 3) y[6] = 1;", integers).empty());
+}
+
+TEST_CASE("what neither the reference nor a candidate writes is wrong, gaps or not") {
+  Tuning tuning;
+  const std::string nothing = "void twice(const Block&, const dtype*, dtype*, int) {}\n";
+  tuning.folder.write("twice/host_reference.cpp", nothing);
+  tuning.folder.write("twice/kinds.cpp",
+                      "void twice(const Block&, const dtype*, dtype*, int, int, int) {}\n");
+  const auto entry = tuning.entry();
+  const Problem problem = make_problem(entry->manifest, twice_problem(10));
+  Workbench workbench(tuning.backend, tuning.library(), tuning.store, *entry, problem, 1);
+  for (const auto& kernel : entry->templates)
+    if (kernel->name == "kinds")
+      CHECK(mentions(
+          workbench
+              .verify(*workbench.load(specialize(kernel, problem, {{"KIND", std::string("fast")}},
+                                                 tuning.backend.device())))
+              .complaint,
+          {"10 of 10 elements", "not written"}));
+}
+
 TEST_CASE("flags can be outputs") {
   const Folder folder;
   folder.write("positive/op.json", R"({ "op": "positive", "tensors": {

@@ -28,7 +28,8 @@ nlohmann::json describe(const OperatorEntry& entry, const Device& device) {
   auto json = nlohmann::json{{"op", entry.manifest->name},
                              {"doc", entry.manifest->doc},
                              {"origin", entry.manifest->origin},
-                             {"dimensions", entry.manifest->dimensions}};
+                             {"dimensions", entry.manifest->dimensions},
+                             {"strides", entry.manifest->strides}};
   for (const auto& kernel : entry.templates) {
     auto parameters = nlohmann::json::object();
     for (const auto& parameter : kernel->parameters) {
@@ -50,7 +51,9 @@ nlohmann::json describe(const OperatorEntry& entry, const Device& device) {
 
 std::string signature(const OperatorManifest& op) {
   std::vector<std::string> parts;
-  for (const auto& dimension : op.dimensions) parts.push_back(dimension + "=…");
+  for (const auto& dimension : op.dimensions)
+    parts.push_back(op.is_optional_dimension(dimension) ? "[" + dimension + "=…]"
+                                                        : dimension + "=…");
   for (const auto& spec : op.dtypes)
     parts.push_back(fmt::format("{}={}", spec.symbol, fmt::join(spec.values, "|")));
   for (const auto& option : op.options) {
@@ -60,6 +63,7 @@ std::string signature(const OperatorManifest& op) {
   }
   for (const auto& tensor : op.tensors)
     if (tensor.optional) parts.push_back(fmt::format("[{}=true]", tensor.name));
+  for (const auto& stride : op.strides) parts.push_back(fmt::format("[{}=…]", stride));
   return fmt::format("{}", fmt::join(parts, " "));
 }
 

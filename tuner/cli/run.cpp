@@ -1,10 +1,12 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <numeric>
 
 #include "runtime/specialization.h"
+#include "runtime/strides.h"
 #include "runtime/value.h"
 #include "tuner/cli/common.h"
 #include "tuner/statistics.h"
@@ -50,20 +52,18 @@ struct PlainTensors {
     for (const auto& spec : problem.op->tensors) {
       Tensor tensor;
       if (problem.has(spec)) {
-        const auto shape = problem.shape_of(spec);
+        const auto shape = problem.shape_of(spec), strides = problem.strides_of(spec);
         tensor.dtype = problem.dtype_of(spec);
         tensor.rank = static_cast<std::int32_t>(shape.size());
         tensor.device = place;
-        std::int64_t stride = 1;
-        for (std::size_t i = shape.size(); i-- > 0;) {
-          tensor.shape[i] = shape[i];
-          tensor.strides[i] = stride;
-          stride *= shape[i];
-        }
+        std::copy(shape.begin(), shape.end(), tensor.shape.begin());
+        std::copy(strides.begin(), strides.end(), tensor.strides.begin());
+        const std::size_t size = size_of(tensor.dtype);
+        const std::size_t offset = is_true(problem.values.at("base_aligned")) ? 0 : size;
         buffers.push_back(
-            backend.allocate(static_cast<std::size_t>(stride) * size_of(tensor.dtype)));
-        tensor.data = buffers.back().data();
-        if (!spec.output) backend.fill(tensor.data, std::byte{0}, buffers.back().bytes());
+            backend.allocate(offset + static_cast<std::size_t>(span_of(shape, strides)) * size));
+        tensor.data = static_cast<std::byte*>(buffers.back().data()) + offset;
+        if (!spec.output) backend.fill(buffers.back().data(), std::byte{0}, buffers.back().bytes());
       }
       tensors.push_back(tensor);
     }
