@@ -20,7 +20,15 @@ struct Device {
   std::int32_t id;
 };
 
-enum TypeCode : std::uint8_t { integer = 0, unsigned_integer = 1, real = 2, bfloat = 4, truth = 6 };
+enum TypeCode : std::uint8_t {
+  integer = 0,
+  unsigned_integer = 1,
+  real = 2,
+  bfloat = 4,
+  truth = 6,
+  float8_e4m3fn = 10,
+  float8_e5m2 = 12
+};
 
 struct ElementType {
   std::uint8_t code;

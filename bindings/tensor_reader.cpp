@@ -68,6 +68,15 @@ TensorType classify(PyTypeObject* type) {
 
 // ------------------------------------------------------------------------------- data types
 
+// Types that NumPy itself does not have; those of the package ml_dtypes go by their names.
+bool is_of_ml_dtypes(DataType type) noexcept {
+  return type == DataType::bf16 || type == DataType::e4m3 || type == DataType::e5m2;
+}
+std::optional<DataType> data_type_of_ml_dtypes(std::string_view name) {
+  const auto type = data_type_of_array_name(name);
+  return type && is_of_ml_dtypes(*type) ? type : std::nullopt;
+}
+
 // By the code of a NumPy type; user-defined ones (ml_dtypes.bfloat16) go by name.
 std::optional<DataType> data_type_of_numpy(const py::dtype& dtype) {
   if (dtype.byteorder() == '>') return std::nullopt;
@@ -90,8 +99,7 @@ std::optional<DataType> data_type_of_numpy(const py::dtype& dtype) {
     case 23:
       return DataType::f16;
     default:
-      if (dtype.attr("name").cast<std::string>() == "bfloat16") return DataType::bf16;
-      return std::nullopt;
+      return data_type_of_ml_dtypes(dtype.attr("name").cast<std::string>());
   }
 }
 
@@ -107,12 +115,10 @@ std::optional<DataType> data_type_of_typestr(std::string_view text, py::handle o
   if (kind == "i1") return DataType::i8;
   if (kind == "u1") return DataType::u8;
   if (kind == "b1") return DataType::boolean;
-  // bfloat16 has no letter of its own: two bytes without a meaning.
-  const bool two_bytes = kind == "V2";
-  if (two_bytes &&
-      py::str(py::getattr(object, "dtype", py::none())).cast<std::string>() == "bfloat16")
-    return DataType::bf16;
-  return std::nullopt;
+  // Types of ml_dtypes have no letter of their own: bytes without a meaning.
+  if (kind != "V2" && kind != "V1") return std::nullopt;
+  return data_type_of_ml_dtypes(
+      py::str(py::getattr(object, "dtype", py::none())).cast<std::string>());
 }
 
 std::optional<DataType> data_type_of_buffer(const Py_buffer& buffer) {
@@ -151,6 +157,10 @@ std::optional<DataType> data_type_of_dlpack(dlpack::ElementType type) noexcept {
       return DataType::u8;
     case dlpack::truth * 256 + 8:
       return DataType::boolean;
+    case dlpack::float8_e4m3fn * 256 + 8:
+      return DataType::e4m3;
+    case dlpack::float8_e5m2 * 256 + 8:
+      return DataType::e5m2;
     default:
       return std::nullopt;
   }
@@ -449,12 +459,12 @@ py::object make_tensor_like(PyObject* like, const std::int64_t* shape, std::size
       const py::object place = cupy.attr("cuda").attr("Device")(device);
       place.attr("__enter__")();
       py::object made = cupy.attr("empty")(
-          extents, dtype == DataType::bf16 ? py::handle(like).attr("dtype") : py::str(type_name));
+          extents, is_of_ml_dtypes(dtype) ? py::handle(like).attr("dtype") : py::str(type_name));
       place.attr("__exit__")(py::none(), py::none(), py::none());
       return made;
     }
     case TensorType::Library::numpy: {
-      const py::object type = dtype == DataType::bf16
+      const py::object type = is_of_ml_dtypes(dtype)
                                   ? py::module_::import("ml_dtypes").attr(type_name)
                                   : py::object(py::str(type_name));
       return py::module_::import("numpy").attr("empty")(extents, type);

@@ -18,9 +18,8 @@ std::vector<std::string> shape_names(const ShapeSpec& shape) {
 
 std::vector<std::string> stride_names(const TensorSpec& tensor, const Values& options) {
   if (!tensor.has_strides()) return {};
-  std::vector<std::string> names = tensor.strides.at(options);
-  for (auto& name : names)
-    if (name.empty()) name = "1";
+  std::vector<std::string> names;
+  for (const auto& name : tensor.strides.at(options)) names.push_back(name.empty() ? "1" : name);
   return names;
 }
 
