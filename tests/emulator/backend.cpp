@@ -14,18 +14,7 @@ namespace cudadent::emulator {
 
 namespace {
 
-// What comes before a specialization's source, beside this file.
 const std::filesystem::path device_folder = CUDADENT_EMULATOR_DEVICE;
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  if (!stream)
-    throw Error(ErrorCode::compiler_unavailable,
-                fmt::format("the emulator needs {}, which cannot be read", path.string()));
-  return text.str();
-}
 
 class EmulatorBackend final : public Backend {
  public:
@@ -34,7 +23,7 @@ class EmulatorBackend final : public Backend {
         cuda_(
             make_cuda_backend(device_number(options.sm, options.sm_count), emulated_driver(), {})),
         compiler_(environment.host_compiler),
-        emulated_(emulated_names(read_file(device_folder / "instructions.h"))) {}
+        emulated_(emulated_names(device_code("instructions.h"))) {}
 
   [[nodiscard]] const Device& device() const noexcept override { return cuda_->device(); }
   std::string compiler() override { return compiler_.name(); }
@@ -95,6 +84,17 @@ Binary EmulatorBackend::compile(const Specialization& specialization) {
 }
 
 }  // namespace
+
+std::string device_code(const std::string& file) {
+  std::ifstream stream(device_folder / file, std::ios::binary);
+  std::ostringstream text;
+  text << stream.rdbuf();
+  if (!stream)
+    throw Error(ErrorCode::compiler_unavailable,
+                fmt::format("the emulator needs {}, which cannot be read",
+                            (device_folder / file).string()));
+  return text.str();
+}
 
 std::unique_ptr<Backend> make_emulator_backend(const EmulatorOptions& options,
                                                const Environment& environment) {

@@ -17,6 +17,9 @@ struct EmulatorOptions {
   std::vector<std::string> compile_options;
 };
 
+// A file of what comes before a specialization's source, from the source tree.
+std::string device_code(const std::string& file);
+
 std::unique_ptr<Backend> make_emulator_backend(const EmulatorOptions& options,
                                                const Environment& environment);
 

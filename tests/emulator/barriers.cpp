@@ -112,6 +112,7 @@ void Grid::complete_cluster_barrier(Cluster& cluster) {
 }
 
 void Grid::cluster_arrive() {
+  need(90, "barrier.cluster.arrive");
   Fiber& fiber = self();
   Cluster& cluster = *own_block().cluster;
   if (fiber.cluster_arrived)
@@ -148,6 +149,7 @@ MBarrier& Grid::mbarrier_at(SharedPlace place, const char* instruction) {
 }
 
 void Grid::mbarrier_init(U32 address, int arrivals) {
+  need(90, "mbarrier.init");
   const SharedPlace place = place_of(address, 8, 8, "mbarrier.init");
   if (place.block != &own_block()) raise("mbarrier.init in another block's shared memory");
   if (arrivals < 1 || arrivals > max_arrivals)

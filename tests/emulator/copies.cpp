@@ -83,6 +83,7 @@ std::pair<int, int> inside_row(const TensorMapFacts& map, int x) {
 // ------------------------------------------------------------------------------- cp.async
 
 void Grid::copy_async(U32 shared, const void* global, int bytes, int source_bytes) {
+  need(80, "cp.async");
   const SharedPlace place =
       place_of(shared, static_cast<U32>(bytes), static_cast<U32>(bytes), "cp.async");
   if (place.block != &own_block()) raise("cp.async to another block's shared memory");
@@ -154,6 +155,7 @@ std::vector<Block*> Grid::targets_of(U32 blocks, const SharedPlace& single,
 // The copies of a multicast arrive in each block at a time of their own.
 void Grid::start_load(PendingLoad load, U32 shared, U32 barrier, U32 blocks, U32 bytes,
                       U32 alignment, const char* instruction) {
+  need(90, instruction);
   const SharedPlace place = place_of(shared, bytes, alignment, instruction);
   const SharedPlace waiting = place_of(barrier, 8, 8, instruction);
   load.offset = place.offset;
@@ -247,6 +249,7 @@ void Grid::arrive_load(std::size_t index) {
 // ------------------------------------------------------------------------------- stores
 
 void Grid::tensor_store(const TensorCopy& copy) {
+  need(90, copy.instruction);
   auto store = std::make_shared<PendingStore>();
   store->is_tensor = true;
   store->tensor = copy;
@@ -267,6 +270,7 @@ void Grid::tensor_store(const TensorCopy& copy) {
 }
 
 void Grid::bulk_store(const BulkCopy& copy) {
+  need(90, copy.instruction);
   auto store = std::make_shared<PendingStore>();
   store->bulk = copy;
   check_alignment(copy.global, 16, copy.instruction);

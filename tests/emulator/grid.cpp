@@ -467,6 +467,10 @@ void Grid::raise(const std::string& what) {
                   running_ == nullptr ? "" : ": ", what, request_.schedule.describe()));
 }
 
+void Grid::raise_missing(const char* instruction) {
+  raise(fmt::format("{}, which the architecture does not have", instruction));
+}
+
 void Grid::fail(const char* what) { raise(what); }
 
 void Grid::fail_at(U32 line, const char* what) {

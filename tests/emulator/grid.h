@@ -334,6 +334,11 @@ class Grid final : public Machine {
   [[nodiscard]] std::string describe_wait(const Fiber& fiber);
   [[nodiscard]] std::string describe(const Fiber& fiber) const;
   [[noreturn]] void raise(const std::string& what);
+  void need(int sm, const char* instruction) {
+    if (request_.device.sm < sm) [[unlikely]]
+      raise_missing(instruction);
+  }
+  [[noreturn]] void raise_missing(const char* instruction);
   Fiber& self() { return *running_; }
   Block& own_block() { return *running_->warp->block; }
   [[nodiscard]] unsigned resident_limit() const;

@@ -1,18 +1,12 @@
 // emulate: runs a CUDA template on the host and compares what it computes with float64.
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <iostream>
 #include <random>
 
-#include "runtime/expression.h"
-#include "runtime/specialization.h"
-#include "runtime/template_library.h"
+#include "runtime/environment.h"
 #include "runtime/value.h"
-#include "tests/emulator/backend.h"
-#include "tests/emulator/driver.h"
-#include "tests/support/bench.h"
-#include "tuner/tuning_space.h"
+#include "tests/emulator/cases.h"
 
 namespace cudadent::emulator {
 namespace {
@@ -23,22 +17,23 @@ Runs a CUDA template on the host, one thread after another, and compares its out
 Problem values (m=100 dtype=bf16 bias=1) are as cudadent-tune has them.
 
   --set NAME=VALUE …   parameters; the others are as the manifest's default has them
-  --random N           N random configurations of the parameters that --set leaves open
+  --random N           N cases: what the command leaves open of problem, parameters and device is drawn
   --sm N               compute capability, 90 by default
   --sms N              multiprocessors, 4 by default
-  --seed N             of inputs, configurations and schedules; random by default
-  --schedules N        run each configuration so many times, each with another order of threads and
-                       another lateness of copies; 3 by default. The first is the plainest
+  --seed N             of inputs, schedules and what is drawn; random by default
+  --schedules N        run each case so many times, each with another order of threads and another
+                       lateness of copies; 3 by default. The first is the plainest
   --templates FOLDER   laid over the templates of the source tree; also CUDADENT_TEMPLATE_PATH
   --option OPTION      one more option for the compiler, such as -g or -O0
+  --source             print what is compiled, as errors number its lines, and do nothing else
 )";
 
 struct Command {
-  std::string op, kernel;
-  Values problem, parameters;
+  CaseRules rules;
   int random = 0, schedules = 3;
+  bool source = false;
   std::uint64_t seed = std::random_device{}();
-  EmulatorOptions device;
+  std::vector<std::string> compile_options;
   std::vector<std::filesystem::path> templates{CUDADENT_TEMPLATES};
 };
 
@@ -56,8 +51,8 @@ Command parse(const std::vector<std::string>& words) {
   Command command;
   for (const auto& folder : Environment::read().template_paths) command.templates.push_back(folder);
   if (words.size() < 2) misused("an operator and a template are needed");
-  command.op = words[0];
-  command.kernel = words[1];
+  command.rules.op = words[0];
+  command.rules.kernel = words[1];
   bool parameters = false;
   for (std::size_t i = 2; i < words.size(); ++i) {
     const auto& word = words[i];
@@ -66,7 +61,7 @@ Command parse(const std::vector<std::string>& words) {
       return words[i];
     };
     if (!word.starts_with("--")) {
-      add_value(parameters ? command.parameters : command.problem, word);
+      add_value(parameters ? command.rules.parameters : command.rules.problem, word);
       continue;
     }
     parameters = word == "--set";
@@ -74,9 +69,9 @@ Command parse(const std::vector<std::string>& words) {
     if (word == "--random")
       command.random = std::stoi(next());
     else if (word == "--sm")
-      command.device.sm = std::stoi(next());
+      command.rules.sm = std::stoi(next());
     else if (word == "--sms")
-      command.device.sm_count = std::stoi(next());
+      command.rules.sm_count = std::stoi(next());
     else if (word == "--seed")
       command.seed = std::stoull(next());
     else if (word == "--schedules")
@@ -84,109 +79,79 @@ Command parse(const std::vector<std::string>& words) {
     else if (word == "--templates")
       command.templates.emplace_back(next());
     else if (word == "--option")
-      command.device.compile_options.push_back(next());
+      command.compile_options.push_back(next());
+    else if (word == "--source")
+      command.source = true;
     else
       misused(fmt::format("unknown option {}", word));
   }
   return command;
 }
 
-class Emulation {
- public:
-  explicit Emulation(const Command& command)
-      : command_(command),
-        backend_(make_emulator_backend(command.device, Environment::read())),
-        library_(command.templates),
-        entry_(library_.find(command.op)),
-        kernel_(find_kernel()),
-        problem_(make_problem(entry_->manifest, command.problem)),
-        generator_(command.seed) {}
+Device device_of(const Case& given) {
+  auto device = nominal_cuda_device(std::to_string(given.sm));
+  if (!device) misused(fmt::format("unknown architecture sm_{}", given.sm));
+  device->sm_count = given.sm_count;
+  return *device;
+}
 
-  int run() {
-    if (const auto why = why_unfit(*kernel_, problem_, backend_->device()); !why.empty())
-      throw Error(ErrorCode::unsupported,
-                  fmt::format("{}/{} requires '{}'", command_.op, command_.kernel, why));
-    std::cout << problem_.describe() << " on sm_" << command_.device.sm << ", seed "
-              << command_.seed << "\n";
-    test::Bench bench(*backend_, problem_, command_.seed);
-    int failures = 0;
-    for (const Configuration& configuration : configurations())
-      failures += passes(bench, configuration) ? 0 : 1;
-    return failures == 0 ? 0 : 1;
+// The problem and device of the command, with the manifest's default configuration but for what is set.
+Case the_case(TemplateLibrary& library, const Command& command) {
+  const auto entry = library.find(command.rules.op);
+  Case given;
+  given.kernel = entry->template_named(command.rules.kernel);
+  if (given.kernel == nullptr)
+    misused(fmt::format("{} has no template {}", command.rules.op, command.rules.kernel));
+  given.problem = make_problem(entry->manifest, command.rules.problem);
+  given.sm = command.rules.sm == 0 ? 90 : command.rules.sm;
+  given.sm_count = command.rules.sm_count == 0 ? 4 : command.rules.sm_count;
+  given.seed = command.seed;
+  const Device device = device_of(given);
+  if (why_unfit(*given.kernel, given.problem, device).empty())
+    if (auto chosen = default_configuration(*given.kernel, given.problem, device))
+      given.configuration = *chosen;
+  for (const auto& [name, value] : command.rules.parameters) given.configuration[name] = value;
+  return given;
+}
+
+bool passes(const Case& given, const Command& command) {
+  std::cout << given.describe() << ": " << std::flush;
+  const Outcome outcome = try_case(given, command.schedules, true, command.compile_options);
+  if (outcome.fault.empty())
+    std::cout << fmt::format("PASS, error {:.2g} (compiled in {:.1f} s, run in {:.1f} s)\n",
+                             outcome.error, outcome.compile_seconds, outcome.run_seconds);
+  else
+    std::cout << "FAIL\n  " << outcome.fault << "\n";
+  return outcome.fault.empty();
+}
+
+int run(const Command& command) {
+  TemplateLibrary library(command.templates);
+  if (command.source) {
+    const Case given = the_case(library, command);
+    std::cout
+        << specialize(given.kernel, given.problem, given.configuration, device_of(given)).source;
+    return 0;
   }
-
- private:
-  std::shared_ptr<const KernelTemplate> find_kernel() {
-    if (auto kernel = entry_->template_named(command_.kernel)) return kernel;
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("{} has no template {}", command_.op, command_.kernel));
+  int failures = 0;
+  if (command.random == 0) {
+    failures += passes(the_case(library, command), command) ? 0 : 1;
+  } else {
+    CaseMaker maker(library, command.seed, command.rules);
+    for (int i = 0; i < command.random; ++i) failures += passes(maker.next(), command) ? 0 : 1;
+    std::cout << fmt::format("{} of {} cases fail, seed {}\n", failures, command.random,
+                             command.seed);
   }
-
-  std::vector<Configuration> configurations() {
-    std::vector<Configuration> all;
-    if (command_.random == 0) {
-      const auto chosen = default_configuration(*kernel_, problem_, backend_->device());
-      Configuration configuration = chosen.value_or(Configuration{});
-      for (const auto& [name, value] : command_.parameters) configuration[name] = value;
-      return {configuration};
-    }
-    auto definition = space_definition(*kernel_, problem_, backend_->device());
-    for (auto& parameter : definition.parameters)
-      if (const auto fixed = command_.parameters.find(parameter.name);
-          fixed != command_.parameters.end())
-        parameter.values = {fixed->second};
-    const TuningSpace space(std::move(definition));
-    std::cout << space.size() << " configurations\n";
-    for (int i = 0; i < command_.random && space.size() > 0; ++i)
-      all.push_back(space.configuration(generator_() % space.size()));
-    return all;
-  }
-
-  bool passes(test::Bench& bench, const Configuration& configuration) {
-    std::cout << to_text(configuration) << ": " << std::flush;
-    try {
-      const auto specialization = specialize(kernel_, problem_, configuration, backend_->device());
-      const Binary binary = backend_->compile(specialization);
-      const auto executable = backend_->prepare(backend_->load(binary), specialization.plan);
-      EmulatedStream stream;
-      const auto start = std::chrono::steady_clock::now();
-      for (int i = 0; i < command_.schedules; ++i) {
-        if (i > 0) stream.seed = command_.seed * 1000003 + static_cast<std::uint64_t>(i);
-        const std::uint64_t seed = stream.seed;
-        if (const auto why = bench.why_wrong(*executable, &stream); !why.empty())
-          return failed(fmt::format("{} [{}]", why, Schedule::from_seed(seed).describe()));
-      }
-      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-      std::cout << fmt::format("PASS, error {:.2g} (compiled in {:.1f} s, run in {:.1f} s)\n",
-                               bench.error(), binary.compile_seconds, seconds.count());
-      return true;
-    } catch (const Error& error) {
-      return failed(fmt::format("{}\n{}", error.what(), error.detail()));
-    }
-  }
-
-  static bool failed(const std::string& why) {
-    std::cout << "FAIL\n  " << why << "\n";
-    return false;
-  }
-
-  const Command& command_;
-  std::unique_ptr<Backend> backend_;
-  TemplateLibrary library_;
-  std::shared_ptr<const OperatorEntry> entry_;
-  std::shared_ptr<const KernelTemplate> kernel_;
-  Problem problem_;
-  std::mt19937_64 generator_;
-};
+  return failures == 0 ? 0 : 1;
+}
 
 }  // namespace
 }  // namespace cudadent::emulator
 
 int main(int count, char** words) {
+  using namespace cudadent::emulator;
   try {
-    return cudadent::emulator::Emulation(
-               cudadent::emulator::parse(std::vector<std::string>(words + 1, words + count)))
-        .run();
+    return run(parse(std::vector<std::string>(words + 1, words + count)));
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 2;

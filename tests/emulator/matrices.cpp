@@ -135,6 +135,7 @@ void for_elements(Collective& lanes, Move&& move) {
 
 // That all lanes have come orders no memory: a row may be read when the lane with its address comes.
 void Grid::load_matrix(U32* out, int count, bool transposed, U32 address) {
+  need(75, "ldmatrix");
   MatrixMove move{.words = out, .count = count, .transposed = transposed};
   if (self().lane < 8 * count) {
     move.row = static_cast<std::byte*>(shared_pointer(address, 16, 16, "ldmatrix"));
@@ -151,6 +152,7 @@ void Grid::load_matrix(U32* out, int count, bool transposed, U32 address) {
 }
 
 void Grid::store_matrix(U32 address, const U32* values, int count, bool transposed) {
+  need(90, "stmatrix");
   std::array<U32, 4> words{};
   std::memcpy(words.data(), values, static_cast<std::size_t>(count) * 4);
   MatrixMove move{.words = words.data(), .count = count, .transposed = transposed};
@@ -214,6 +216,10 @@ void multiply_fragments(Collective& lanes) {
 }  // namespace
 
 void Grid::multiply(const WarpProduct& product, float* d, const U32* a, const U32* b) {
+  need(bytes_of(product.a) == 1                      ? 89
+       : product.a == Element::f16 && product.k == 8 ? 75
+                                                     : 80,
+       "mma.sync of this type");
   Multiply mine{product, d, a, b};
   collective(0xffffffffU, true, "mma.sync", &mine,
              [](Grid&, Warp&, Collective& lanes) { multiply_fragments(lanes); });

@@ -198,7 +198,7 @@ std::string forwarding_body(const FunctionText& function, bool known) {
 void forward_instructions(std::string_view source, std::string_view blanked,
                           const std::set<std::string>& emulated,
                           std::vector<Replacement>& replacements) {
-  for (const FunctionText& function : function_definitions(source, blanked)) {
+  for (const FunctionText& function : function_definitions(blanked)) {
     const auto body = blanked.substr(function.body, function.body_end - function.body);
     const bool known = !function.member && emulated.contains(function.name);
     if (!known && !contains_word(body, "asm")) continue;
@@ -305,7 +305,7 @@ std::string blank_out(std::string_view text) {
   return result;
 }
 
-std::vector<FunctionText> function_definitions(std::string_view, std::string_view blanked) {
+std::vector<FunctionText> function_definitions(std::string_view blanked) {
   return Scanner(blanked).take();
 }
 
@@ -313,8 +313,7 @@ std::set<std::string> emulated_names(std::string_view instructions) {
   const auto start = instructions.find("namespace emulated {");
   const auto part = instructions.substr(std::min(start, instructions.size()));
   std::set<std::string> names;
-  for (const auto& function : function_definitions(part, blank_out(part)))
-    names.insert(function.name);
+  for (const auto& function : function_definitions(blank_out(part))) names.insert(function.name);
   return names;
 }
 

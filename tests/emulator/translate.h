@@ -21,8 +21,8 @@ struct FunctionText {
 // searched; as long as the text, with its line ends.
 std::string blank_out(std::string_view text);
 
-// Every function definition of a text, in order; `blanked` is blank_out(text).
-std::vector<FunctionText> function_definitions(std::string_view text, std::string_view blanked);
+// Every function definition of a text, in order; `blanked` is blank_out() of it.
+std::vector<FunctionText> function_definitions(std::string_view blanked);
 
 // Names of the functions that device/instructions.h defines in its namespace `emulated`.
 std::set<std::string> emulated_names(std::string_view instructions);

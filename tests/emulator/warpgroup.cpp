@@ -81,6 +81,7 @@ void Grid::wgmma_fence() {
 }
 
 void Grid::wgmma(const WarpgroupProduct& product) {
+  if (request_.device.sm != 90) raise_missing("wgmma");
   const bool sizes = product.n % 8 == 0 && product.n >= 8 && product.n <= 256 &&
                      product.k * bytes_of(product.a) == 32 &&
                      bytes_of(product.a) == bytes_of(product.b);
@@ -292,6 +293,7 @@ void Grid::wgmma_wait(int pending) {
 // ------------------------------------------------------------------------------- setmaxnreg
 
 void Grid::registers(int count, bool increase) {
+  need(90, "setmaxnreg");
   if (count % 8 != 0 || count < 24 || count > 256)
     raise(fmt::format("setmaxnreg of {}: a multiple of 8 from 24 to 256", count));
   Warp& warp = *self().warp;

@@ -461,14 +461,14 @@ struct SourceLocation {
   U32 line, column;
 };
 __attribute__((noinline, no_sanitize("undefined"))) inline void undefined(const void* where,
-                                                                         const char* what) {
+                                                                          const char* what) {
   machine().fail_at(static_cast<const SourceLocation*>(where)->line, what);
 }
 }  // namespace emulated_detail
-#define CUDADENT_UNDEFINED(NAME, WHAT)                                            \
-  extern "C" __attribute__((used, no_sanitize("undefined"))) inline void          \
-      __ubsan_handle_##NAME(void* where, U64 = 0, U64 = 0) {                      \
-    emulated_detail::undefined(where, WHAT);                                      \
+#define CUDADENT_UNDEFINED(NAME, WHAT)                                                          \
+  extern "C" __attribute__((used, no_sanitize("undefined"))) inline void __ubsan_handle_##NAME( \
+      void* where, U64 = 0, U64 = 0) {                                                          \
+    emulated_detail::undefined(where, WHAT);                                                    \
   }
 using cudadent::emulator::U64;
 CUDADENT_UNDEFINED(type_mismatch_v1, "misaligned access, or one through a null pointer")

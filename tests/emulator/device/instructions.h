@@ -52,6 +52,34 @@ inline U16 f32_to_bf16(float x) {
   return static_cast<U16>((word + 0x7fffu + (word >> 16 & 1u)) >> 16);
 }
 
+// 8-bit floats: e4m3 has 4 bits of exponent, no infinities and a NaN of all ones; e5m2 is an f16 cut
+// short. All values of both are values of f16.
+inline float e4m3_to_f32(unsigned char bits) {
+  const U32 sign = (bits & 0x80u) << 24, exponent = bits >> 3 & 15u, fraction = bits & 7u;
+  if (exponent == 15 && fraction == 7) return __uint_as_float(0x7fffffffu);
+  const float magnitude = exponent == 0 ? static_cast<float>(fraction) * 0x1p-9f
+                                        : __uint_as_float((exponent + 120) << 23 | fraction << 20);
+  return __uint_as_float(sign | __float_as_uint(magnitude));
+}
+inline float e5m2_to_f32(unsigned char bits) { return f16_to_f32(static_cast<U16>(bits << 8)); }
+// To nearest even; what is too large becomes the largest (cvt.rn.satfinite).
+template <int FRACTION_BITS, int BIAS>
+unsigned char f32_to_8_bits(float x, U32 largest) {
+  const U32 word = __float_as_uint(x), sign = word >> 24 & 0x80u;
+  if (x != x) return static_cast<unsigned char>(sign | 0x7fu);
+  const float magnitude = __uint_as_float(word & 0x7fffffffu);
+  int exponent = static_cast<int>(word >> 23 & 255u) - 127;
+  if (exponent < 1 - BIAS) exponent = 1 - BIAS;
+  // In units of the last place; a carry into the exponent is right as it is.
+  const float units = rintf(ldexpf(magnitude, FRACTION_BITS - exponent));
+  const U32 hidden = 1u << FRACTION_BITS;
+  if (!(units < 4.0f * hidden)) return static_cast<unsigned char>(sign | largest);
+  const U32 code = static_cast<U32>(units) + static_cast<U32>(exponent + BIAS - 1) * hidden;
+  return static_cast<unsigned char>(sign | (code > largest ? largest : code));
+}
+inline unsigned char f32_to_e4m3(float x) { return f32_to_8_bits<3, 7>(x, 0x7eu); }
+inline unsigned char f32_to_e5m2(float x) { return f32_to_8_bits<2, 15>(x, 0x7bu); }
+
 template <typename T>
 constexpr Element element = same<T, bf16>   ? Element::bf16
                             : same<T, f16>  ? Element::f16
@@ -73,12 +101,17 @@ using namespace emulated_detail;
 // ------------------------------------------------------------------------------- types.cuh
 
 inline int opaque(int value) { return value; }
+inline U16 f32_to_bf16_bits(float x) { return f32_to_bf16(x); }
 template <typename T>
 float to_f32(T x) {
   if constexpr (same<T, f16>) {
     return f16_to_f32(x.bits);
   } else if constexpr (same<T, bf16>) {
     return __uint_as_float(static_cast<U32>(x.bits) << 16);
+  } else if constexpr (same<T, e4m3>) {
+    return e4m3_to_f32(x.bits);
+  } else if constexpr (same<T, e5m2>) {
+    return e5m2_to_f32(x.bits);
   } else {
     return static_cast<float>(x);
   }
@@ -89,6 +122,10 @@ T from_f32(float x) {
     return T{f32_to_f16(x)};
   } else if constexpr (same<T, bf16>) {
     return T{f32_to_bf16(x)};
+  } else if constexpr (same<T, e4m3>) {
+    return T{f32_to_e4m3(x)};
+  } else if constexpr (same<T, e5m2>) {
+    return T{f32_to_e5m2(x)};
   } else {
     return static_cast<T>(x);
   }
@@ -197,6 +234,16 @@ inline void mma_16x8x8_tf32(float (&d)[4], const U32 (&a)[4], const U32 (&b)[2])
 template <typename A, typename B>
 void mma_16x8x32(float (&d)[4], const U32 (&a)[4], const U32 (&b)[2]) {
   machine().multiply({element<A>, element<B>, 32}, d, a, b);
+}
+template <typename T>
+void widen_to_f16(U32 word, U32& low, U32& high) {
+  U32 halves[4];
+  for (int i = 0; i < 4; ++i) {
+    const auto bits = static_cast<unsigned char>(word >> (8 * i));
+    halves[i] = f32_to_f16(same<T, e4m3> ? e4m3_to_f32(bits) : e5m2_to_f32(bits));
+  }
+  low = halves[0] | halves[1] << 16;
+  high = halves[2] | halves[3] << 16;
 }
 inline U32 load_shared_word(U32 address) {
   return *static_cast<const U32*>(machine().shared_pointer(address, 4, 4, "ld.shared.u32"));

@@ -126,7 +126,8 @@ class Machine {
   // Lets other threads run: what a thread that waits for memory to change has to call.
   virtual void yield(const char* instruction) = 0;
   [[noreturn]] virtual void fail(const char* what) = 0;
-  [[noreturn]] virtual void fail_at(U32 line, const char* what) = 0;  // of the specialization's source
+  [[noreturn]] virtual void fail_at(U32 line,
+                                    const char* what) = 0;  // of the specialization's source
   virtual void check_alignment(const void* pointer, U32 alignment, const char* what) = 0;
 
  protected:
