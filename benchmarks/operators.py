@@ -2,21 +2,17 @@
 
     python benchmarks/operators.py [--budget 20s] [--json FILE] [--rounds N]
 
-Random inputs; the L2 cache is flushed before each timed run by writing twice its size, which also
-keeps the device busy while the host launches, so that events around the run measure the kernel
-alone. Both contenders of a problem take turns, round after round; medians are compared.
+Random inputs; both contenders of a problem take turns, round after round, each run behind a flush of
+the L2 cache; medians are compared.
 """
 
 import argparse
-import datetime
 import json
-import platform
-import statistics
-import sys
 
 import torch
 
 import cudadent
+from common import provenance, timed
 
 GEMM_SHAPES = [
     (4096, 4096, 4096),
@@ -29,29 +25,6 @@ GEMM_SHAPES = [
     (333, 777, 1000),
 ]
 RMS_NORM_SHAPES = [(4096, 4096), (16384, 8192), (32768, 4096)]
-
-
-def timed(contenders, rounds):
-    """Median seconds of each callable, in turns, each behind an L2 flush."""
-    flush_bytes = 2 * torch.cuda.get_device_properties(0).L2_cache_size
-    flush = torch.empty(flush_bytes, dtype=torch.int8, device="cuda")
-    for call in contenders:
-        for _ in range(3):
-            call()
-    samples = [[] for _ in contenders]
-    events = []
-    for _ in range(rounds):
-        for index, call in enumerate(contenders):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            flush.zero_()
-            start.record()
-            call()
-            end.record()
-            events.append((index, start, end))
-    torch.cuda.synchronize()
-    for index, start, end in events:
-        samples[index].append(start.elapsed_time(end) * 1e-3)
-    return [statistics.median(times) for times in samples]
 
 
 def gemm_problem(m, n, k):
@@ -121,17 +94,8 @@ def main():
                 flush=True,
             )
     if arguments.json:
-        provenance = {
-            "gpu": torch.cuda.get_device_name(),
-            "torch": torch.__version__,
-            "cuda": torch.version.cuda,
-            "cudadent": cudadent.__version__,
-            "python": platform.python_version(),
-            "date": datetime.date.today().isoformat(),
-            "command": "python " + " ".join(sys.argv),
-        }
         with open(arguments.json, "w") as file:
-            json.dump({"provenance": provenance, "results": results}, file, indent=1)
+            json.dump({"provenance": provenance(), "results": results}, file, indent=1)
             file.write("\n")
 
 

@@ -21,10 +21,8 @@ a rehearsal, without Triton.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -32,33 +30,12 @@ import time
 from pathlib import Path
 
 import cudadent
+from common import State, provenance, timed
 
 GPU_SHAPES = "4096x4096x4096,8192x8192x8192,2048x2048x2048,2048x6144x4096,64x4096x4096,333x777x1000"
 HOST_SHAPES = "96x96x96,64x128x64"
 PARTS = ("short", "long", "seeds", "triton", "compare")
 SHORT_SEED, LONG_SEED, SEEDS = 1, 1000, (2, 3)
-
-
-class State:
-    """What is done so far, in a file that is whole at every moment."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.file = folder / "state.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.parts = json.loads(self.file.read_text()) if self.file.exists() else {}
-
-    def done(self, part, shape):
-        return self.parts.get(part, {}).get(shape)
-
-    def put(self, part, shape, result):
-        self.parts.setdefault(part, {})[shape] = result
-        draft = self.file.with_suffix(".part")
-        draft.write_text(json.dumps(self.parts, indent=1) + "\n")
-        draft.replace(self.file)
-
-    def database(self, search, shape):
-        return self.folder / f"{search}-{shape}.db"
 
 
 def extents(shape):
@@ -181,8 +158,6 @@ def winners(arguments, state, shape):
 def compare_on_gpu(arguments, state, shape):
     import torch
 
-    from operators import timed
-
     m, n, k = extents(shape)
     a = torch.randn(m, k, device="cuda", dtype=torch.bfloat16)
     b = torch.randn(n, k, device="cuda", dtype=torch.bfloat16)
@@ -282,36 +257,6 @@ def print_table(rows):
     print(f"winners of two seeds within 2 % of each other: {alike} of {len(rows)} shapes")
 
 
-def version_of(package):
-    try:
-        return __import__(package).__version__
-    except ImportError:
-        return None
-
-
-def provenance(arguments):
-    facts = {
-        "cudadent": cudadent.__version__,
-        "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)),
-        "date": datetime.date.today().isoformat(),
-        "command": "python " + " ".join(sys.argv),
-    }
-    if arguments.device != "host":
-        import torch
-
-        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=False).stdout
-        facts.update(
-            gpu=torch.cuda.get_device_name(),
-            driver=driver.split("\n")[0],
-            cuda=torch.version.cuda,
-            torch=torch.__version__,
-            triton=version_of("triton"),
-        )
-    return facts
-
-
 def duration_hint(arguments, part):
     """What a shape of a part takes at most, about, in seconds."""
     hints = {"short": arguments.short, "long": arguments.long, "seeds": 2 * arguments.short}
@@ -378,7 +323,7 @@ def main():
     if rows:
         print_table(rows)
     if arguments.output:
-        results = {"provenance": provenance(arguments), "results": rows, "parts": state.parts}
+        results = {"provenance": provenance(gpu=arguments.device != "host"), "results": rows, "parts": state.parts}
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
 
 
