@@ -504,20 +504,37 @@ void parse_workspaces(const Field& field, const std::set<std::string>& known,
   });
 }
 
+// What a tensor map describes: a tensor, a workspace, or an expression that gives the name of one.
+Expression parse_described(const Field& field, const std::set<std::string>& known,
+                           const OperatorManifest& op, const KernelTemplate& kernel,
+                           const TensorMapSpec& map) {
+  const std::string text = field.text_or("tensor", map.name);
+  if (op.tensor_index(text)) return Expression::constant(text);
+  const bool is_workspace =
+      std::any_of(kernel.workspaces.begin(), kernel.workspaces.end(),
+                  [&](const auto& workspace) { return workspace.name == text; });
+  if (!is_workspace && !field.has("tensor"))
+    field.fail(fmt::format("\"{}\" is neither a tensor nor a workspace", text));
+  if (map.dtype.empty())
+    field.fail("a tensor map of anything but a tensor named outright needs \"dtype\"");
+  if (is_workspace) return Expression::constant(text);
+  Expression expression = field.at("tensor").expression();
+  check_names(field.at("tensor"), expression, known);
+  return expression;
+}
+
 void parse_tensor_maps(const Field& field, const std::set<std::string>& known,
                        const OperatorManifest& op, KernelTemplate& kernel) {
   field.each_member([&](const std::string& name, const Field& member) {
     check_identifier(member, name);
     if (known.contains(name)) member.fail(fmt::format("the name \"{}\" is used twice", name));
-    member.allow_keys({"tensor", "dims", "strides", "box", "swizzle", "l2_promotion", "dtype"});
+    member.allow_keys(
+        {"tensor", "when", "dims", "strides", "box", "swizzle", "l2_promotion", "dtype"});
     TensorMapSpec map;
     map.name = name;
-    map.tensor = member.text_or("tensor", name);
-    const bool is_workspace =
-        std::any_of(kernel.workspaces.begin(), kernel.workspaces.end(),
-                    [&](const auto& workspace) { return workspace.name == map.tensor; });
-    if (!op.tensor_index(map.tensor) && !is_workspace)
-      member.fail(fmt::format("\"{}\" is neither a tensor nor a workspace", map.tensor));
+    map.when = optional_expression(member, "when", known);
+    map.dtype = member.text_or("dtype", "");
+    map.tensor = parse_described(member, known, op, kernel, map);
     map.dimensions = member.at("dims").expressions();
     map.box = member.at("box").expressions();
     map.strides = optional_expressions(member, "strides", known);
@@ -531,9 +548,6 @@ void parse_tensor_maps(const Field& field, const std::set<std::string>& known,
       member.at("strides").fail("one stride for each dimension but the innermost is needed");
     map.swizzle = optional_expression(member, "swizzle", known);
     map.l2_promotion = optional_expression(member, "l2_promotion", known);
-    map.dtype = member.text_or("dtype", "");
-    if (is_workspace && map.dtype.empty())
-      member.fail("a tensor map of a workspace needs \"dtype\"");
     kernel.tensor_maps.push_back(std::move(map));
   });
 }

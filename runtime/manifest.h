@@ -148,7 +148,8 @@ struct WorkspaceSpec {
 
 struct TensorMapSpec {
   std::string name;
-  std::string tensor;                      // tensor or workspace it describes
+  std::optional<Expression> when;          // absent: always
+  Expression tensor;                       // the name of the tensor or workspace it describes
   std::vector<Expression> dimensions;      // elements, innermost first
   std::vector<Expression> strides;         // bytes, of all but the innermost; empty: packed
   std::vector<Expression> box;             // elements, innermost first

@@ -127,10 +127,15 @@ class Planner {
   [[nodiscard]] TensorMapPlan tensor_map(const TensorMapSpec& spec) const {
     TensorMapPlan plan;
     plan.name = spec.name;
-    const auto tensor = op_.tensor_index(spec.tensor);
+    const std::string described = to_text(spec.tensor.evaluate(scope_));
+    const auto tensor = op_.tensor_index(described);
     plan.of_workspace = !tensor.has_value();
-    plan.index = static_cast<std::int32_t>(tensor ? *tensor : workspace_index(spec.tensor));
+    plan.index = static_cast<std::int32_t>(tensor ? *tensor : workspace_index(described));
     plan.dtype = spec.dtype.empty() ? problem_.dtype_of(op_.tensors[*tensor]) : dtype(spec.dtype);
+    if (spec.when && !is_true(spec.when->evaluate(scope_))) {
+      plan.dimensions = {0};  // a map of nothing: none is made
+      return plan;
+    }
     plan.dimensions = numbers<std::uint64_t>(spec.dimensions, spec.name);
     plan.box = numbers<std::uint32_t>(spec.box, spec.name);
     plan.strides = numbers<std::uint64_t>(spec.strides, spec.name);
@@ -166,7 +171,9 @@ class Planner {
   [[nodiscard]] std::size_t workspace_index(std::string_view name) const {
     for (std::size_t i = 0; i < kernel_.workspaces.size(); ++i)
       if (kernel_.workspaces[i].name == name) return i;
-    return kernel_.workspaces.size();
+    throw Error(
+        ErrorCode::invalid_manifest,
+        fmt::format("{}: \"{}\" is neither a tensor nor a workspace", kernel_.origin, name));
   }
 
   [[nodiscard]] KernelLaunch launch(const LaunchSpec& spec) const {

@@ -236,6 +236,23 @@ TEST_CASE("launches and workspaces with a condition") {
   CHECK(plan.workspaces.at(0).bytes == 0);
 }
 
+TEST_CASE("a tensor map can choose what it describes, and be left out") {
+  std::string text(good);
+  text.replace(text.find("\"tensor\": \"x\""), 13,
+               "\"tensor\": \"'partials' if STAGES > 2 else 'x'\", \"dtype\": \"f32\", "
+               "\"when\": \"BM > 32\"");
+  const auto map_of = [&](std::int64_t rows_of_block, std::int64_t stages) {
+    return specialize(kernel_of(text), problem_of_rows(1000), configuration(rows_of_block, stages),
+                      device)
+        .plan.tensor_maps.at(0);
+  };
+  CHECK(!map_of(64, 2).of_workspace);
+  CHECK(map_of(64, 3).of_workspace);
+  CHECK(map_of(64, 3).index == 0);
+  CHECK(map_of(64, 3).dimensions == std::vector<std::uint64_t>{16, 1000});
+  CHECK(map_of(32, 3).dimensions == std::vector<std::uint64_t>{0});
+}
+
 TEST_CASE("a problem without elements launches nothing") {
   CHECK(specialize(kernel_of(good), problem_of_rows(0), configuration(), device)
             .plan.launches.empty());
