@@ -1,25 +1,31 @@
-// c = activation(a · bᵀ + bias) for bf16 and f16 on Hopper (sm_90a): a persistent grid in which one
-// warp feeds a ring of shared-memory stages through the copy engine (TMA) and CONSUMERS warpgroups
-// multiply them with wgmma.
+// c = epilogue(a · b) on Hopper (sm_90a): a persistent grid in which one warp feeds a ring of
+// shared-memory stages through the copy engine (TMA) and CONSUMERS warpgroups multiply them with
+// wgmma. For 16-bit types and tf32.
 //
 //   SCHEDULE cooperative: the consumers share one BM×BN tile, each BM / CONSUMERS rows of it. They
 //     do not wait for each other, so one may store its part while another still multiplies.
 //   SCHEDULE pingpong: a consumer has a BM×BN tile of its own and the ring serves them in turn, so
 //     one tile is stored while the next is multiplied.
-//   CLUSTER_M, CLUSTER_N: two blocks take neighbouring tiles along m (or n); each loads half of the
-//     operand that they share and multicasts it to both.
+//   CLUSTER_M, CLUSTER_N: as many blocks take neighbouring tiles along m (or n); each loads a share of
+//     the operand that they have in common and multicasts it to all.
 //   CLUSTER_K: as many blocks split k between them, exchange their sums through each other's shared
 //     memory, and each finishes some columns. For few tiles and a long k. A device holds fewer
 //     clusters of 4 or 8 than its multiprocessors would make: an H200 30 of 4 and 15 of 8.
+//   SPLIT_K: as many clusters split k; the last one to finish a tile adds their sums, which pass
+//     through global memory, in a fixed order. With CLUSTER_K each block of it adds some columns.
 //   RASTER: how many clusters along m form a band. Tiles are walked down a band, then along n, so
 //     that blocks which run together touch few rows of a and of b, and the L2 cache holds them.
 //   IN_FLIGHT: how many groups of wgmma are unfinished while the next stage is waited for.
 //
 // Partial tiles need no care: TMA reads zeros outside a tensor and does not write there. Tiles that
-// a cluster has beyond the edge are computed from zeros and dropped.
+// a cluster has beyond the edge are computed from zeros and dropped. Operands that TMA or wgmma cannot
+// read as they lie are packed first (PACK_A, PACK_B); a c that TMA cannot write is stored from registers.
+#include "gemm/epilogue.cuh"
+#include "gemm/pack.cuh"
 #include "ptx/cluster.cuh"
-#include "ptx/math.cuh"
 #include "ptx/mbarrier.cuh"
+#include "ptx/ring.cuh"
+#include "ptx/split_k.cuh"
 #include "ptx/tma.cuh"
 #include "ptx/wgmma.cuh"
 
@@ -27,14 +33,15 @@ namespace {
 
 constexpr bool PINGPONG = SCHEDULE == SCHEDULE_kind::pingpong;
 constexpr int MULTICAST = CLUSTER_M * CLUSTER_N;  // Blocks that share operands.
-constexpr bool SPLIT = CLUSTER_K > 1;
 constexpr int CLUSTER = MULTICAST * CLUSTER_K;
+constexpr int K_SHARES = CLUSTER_K * SPLIT_K;  // How many blocks work on one tile.
+constexpr bool SPLIT = K_SHARES > 1;
 constexpr int THREADS = 128 * (CONSUMERS + 1);
 constexpr int ALL_K_BLOCKS = ceil_div(k, BK);
-// Of one block of the cluster, at most.
-constexpr int K_BLOCKS = ceil_div(ALL_K_BLOCKS, CLUSTER_K);
+constexpr int K_BLOCKS = ALL_K_BLOCKS / K_SHARES;  // Of one block; with SPLIT, one more of some.
 constexpr int N_CLUSTERS = ceil_div(ceil_div(n, BN), CLUSTER_N);
-constexpr bool B_IS_N_MAJOR = layout_b == layout_b_kind::kn;
+constexpr bool A_IS_M_MAJOR = layout_a == layout_a_kind::km && !PACK_A;
+constexpr bool B_IS_N_MAJOR = layout_b == layout_b_kind::kn && !PACK_B;
 
 // The rows of a tile that one warpgroup multiplies, 64 to an instruction.
 constexpr int ROWS = PINGPONG ? BM : BM / CONSUMERS;
@@ -58,43 +65,34 @@ constexpr int BARRIER_OFFSET = C_OFFSET + C_BYTES;
 static_assert(BARRIER_OFFSET + STAGES * 16 <= shared_bytes, "the manifest's shared memory");
 static_assert(ROWS % 64 == 0 && BN % 16 == 0 && BK * sizeof(dtype) == 128);
 static_assert(!PINGPONG || CONSUMERS > 1);
-static_assert(!SPLIT || (MULTICAST == 1 && !PINGPONG && BN % (8 * CLUSTER_K) == 0));
-static_assert(!SPLIT || (CLUSTER_K - 1) * K_BLOCKS < ALL_K_BLOCKS, "every block has some of k");
-static_assert(!SPLIT || BM * BN * 4 <= C_OFFSET, "partial sums fit in the ring");
-static_assert(!B_IS_N_MAJOR || BN % 64 == 0);
+static_assert(!SPLIT || (MULTICAST == 1 && !PINGPONG && !TMA_STORE && BN % (8 * CLUSTER_K) == 0));
+static_assert(!SPLIT || K_BLOCKS > 0, "every block has some of k");
+static_assert(CLUSTER_K == 1 || BM * BN * 4 <= C_OFFSET, "partial sums fit in the ring");
+static_assert(!A_IS_M_MAJOR || sizeof(dtype) == 2);
+static_assert(!B_IS_N_MAJOR || (BN % 64 == 0 && sizeof(dtype) == 2));
 
-// A place in the ring: the stage, and the parity of the trip around it.
-struct RingPosition {
-  int stage = 0;
-  u32 parity = 0;
+// The problem's sizes that are known at launch.
+struct Extents {
+  int m, batches;
+  int m_clusters;
 
-  __device__ __forceinline__ void advance() {
-    if (++stage == STAGES) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-  // The same as calling advance() COUNT times.
-  template <int COUNT>
-  __device__ __forceinline__ void skip() {
-    stage += COUNT % STAGES;
-    parity ^= (COUNT / STAGES) & 1;
-    if (stage >= STAGES) {
-      stage -= STAGES;
-      parity ^= 1;
-    }
-  }
+  __device__ __forceinline__ Extents(int m_, int batches_)
+      : m(m_), batches(batches_), m_clusters(ceil_div(ceil_div(m_, BM), CLUSTER_M)) {}
+  // Pieces of work for a cluster.
+  __device__ __forceinline__ int work() const { return m_clusters * N_CLUSTERS * batches; }
 };
 
 // The first row and column of this block's tile of the cluster's `index`-th piece of work.
 struct TileOrigin {
-  int row, column;
+  int row, column, batch;
 
-  __device__ __forceinline__ TileOrigin(int index, int m_clusters, int rank) {
+  __device__ __forceinline__ TileOrigin(int index, const Extents& extents, int rank) {
+    batch = index / (extents.m_clusters * N_CLUSTERS);
+    index -= batch * (extents.m_clusters * N_CLUSTERS);
     const int band = index / (RASTER * N_CLUSTERS);
     const int within = index - band * (RASTER * N_CLUSTERS);
     const int first = band * RASTER;
-    const int height = min(RASTER, m_clusters - first);
+    const int height = min(RASTER, extents.m_clusters - first);
     const int along_n = within / height;
     const int along_m = first + within - along_n * height;
     row = (along_m * CLUSTER_M + (CLUSTER_M > 1 ? rank : 0)) * BM;
@@ -102,60 +100,51 @@ struct TileOrigin {
   }
 };
 
-// Runs in one thread: fills a stage with the k-th blocks of the tile's rows of a and b.
-__device__ __forceinline__ void load_stage(const TensorMap& a_map, const TensorMap& b_map,
-                                           u32 shared, int stage, u32 full, TileOrigin tile,
-                                           int k_block, int rank) {
+// Copies one box; to every block of the cluster where they share it.
+template <bool SHARED>
+__device__ __forceinline__ void load_box(u32 destination, const TensorMap& map, u32 full, int x,
+                                         int y, int z) {
   constexpr u16 ALL_BLOCKS = (1 << MULTICAST) - 1;
-  const int k_start = k_block * BK;
-  const u32 a_stage = shared + A_OFFSET + stage * A_BYTES;
-  const u32 b_stage = shared + B_OFFSET + stage * B_BYTES;
-
-  if constexpr (CLUSTER_N > 1) {  // The blocks share rows of a: each loads its half of them.
-    constexpr int SHARE = BM / CLUSTER_N;
-    tma_load_2d_multicast(a_stage + rank * (A_BYTES / CLUSTER_N), &a_map, full, k_start,
-                          tile.row + rank * SHARE, ALL_BLOCKS);
+  if constexpr (SHARED) {
+    tma_load_3d_multicast(destination, &map, full, x, y, z, ALL_BLOCKS);
   } else {
-    tma_load_2d(a_stage, &a_map, full, k_start, tile.row);
+    tma_load_3d(destination, &map, full, x, y, z);
   }
+}
 
-  if constexpr (B_IS_N_MAJOR) {  // One box for every 64 columns; a share of each is some rows of k.
-    constexpr int SHARE = BK / CLUSTER_M;
+// Fills a stage of one operand with SIZE rows of m (or n) from `first`, and the k block at `k_start`.
+// Where SHARERS blocks share it, each copies a part of it to all of them: of the rows, or where the rows
+// are k's, of those.
+template <bool K_MAJOR, int SIZE, int SHARERS, typename T>
+__device__ __forceinline__ void load_operand(u32 stage, const TensorMap& map, u32 full, int first,
+                                             int k_start, int batch, int rank) {
+  if constexpr (K_MAJOR) {
+    constexpr int SHARE = SIZE / SHARERS;
+    const int share = SHARERS > 1 ? rank * SHARE : 0;
+    load_box<(SHARERS > 1)>(stage + share * 128, map, full, k_start, first + share, batch);
+  } else {  // A box for every 64 of m or n.
+    constexpr int SHARE = BK / SHARERS;
+    const int share = SHARERS > 1 ? rank * SHARE : 0;
 #pragma unroll
-    for (int i = 0; i < BN / 64; ++i) {
-      const u32 box = b_stage + i * (BK * 128);
-      if constexpr (CLUSTER_M > 1) {
-        tma_load_2d_multicast(box + rank * (SHARE * 128), &b_map, full, tile.column + i * 64,
-                              k_start + rank * SHARE, ALL_BLOCKS);
-      } else {
-        tma_load_2d(box, &b_map, full, tile.column + i * 64, k_start);
-      }
+    for (int i = 0; i < SIZE / 64; ++i) {
+      load_box<(SHARERS > 1)>(stage + i * (BK * 128) + share * 128, map, full, first + i * 64,
+                              k_start + share, batch);
     }
-  } else if constexpr (CLUSTER_M > 1) {
-    constexpr int SHARE = BN / CLUSTER_M;
-    tma_load_2d_multicast(b_stage + rank * (B_BYTES / CLUSTER_M), &b_map, full, k_start,
-                          tile.column + rank * SHARE, ALL_BLOCKS);
-  } else {
-    tma_load_2d(b_stage, &b_map, full, k_start, tile.column);
   }
 }
 
-// Adds the bias and applies the activation to two neighbouring columns.
-__device__ __forceinline__ void finish(float& low, float& high, u32 bias_pair) {
-  if constexpr (has_bias) {
-    low += unpack_low<dtype>(bias_pair);
-    high += unpack_high<dtype>(bias_pair);
+// Finishes two neighbouring columns of c, the first of which is even. What lies outside is left alone.
+// With PAIRS both exist, or neither, and are read and written at once.
+__device__ __forceinline__ void finish(const Epilogue& epilogue, float& low, float& high, int row,
+                                       int column, int m) {
+  if constexpr (has_bias || has_residual) {
+    if (row >= m || column >= n) return;
+    if (!PAIRS && column + 1 == n) {
+      low = epilogue(low, row, column);
+      return;
+    }
   }
-  low = activate(activation, low);
-  high = activate(activation, high);
-}
-
-// The two elements of the bias from `column`, which is even, as is n.
-__device__ __forceinline__ u32 load_bias(const dtype* bias, int column) {
-  if constexpr (has_bias) {
-    return column < n ? __ldg(reinterpret_cast<const unsigned int*>(bias + column)) : 0;
-  }
-  return 0;
+  epilogue.pair<PAIRS>(low, high, row, column);
 }
 
 // Stores the 16 rows of a warp, from `row`, as 16-bit floats: a box of C_BOX columns at a time goes
@@ -163,9 +152,9 @@ __device__ __forceinline__ u32 load_bias(const dtype* bias, int column) {
 // between them and one is filled while the other is read. Only this warp uses them: no other
 // barrier is needed.
 template <typename OUT>
-__device__ __forceinline__ void store_rows(const TensorMap& c_map, const dtype* bias, u32 buffers,
-                                           int& buffer, float (&accumulators)[BN / 2], int row,
-                                           int column, int m) {
+__device__ __forceinline__ void store_rows(const TensorMap& c_map, const Epilogue& epilogue,
+                                           u32 buffers, int& buffer, float (&accumulators)[BN / 2],
+                                           int row, const TileOrigin& tile, int m) {
   if (row >= m) return;
   const int lane = lane_index();
   // Row and 16-byte column that this lane addresses for stmatrix: lanes 0-15 the left 8 columns of
@@ -178,7 +167,7 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const dtype* 
 
 #pragma unroll
   for (int box = 0; box < BN / C_BOX; ++box) {
-    const int box_column = column + box * C_BOX;
+    const int box_column = tile.column + box * C_BOX;
     if (box_column >= n) return;
     const u32 destination = buffers + buffer * C_BUFFER_BYTES;
     if constexpr (STORE_BUFFERS > 1) buffer ^= 1;
@@ -190,9 +179,9 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const dtype* 
       u32 packed[4];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const u32 pair = load_bias(bias, box_column + j * 16 + i * 8 + lane % 4 * 2);
-        finish(d[4 * i], d[4 * i + 1], pair);
-        finish(d[4 * i + 2], d[4 * i + 3], pair);
+        const int column = box_column + j * 16 + i * 8 + lane % 4 * 2;
+        finish(epilogue, d[4 * i], d[4 * i + 1], row + lane / 4, column, m);
+        finish(epilogue, d[4 * i + 2], d[4 * i + 3], row + lane / 4 + 8, column, m);
         packed[2 * i] = pack2<OUT>(d[4 * i], d[4 * i + 1]);
         packed[2 * i + 1] = pack2<OUT>(d[4 * i + 2], d[4 * i + 3]);
       }
@@ -202,51 +191,77 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const dtype* 
     async_proxy_fence();
     __syncwarp();
     if (lane == 0) {
-      tma_store_2d(&c_map, destination, box_column, row);
+      tma_store_3d(&c_map, destination, box_column, row, tile.batch);
       tma_commit_group();
     }
   }
 }
 
-// The number of k blocks that the block of this rank multiplies.
-__device__ __forceinline__ int k_blocks_of(int rank) {
-  return SPLIT ? min(K_BLOCKS, ALL_K_BLOCKS - rank * K_BLOCKS) : K_BLOCKS;
-}
-
+// Where c of one element of the batch lies; stride in elements.
 template <typename OUT>
-__device__ __forceinline__ void store_pair(OUT* address, float low, float high) {
-  if constexpr (is_16bit_float<OUT>) {
-    *reinterpret_cast<u32*>(address) = pack2<OUT>(low, high);
-  } else {
-    *reinterpret_cast<float2*>(address) = make_float2(low, high);
+struct Destination {
+  OUT* c;
+  i64 row_stride;
+  int m;
+
+  // Stores two neighbouring columns, the first of which is even.
+  __device__ __forceinline__ void store(const Epilogue& epilogue, float low, float high, int row,
+                                        int column) const {
+    if (row >= m || column >= n) return;
+    finish(epilogue, low, high, row, column, m);
+    OUT* const address = c + row * row_stride + column;
+    if constexpr (PAIRS && is_16bit_float<OUT>) {
+      *reinterpret_cast<u32*>(address) = pack2<OUT>(low, high);
+    } else if constexpr (PAIRS) {
+      *reinterpret_cast<float2*>(address) = make_float2(low, high);
+    } else {
+      address[0] = from_f32<OUT>(low);
+      if (column + 1 < n) address[1] = from_f32<OUT>(high);
+    }
   }
+  // An 8 by 8 piece of the accumulator and the one 8 rows below it: four lanes write neighbouring
+  // elements. `row` and `column` are of the lane's first element.
+  __device__ __forceinline__ void store_piece(const Epilogue& epilogue, const float* d, int row,
+                                              int column) const {
+    store(epilogue, d[0], d[1], row, column);
+    store(epilogue, d[2], d[3], row + 8, column);
+  }
+};
+
+// The first k block of a share of k.
+__device__ __forceinline__ int first_k_block_of(int share) {
+  return static_cast<int>(static_cast<i64>(share) * ALL_K_BLOCKS / K_SHARES);
 }
 
-// Stores an 8 by 8 piece of the accumulator and the one 8 rows below it straight from registers: four
-// lanes write neighbouring elements. `row` and `column` are of the lane's first element.
-template <typename OUT>
-__device__ __forceinline__ void store_piece(OUT* c, const dtype* bias, float d0, float d1, float d2,
-                                            float d3, int row, int column, int m) {
-  if (column >= n) return;
-  const u32 pair = load_bias(bias, column);
-  finish(d0, d1, pair);
-  finish(d2, d3, pair);
-  OUT* address = c + static_cast<i64>(row) * n + column;
-  if (row < m) store_pair(address, d0, d1);
-  if (row + 8 < m) store_pair(address + 8 * n, d2, d3);
-}
+using Consumers = NamedGroup<1, 128, 128 * CONSUMERS>;
 
-// The 16 rows of a warp from `row`, straight from registers.
-template <typename OUT>
-__device__ __forceinline__ void store_rows_directly(OUT* c, const dtype* bias,
-                                                    float (&accumulators)[BN / 2], int row,
-                                                    int column, int m) {
-  const int lane = lane_index();
+// The distance in bytes from 64 rows of a in a stage to the next 64.
+constexpr int A_ROWS_64 = A_IS_M_MAJOR ? BK * 128 : 64 * 128;
+
+// Issues the products of a stage, as one group; the descriptors are those of stage 0. The first product
+// overwrites d when `accumulate` is 0.
+__device__ __forceinline__ void multiply_stage(float (&d)[ROW_STEPS][BN / 2], u64 a_descriptor,
+                                               u64 b_descriptor, int stage, int accumulate) {
+  // Bytes to the next 32 bytes of k, or where rows are k's, to the next 16 rows.
+  constexpr int A_STEP = A_IS_M_MAJOR ? 16 * 128 : 32;
+  constexpr int B_STEP = B_IS_N_MAJOR ? 16 * 128 : 32;
+  const u64 a_stage = wgmma_advance(a_descriptor, stage * A_BYTES);
+  const u64 b_stage = wgmma_advance(b_descriptor, stage * B_BYTES);
 #pragma unroll
-  for (int j = 0; j < BN / 8; ++j) {
-    float* d = accumulators + 4 * j;
-    store_piece(c, bias, d[0], d[1], d[2], d[3], row + lane / 4, column + j * 8 + lane % 4 * 2, m);
+  for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(d[i]);
+  wgmma_fence();
+#pragma unroll
+  for (int step = 0; step < 4; ++step) {
+#pragma unroll
+    for (int i = 0; i < ROW_STEPS; ++i) {
+      wgmma<dtype, dtype, BN, A_IS_M_MAJOR, B_IS_N_MAJOR>(
+          d[i], wgmma_advance(a_stage, i * A_ROWS_64 + step * A_STEP),
+          wgmma_advance(b_stage, step * B_STEP), step > 0 ? 1 : accumulate);
+    }
   }
+  wgmma_commit_group();
+#pragma unroll
+  for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(d[i]);
 }
 
 // Partial sums lie in the ring as 16-byte pieces: four accumulators of a thread are those of 8 columns
@@ -255,11 +270,83 @@ __device__ __forceinline__ u32 partial_address(u32 shared, int slot, int columns
   return shared + ((slot * (BN / 8) + columns_8) * 128 + thread) * 16;
 }
 
+// The columns of the tile, in groups of 8, that a block of the cluster finishes.
+constexpr int SHARE = BN / 8 / CLUSTER_K;
+// What is left of the sums of a thread then: four of each group.
+using SplitSums = float[ROW_STEPS * SHARE][4];
+
+// Leaves the sums of this block in its shared memory, and adds up those of its columns from all blocks
+// of the cluster in the order of their ranks. There is one tile a cluster, so the ring is free once every
+// consumer is here.
+__device__ __forceinline__ void add_cluster(SplitSums& sums,
+                                            const float (&accumulators)[ROW_STEPS][BN / 2],
+                                            u32 shared, int rank) {
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  const int first_slot = (static_cast<int>(threadIdx.x) / 128 - 1) * ROW_STEPS;
+  Consumers::sync();
+#pragma unroll
+  for (int i = 0; i < ROW_STEPS; ++i) {
+#pragma unroll
+    for (int j = 0; j < BN / 8; ++j) {
+      const float* d = accumulators[i] + 4 * j;
+      shared_store_f32x4(partial_address(shared, first_slot + i, j, thread), d[0], d[1], d[2],
+                         d[3]);
+    }
+  }
+  cluster_sync();
+#pragma unroll
+  for (int i = 0; i < ROW_STEPS; ++i) {
+#pragma unroll
+    for (int j = 0; j < SHARE; ++j) {
+      const u32 address = partial_address(shared, first_slot + i, rank * SHARE + j, thread);
+      float4 part[CLUSTER_K];
+#pragma unroll
+      for (int p = 0; p < CLUSTER_K; ++p) {
+        part[p] = cluster_load_f32x4(cluster_address(address, p));
+      }
+      float(&sum)[4] = sums[i * SHARE + j];
+      sum[0] = part[0].x;
+      sum[1] = part[0].y;
+      sum[2] = part[0].z;
+      sum[3] = part[0].w;
+#pragma unroll
+      for (int p = 1; p < CLUSTER_K; ++p) {
+        sum[0] += part[p].x;
+        sum[1] += part[p].y;
+        sum[2] += part[p].z;
+        sum[3] += part[p].w;
+      }
+    }
+  }
+}
+
 }  // namespace
+
+// Packs a (blocks with y = 0) and b (y = 1), where they need it.
+extern "C" __global__ void __launch_bounds__(pack::THREADS)
+    pack_operands(const dtype* a, i64 row_stride_a, i64 batch_stride_a, int batches_a,
+                  dtype* packed_a, const dtype* b, i64 row_stride_b, i64 batch_stride_b,
+                  int batches_b, dtype* packed_b, int m) {
+  if constexpr (PACK_A) {
+    if (blockIdx.y == 0) {
+      pack::run<layout_a == layout_a_kind::km>(
+          pack::Operand<dtype>{a, row_stride_a, batch_stride_a, packed_a, m, batches_a});
+    }
+  }
+  if constexpr (PACK_B) {
+    if (blockIdx.y == 1) {
+      pack::run<layout_b == layout_b_kind::kn>(
+          pack::Operand<dtype>{b, row_stride_b, batch_stride_b, packed_b, n, batches_b});
+    }
+  }
+}
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     gemm(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map,
-         const __grid_constant__ TensorMap c_map, const dtype* bias, out_dtype* c, int m) {
+         const __grid_constant__ TensorMap c_map, const bias_dtype* bias, const float* scale_a,
+         const float* scale_b, const out_dtype* residual, i64 row_stride_residual,
+         i64 batch_stride_residual, out_dtype* c, i64 row_stride_c, i64 batch_stride_c,
+         float* partials, u32* counters, int m, int batch, int batch_step_a, int batch_step_b) {
   extern __shared__ __align__(1024) u8 shared_memory[];
   const u32 shared = shared_address(shared_memory);
   const u32 full_barriers = shared + BARRIER_OFFSET;
@@ -272,7 +359,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   if (threadIdx.x == 0) {
     tma_prefetch_map(&a_map);
     tma_prefetch_map(&b_map);
-    tma_prefetch_map(&c_map);
+    if constexpr (TMA_STORE) tma_prefetch_map(&c_map);
     for (int i = 0; i < STAGES; ++i) {
       mbarrier_init(full_barriers + 8 * i, 1);
       // A stage is empty when its readers in every block that it is multicast to are done.
@@ -287,31 +374,40 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     __syncthreads();
   }
 
-  const int m_clusters = ceil_div(ceil_div(m, BM), CLUSTER_M);
-  const int work = m_clusters * N_CLUSTERS;
+  const Extents extents(m, batch);
+  const int work = extents.work();
   const int first_work = static_cast<int>(blockIdx.x) / CLUSTER;
   const int work_step = static_cast<int>(gridDim.x) / CLUSTER;
-  const int k_blocks = k_blocks_of(rank);
+  const int k_share = CLUSTER_K == 1 ? 0 : rank;
+  const int part = SPLIT_K == 1 ? 0 : static_cast<int>(blockIdx.y);
+  const int first_k_block = SPLIT ? first_k_block_of(part * CLUSTER_K + k_share) : 0;
+  const int k_blocks =
+      SPLIT ? first_k_block_of(part * CLUSTER_K + k_share + 1) - first_k_block : K_BLOCKS;
 
   if (warpgroup == 0) {
     if constexpr (CONSUMERS > 1) registers_decrease<PRODUCER_REGISTERS>();
     if (warp == 0 && lane_index() == 0) {
-      RingPosition ring;
+      RingPosition<STAGES> ring;
       for (int index = first_work; index < work; index += work_step) {
-        const TileOrigin tile(index, m_clusters, rank);
+        const TileOrigin tile(index, extents, rank);
 #pragma unroll 1
         for (int k_block = 0; k_block < k_blocks; ++k_block) {
           const u32 full = full_barriers + 8 * ring.stage;
           mbarrier_wait(empty_barriers + 8 * ring.stage, ring.parity ^ 1);
           mbarrier_arrive_expect_bytes(full, A_BYTES + B_BYTES);
-          load_stage(a_map, b_map, shared, ring.stage, full, tile,
-                     (SPLIT ? rank * K_BLOCKS : 0) + k_block, rank);
+          const int k_start = (first_k_block + k_block) * BK;
+          load_operand<!A_IS_M_MAJOR, BM, CLUSTER_N, dtype>(
+              shared + A_OFFSET + ring.stage * A_BYTES, a_map, full, tile.row, k_start,
+              tile.batch * batch_step_a, rank);
+          load_operand<!B_IS_N_MAJOR, BN, CLUSTER_M, dtype>(
+              shared + B_OFFSET + ring.stage * B_BYTES, b_map, full, tile.column, k_start,
+              tile.batch * batch_step_b, rank);
           ring.advance();
         }
       }
     }
     __syncwarp();
-    if constexpr (SPLIT) cluster_sync();
+    if constexpr (CLUSTER_K > 1) cluster_sync();
   } else {
     if constexpr (CONSUMERS > 1) registers_increase<CONSUMER_REGISTERS>();
     const int consumer = warpgroup - 1;
@@ -322,10 +418,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
     // Descriptors of stage 0; later stages are a constant distance on.
     const u64 a_descriptor =
-        wgmma_descriptor_128b(shared + A_OFFSET + (PINGPONG ? 0 : consumer * ROWS * 128), 16, 1024);
+        wgmma_descriptor_128b(shared + A_OFFSET + (PINGPONG ? 0 : consumer * ROW_STEPS * A_ROWS_64),
+                              A_IS_M_MAJOR ? BK * 128 : 16, 1024);
     const u64 b_descriptor =
         wgmma_descriptor_128b(shared + B_OFFSET, B_IS_N_MAJOR ? BK * 128 : 16, 1024);
-    constexpr int B_STEP = B_IS_N_MAJOR ? 16 * 128 : 32;  // Bytes to the next 16 of k.
 
     // One thread a block of the cluster tells that block's producer that a stage has been read.
     const u32 empty_of_peer =
@@ -340,10 +436,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       }
     };
 
-    RingPosition ring;
+    RingPosition<STAGES> ring;
     int index = first_work;
     if constexpr (PINGPONG) {
-      for (int i = 0; i < consumer; ++i) ring.skip<K_BLOCKS>();
+      for (int i = 0; i < consumer; ++i) ring.template skip<K_BLOCKS>();
       index += consumer * work_step;
       // The first consumer's first turn.
       if (consumer == CONSUMERS - 1) named_barrier_arrive(1, 256);
@@ -363,23 +459,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
       for (int k_block = 0; k_block < k_blocks; ++k_block) {
         mbarrier_wait(full_barriers + 8 * ring.stage, ring.parity);
-        const u64 a_stage = wgmma_advance(a_descriptor, ring.stage * A_BYTES);
-        const u64 b_stage = wgmma_advance(b_descriptor, ring.stage * B_BYTES);
-#pragma unroll
-        for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(accumulators[i]);
-        wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < BK / 16; ++step) {
-#pragma unroll
-          for (int i = 0; i < ROW_STEPS; ++i) {
-            wgmma<dtype, BN, B_IS_N_MAJOR>(
-                accumulators[i], wgmma_advance(a_stage, i * 64 * 128 + step * 32),
-                wgmma_advance(b_stage, step * B_STEP), step > 0 ? 1 : k_block);
-          }
-        }
-        wgmma_commit_group();
-#pragma unroll
-        for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(accumulators[i]);
+        multiply_stage(accumulators, a_descriptor, b_descriptor, ring.stage, k_block);
         if constexpr (IN_FLIGHT == 0) {
           wgmma_wait_group<0>();
           release(ring.stage);
@@ -397,59 +477,51 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       }
 #pragma unroll
       for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(accumulators[i]);
-      if constexpr (PINGPONG) ring.skip<K_BLOCKS*(CONSUMERS - 1)>();
-
-      const TileOrigin tile(index, m_clusters, rank);
-      if constexpr (SPLIT) {
-        // There is one tile a cluster, so the ring is free once every consumer is here.
-        named_barrier_sync(1, 128 * CONSUMERS);
+      if constexpr (PINGPONG) ring.template skip<K_BLOCKS*(CONSUMERS - 1)>();
+      const TileOrigin tile(index, extents, rank);
+      const Epilogue epilogue(
+          bias, has_residual ? residual + tile.batch * batch_stride_residual : nullptr,
+          row_stride_residual, scale_a, scale_b);
+      const Destination<out_dtype> destination{c + tile.batch * batch_stride_c, row_stride_c, m};
+      const int lane_row = tile.row + first_row + lane_index() / 4;
+      const int lane_column = tile.column + lane_index() % 4 * 2;
+      if constexpr (TMA_STORE) {
+#pragma unroll
+        for (int i = 0; i < ROW_STEPS; ++i) {
+          store_rows<out_dtype>(c_map, epilogue, store_buffers, store_buffer, accumulators[i],
+                                tile.row + first_row + i * 64, tile, m);
+        }
+      } else if constexpr (!SPLIT) {
 #pragma unroll
         for (int i = 0; i < ROW_STEPS; ++i) {
 #pragma unroll
           for (int j = 0; j < BN / 8; ++j) {
-            const float* d = accumulators[i] + 4 * j;
-            shared_store_f32x4(partial_address(shared, consumer * ROW_STEPS + i, j, thread), d[0],
-                               d[1], d[2], d[3]);
-          }
-        }
-        cluster_sync();
-        constexpr int SHARE = BN / 8 / CLUSTER_K;  // Groups of 8 columns that a block finishes.
-        const int lane = lane_index();
-#pragma unroll
-        for (int i = 0; i < ROW_STEPS; ++i) {
-          const int row = tile.row + first_row + i * 64 + lane / 4;
-#pragma unroll
-          for (int j = 0; j < SHARE; ++j) {
-            const int columns_8 = rank * SHARE + j;
-            if (tile.column + columns_8 * 8 >= n) break;
-            const u32 address =
-                partial_address(shared, consumer * ROW_STEPS + i, columns_8, thread);
-            float4 part[CLUSTER_K];
-#pragma unroll
-            for (int p = 0; p < CLUSTER_K; ++p) {
-              part[p] = cluster_load_f32x4(cluster_address(address, p));
-            }
-            float4 sum = part[0];
-#pragma unroll
-            for (int p = 1; p < CLUSTER_K; ++p) {
-              sum.x += part[p].x;
-              sum.y += part[p].y;
-              sum.z += part[p].z;
-              sum.w += part[p].w;
-            }
-            store_piece(c, bias, sum.x, sum.y, sum.z, sum.w, row,
-                        tile.column + columns_8 * 8 + lane % 4 * 2, m);
+            destination.store_piece(epilogue, accumulators[i] + 4 * j, lane_row + i * 64,
+                                    lane_column + j * 8);
           }
         }
       } else {
+        SplitSums sums;
+        if constexpr (CLUSTER_K > 1) {
+          add_cluster(sums, accumulators, shared, rank);
+        } else {
+#pragma unroll
+          for (int i = 0; i < ROW_STEPS * BN / 2; ++i) {
+            sums[i / 4][i % 4] = accumulators[i / (BN / 2)][i % (BN / 2)];
+          }
+        }
+        if constexpr (SPLIT_K > 1) {
+          if (!combine_parts_of_group<SPLIT_K, Consumers>(sums, partials, counters,
+                                                          index * CLUSTER_K + k_share, part)) {
+            continue;
+          }
+        }
 #pragma unroll
         for (int i = 0; i < ROW_STEPS; ++i) {
-          const int row = tile.row + first_row + i * 64;
-          if constexpr (is_16bit_float<out_dtype>) {
-            store_rows<out_dtype>(c_map, bias, store_buffers, store_buffer, accumulators[i], row,
-                                  tile.column, m);
-          } else {
-            store_rows_directly(c, bias, accumulators[i], row, tile.column, m);
+#pragma unroll
+          for (int j = 0; j < SHARE; ++j) {
+            destination.store_piece(epilogue, sums[i * SHARE + j], lane_row + i * 64,
+                                    lane_column + (k_share * SHARE + j) * 8);
           }
         }
       }

@@ -60,3 +60,29 @@ __device__ __forceinline__ void named_barrier_sync(int index, int threads) {
 __device__ __forceinline__ void named_barrier_arrive(int index, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(index), "r"(threads) : "memory");
 }
+// As named_barrier_sync; every thread learns whether any of them had the predicate.
+__device__ __forceinline__ bool named_barrier_any(int index, int threads, bool predicate) {
+  u32 any;
+  asm volatile(
+      "{\n"
+      ".reg .pred mine, all;\n"
+      "setp.ne.u32 mine, %3, 0;\n"
+      "barrier.cta.red.or.pred all, %1, %2, mine;\n"
+      "selp.u32 %0, 1, 0, all;\n"
+      "}\n"
+      : "=r"(any)
+      : "r"(index), "r"(threads), "r"(static_cast<u32>(predicate))
+      : "memory");
+  return any != 0;
+}
+
+// THREADS_ threads of a block from FIRST on that meet at a named barrier; see WholeBlock in split_k.cuh.
+template <int BARRIER, int FIRST, int THREADS_>
+struct NamedGroup {
+  static constexpr int THREADS = THREADS_;
+  static __device__ __forceinline__ int thread() { return static_cast<int>(threadIdx.x) - FIRST; }
+  static __device__ __forceinline__ void sync() { named_barrier_sync(BARRIER, THREADS); }
+  static __device__ __forceinline__ bool any(bool predicate) {
+    return named_barrier_any(BARRIER, THREADS, predicate);
+  }
+};

@@ -1,5 +1,5 @@
 // Warpgroup matrix instructions (wgmma, sm_90a): 128 threads (4 consecutive warps, the first one's
-// index divisible by 4) multiply a 64×16 by a 16×N matrix of 16-bit floats and accumulate in f32.
+// index divisible by 4) multiply a 64×K by a K×N matrix and accumulate in f32; a row of K is 32 bytes.
 // Both operands are read from shared memory, asynchronously, through descriptors.
 //
 // The accumulator of thread t of the warpgroup (warp w = t / 32, lane l = t % 32): d[4 j + 2 i + e]
@@ -9,10 +9,9 @@
 
 // A descriptor of a 128-byte swizzled operand whose 1024-byte atoms (8 rows of 128 bytes) start at
 // `address`, a multiple of 1024. Distances in bytes, multiples of 16.
-//   k innermost ("K-major"): rows are m or n, 64 elements of k long; stride_bytes from one group of
-//     8 rows to the next (1024 when dense); leading_bytes is not used. A step of 16 along k is 32
-//     bytes on.
-//   m or n innermost ("MN-major"): rows are k, 64 elements of m or n long; stride_bytes from one
+//   k innermost ("K-major"): rows are m or n, 128 bytes of k long; stride_bytes from one group of
+//     8 rows to the next (1024 when dense); leading_bytes is not used. A step along k is 32 bytes on.
+//   m or n innermost ("MN-major"), of 16-bit elements: rows are k, 64 elements of m or n long; stride_bytes from one
 //     group of 8 rows of k to the next, leading_bytes from one run of 64 columns to the next. A
 //     step of 16 along k is two groups on.
 __device__ __forceinline__ u64 wgmma_descriptor_128b(u32 address, int leading_bytes,
@@ -110,54 +109,71 @@ namespace detail {
 template <int N>
 struct wgmma_instruction;
 
-// A, B, S and T are the numbers of the operands after the registers.
-#define CUDADENT_WGMMA_TYPE(N, EIGHTS, TYPE, A, B, S, T)                                     \
-  asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #S                     \
-               ", 0;\n"                                                                      \
-               "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE               \
-               " {" CUDADENT_NAMES_##EIGHTS "}, %" #A ", %" #B ", accumulate, 1, 1, 0, %" #T \
-                                            ";\n}\n"                                         \
-               : CUDADENT_REGISTERS_##EIGHTS                                                 \
-               : "l"(a), "l"(b), "r"(accumulate), "n"(TRANSPOSE_B))
-#define CUDADENT_WGMMA(N, EIGHTS, A, B, S, T)                                     \
+// A, B, S, TA and TB are the numbers of the operands after the registers. Only 16-bit types can be
+// transposed: tf32 has no such operands.
+#define CUDADENT_WGMMA_16BIT(N, EIGHTS, TYPE, A, B, S, TA, TB)                             \
+  asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #S                   \
+               ", 0;\n"                                                                    \
+               "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE             \
+               " {" CUDADENT_NAMES_##EIGHTS "}, %" #A ", %" #B ", accumulate, 1, 1, %" #TA \
+                                            ", %" #TB ";\n}\n"                             \
+               : CUDADENT_REGISTERS_##EIGHTS                                               \
+               : "l"(a), "l"(b), "r"(accumulate), "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))
+#define CUDADENT_WGMMA_TF32(N, EIGHTS, A, B, S)                                           \
+  asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #S                  \
+               ", 0;\n"                                                                   \
+               "wgmma.mma_async.sync.aligned.m64n" #N                                     \
+               "k8.f32.tf32.tf32"                                                         \
+                                                                                          \
+               " {" CUDADENT_NAMES_##EIGHTS "}, %" #A ", %" #B ", accumulate, 1, 1;\n}\n" \
+               : CUDADENT_REGISTERS_##EIGHTS                                              \
+               : "l"(a), "l"(b), "r"(accumulate))
+#define CUDADENT_WGMMA(N, EIGHTS, A, B, S, TA, TB)                                \
   template <>                                                                     \
   struct wgmma_instruction<N> {                                                   \
-    template <typename ELEMENT, int TRANSPOSE_B>                                  \
+    template <typename ELEMENT, int TRANSPOSE_A, int TRANSPOSE_B>                 \
     static __device__ __forceinline__ void issue(float (&d)[N / 2], u64 a, u64 b, \
                                                  int accumulate) {                \
       if constexpr (same_type<ELEMENT, bf16>) {                                   \
-        CUDADENT_WGMMA_TYPE(N, EIGHTS, "bf16", A, B, S, T);                       \
+        CUDADENT_WGMMA_16BIT(N, EIGHTS, "bf16", A, B, S, TA, TB);                 \
+      } else if constexpr (same_type<ELEMENT, f16>) {                             \
+        CUDADENT_WGMMA_16BIT(N, EIGHTS, "f16", A, B, S, TA, TB);                  \
       } else {                                                                    \
-        CUDADENT_WGMMA_TYPE(N, EIGHTS, "f16", A, B, S, T);                        \
+        CUDADENT_WGMMA_TF32(N, EIGHTS, A, B, S);                                  \
       }                                                                           \
     }                                                                             \
   }
-CUDADENT_WGMMA(16, 1, 8, 9, 10, 11);
-CUDADENT_WGMMA(32, 2, 16, 17, 18, 19);
-CUDADENT_WGMMA(48, 3, 24, 25, 26, 27);
-CUDADENT_WGMMA(64, 4, 32, 33, 34, 35);
-CUDADENT_WGMMA(80, 5, 40, 41, 42, 43);
-CUDADENT_WGMMA(96, 6, 48, 49, 50, 51);
-CUDADENT_WGMMA(112, 7, 56, 57, 58, 59);
-CUDADENT_WGMMA(128, 8, 64, 65, 66, 67);
-CUDADENT_WGMMA(144, 9, 72, 73, 74, 75);
-CUDADENT_WGMMA(160, 10, 80, 81, 82, 83);
-CUDADENT_WGMMA(176, 11, 88, 89, 90, 91);
-CUDADENT_WGMMA(192, 12, 96, 97, 98, 99);
-CUDADENT_WGMMA(208, 13, 104, 105, 106, 107);
-CUDADENT_WGMMA(224, 14, 112, 113, 114, 115);
-CUDADENT_WGMMA(240, 15, 120, 121, 122, 123);
-CUDADENT_WGMMA(256, 16, 128, 129, 130, 131);
+CUDADENT_WGMMA(16, 1, 8, 9, 10, 11, 12);
+CUDADENT_WGMMA(32, 2, 16, 17, 18, 19, 20);
+CUDADENT_WGMMA(48, 3, 24, 25, 26, 27, 28);
+CUDADENT_WGMMA(64, 4, 32, 33, 34, 35, 36);
+CUDADENT_WGMMA(80, 5, 40, 41, 42, 43, 44);
+CUDADENT_WGMMA(96, 6, 48, 49, 50, 51, 52);
+CUDADENT_WGMMA(112, 7, 56, 57, 58, 59, 60);
+CUDADENT_WGMMA(128, 8, 64, 65, 66, 67, 68);
+CUDADENT_WGMMA(144, 9, 72, 73, 74, 75, 76);
+CUDADENT_WGMMA(160, 10, 80, 81, 82, 83, 84);
+CUDADENT_WGMMA(176, 11, 88, 89, 90, 91, 92);
+CUDADENT_WGMMA(192, 12, 96, 97, 98, 99, 100);
+CUDADENT_WGMMA(208, 13, 104, 105, 106, 107, 108);
+CUDADENT_WGMMA(224, 14, 112, 113, 114, 115, 116);
+CUDADENT_WGMMA(240, 15, 120, 121, 122, 123, 124);
+CUDADENT_WGMMA(256, 16, 128, 129, 130, 131, 132);
 #undef CUDADENT_WGMMA
-#undef CUDADENT_WGMMA_TYPE
+#undef CUDADENT_WGMMA_16BIT
+#undef CUDADENT_WGMMA_TF32
 
 }  // namespace detail
 
-// d = a · b (+ d when `accumulate` is not 0): one 64×N×16 step, N a multiple of 16 up to 256.
-// ELEMENT is bf16 or f16. `a` is K-major; `b` is K-major, or MN-major when TRANSPOSE_B is 1. Runs
-// asynchronously: d must not be touched before wgmma_wait_group.
-template <typename ELEMENT, int N, int TRANSPOSE_B>
+// d = a · b (+ d when `accumulate` is not 0): one 64×N×K step, N a multiple of 16 up to 256, K as many
+// elements as 32 bytes hold. TYPE_A and TYPE_B are both bf16, both f16, or both f32, which is read as
+// tf32: the lowest 13 bits are not looked at. Operands are K-major; those of 16 bits are MN-major where
+// TRANSPOSE_A or TRANSPOSE_B is 1. Runs asynchronously: d must not be touched before wgmma_wait_group.
+template <typename TYPE_A, typename TYPE_B, int N, int TRANSPOSE_A, int TRANSPOSE_B>
 __device__ __forceinline__ void wgmma(float (&d)[N / 2], u64 a, u64 b, int accumulate) {
-  static_assert(is_16bit_float<ELEMENT>, "wgmma multiplies bf16 or f16");
-  detail::wgmma_instruction<N>::template issue<ELEMENT, TRANSPOSE_B>(d, a, b, accumulate);
+  static_assert(same_type<TYPE_A, TYPE_B>);
+  static_assert(is_16bit_float<TYPE_A> || same_type<TYPE_A, f32>);
+  static_assert(is_16bit_float<TYPE_A> || (TRANSPOSE_A == 0 && TRANSPOSE_B == 0));
+  detail::wgmma_instruction<N>::template issue<TYPE_A, TRANSPOSE_A, TRANSPOSE_B>(d, a, b,
+                                                                                 accumulate);
 }
