@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -513,7 +514,10 @@ Expression parse_described(const Field& field, const std::set<std::string>& know
   const bool is_workspace =
       std::any_of(kernel.workspaces.begin(), kernel.workspaces.end(),
                   [&](const auto& workspace) { return workspace.name == text; });
-  if (!is_workspace && !field.has("tensor"))
+  const bool is_word = std::all_of(text.begin(), text.end(), [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+  });
+  if (!is_workspace && is_word)
     field.fail(fmt::format("\"{}\" is neither a tensor nor a workspace", text));
   if (map.dtype.empty())
     field.fail("a tensor map of anything but a tensor named outright needs \"dtype\"");
