@@ -117,7 +117,7 @@ TEST_CASE("a template's manifest") {
   CHECK(kernel.default_order == std::vector<std::string>{"BM", "ORDER"});
   CHECK(kernel.let.at(1).first == "twice");
   CHECK(kernel.workspaces.at(0).zero);
-  CHECK(kernel.tensor_maps.at(0).tensor.text() == "a");
+  CHECK(kernel.tensor_maps.at(0).tensor.text() == "'a'");
   CHECK(kernel.launches.at(0).arguments.at(3).name == "partials");
   CHECK(kernel.launches.at(0).arguments.at(6).type == "i64");
   CHECK(kernel.compile_options == std::vector<std::string>{"-O3"});
