@@ -44,8 +44,7 @@ std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManife
   Values given;
   for (const auto& dimension : op->dimensions) given[dimension] = random_extent(random);
   for (const auto& dtype : op->dtypes)
-    if (!dtype.otherwise || happens(50, random))
-      given[dtype.symbol] = any_of(dtype.values, random);
+    if (!dtype.otherwise || happens(50, random)) given[dtype.symbol] = any_of(dtype.values, random);
   for (const auto& option : op->options) given[option.name] = any_of(option.values, random);
   for (const auto& tensor : op->tensors)
     if (tensor.optional && !rules.problem.contains(tensor.name))
