@@ -19,6 +19,45 @@ __device__ __forceinline__ void tma_prefetch_map(const TensorMap* map) {
 }
 
 // Global to shared memory; the bytes count on `barrier`.
+__device__ __forceinline__ void tma_load_2d(u32 destination, const TensorMap* map, u32 barrier,
+                                            int x, int y) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4}], [%2];" ::"r"(destination),
+      "l"(map), "r"(barrier), "r"(x), "r"(y)
+      : "memory");
+}
+
+// Global memory to the same place in the shared memory of every block of the cluster whose bit is
+// set in `blocks`; the bytes count on the same barrier of each.
+__device__ __forceinline__ void tma_load_2d_multicast(u32 destination, const TensorMap* map,
+                                                      u32 barrier, int x, int y, u16 blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(destination),
+      "l"(map), "r"(barrier), "h"(blocks), "r"(x), "r"(y)
+      : "memory");
+}
+
+// Shared to global memory. Belongs to the issuing thread's next bulk group. What ordinary stores
+// wrote there needs async_proxy_fence by the writers, and a barrier, first.
+__device__ __forceinline__ void tma_store_2d(const TensorMap* map, u32 source, int x, int y) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
+      "r"(source), "r"(x), "r"(y)
+      : "memory");
+}
+
+// Adds to what is in global memory instead of overwriting it.
+__device__ __forceinline__ void tma_reduce_add_2d(const TensorMap* map, u32 source, int x, int y) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3}], "
+      "[%1];" ::"l"(map),
+      "r"(source), "r"(x), "r"(y)
+      : "memory");
+}
+
+// The same for tensors of three dimensions.
 __device__ __forceinline__ void tma_load_3d(u32 destination, const TensorMap* map, u32 barrier,
                                             int x, int y, int z) {
   asm volatile(
@@ -27,9 +66,6 @@ __device__ __forceinline__ void tma_load_3d(u32 destination, const TensorMap* ma
       "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
-
-// Global memory to the same place in the shared memory of every block of the cluster whose bit is
-// set in `blocks`; the bytes count on the same barrier of each.
 __device__ __forceinline__ void tma_load_3d_multicast(u32 destination, const TensorMap* map,
                                                       u32 barrier, int x, int y, int z,
                                                       u16 blocks) {
@@ -39,9 +75,6 @@ __device__ __forceinline__ void tma_load_3d_multicast(u32 destination, const Ten
       "l"(map), "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
-
-// Shared to global memory. Belongs to the issuing thread's next bulk group. What ordinary stores
-// wrote there needs async_proxy_fence by the writers, and a barrier, first.
 __device__ __forceinline__ void tma_store_3d(const TensorMap* map, u32 source, int x, int y,
                                              int z) {
   asm volatile(
