@@ -124,7 +124,6 @@ struct wgmma_instruction;
                ", 0;\n"                                                                   \
                "wgmma.mma_async.sync.aligned.m64n" #N                                     \
                "k8.f32.tf32.tf32"                                                         \
-                                                                                          \
                " {" CUDADENT_NAMES_##EIGHTS "}, %" #A ", %" #B ", accumulate, 1, 1;\n}\n" \
                : CUDADENT_REGISTERS_##EIGHTS                                              \
                : "l"(a), "l"(b), "r"(accumulate))

@@ -4,17 +4,13 @@
 
 #include "tests/emulator/small_kernel.h"
 #include "tests/support/errors.h"
+#include "tests/support/text.h"
 
 namespace cudadent::emulator::tests {
 namespace {
 
 using cudadent::tests::mentions;
-
-std::string replaced(std::string text, std::string_view what, std::string_view by) {
-  const auto at = text.find(what);
-  REQUIRE_MESSAGE(at != std::string::npos, "no ", std::string(what));
-  return text.replace(at, what.size(), by);
-}
+using cudadent::tests::replaced;
 
 // Every thread reads what another one wrote.
 const std::string reversing = R"(

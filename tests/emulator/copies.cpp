@@ -195,15 +195,19 @@ void Grid::tensor_load(const TensorCopy& copy) {
              copy.instruction);
 }
 
-void Grid::bulk_load(const BulkCopy& copy) {
-  PendingLoad load;
-  load.bulk = copy;
+void Grid::check_bulk(const BulkCopy& copy) {
   check_alignment(copy.global, 16, copy.instruction);
   if (copy.bytes % 16 != 0)
     raise(fmt::format("{} of {} bytes, not a multiple of 16", copy.instruction, copy.bytes));
   if (!memory_.contains(copy.global, copy.bytes))
     raise(fmt::format("{} of {} bytes at {}, which are not all in one allocation", copy.instruction,
                       copy.bytes, copy.global));
+}
+
+void Grid::bulk_load(const BulkCopy& copy) {
+  PendingLoad load;
+  load.bulk = copy;
+  check_bulk(copy);
   start_load(std::move(load), copy.shared, copy.barrier, copy.blocks, copy.bytes, 16,
              copy.instruction);
 }
@@ -273,12 +277,7 @@ void Grid::bulk_store(const BulkCopy& copy) {
   need(90, copy.instruction);
   auto store = std::make_shared<PendingStore>();
   store->bulk = copy;
-  check_alignment(copy.global, 16, copy.instruction);
-  if (copy.bytes % 16 != 0)
-    raise(fmt::format("{} of {} bytes, not a multiple of 16", copy.instruction, copy.bytes));
-  if (!memory_.contains(copy.global, copy.bytes))
-    raise(fmt::format("{} of {} bytes at {}, which are not all in one allocation", copy.instruction,
-                      copy.bytes, copy.global));
+  check_bulk(copy);
   const SharedPlace place = place_of(copy.shared, copy.bytes, 16, copy.instruction);
   store->block = place.block;
   store->bulk.shared = place.offset;

@@ -362,6 +362,8 @@ class Grid final : public Machine {
   // Shared memory.
   SharedPlace place_of(U32 address, U32 bytes, U32 alignment, const char* instruction);
   void check_inside(const Block& block, U32 offset, U32 bytes, const char* instruction);
+  // The global side of a bulk copy: aligned, whole, and in one allocation.
+  void check_bulk(const BulkCopy& copy);
   void check_fenced(const Block& block, U32 offset, U32 bytes, const char* instruction);
   void lay_out(Block& block, U32 offset, U32 bytes);
 

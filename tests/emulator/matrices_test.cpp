@@ -5,17 +5,13 @@
 
 #include "tests/emulator/small_kernel.h"
 #include "tests/support/errors.h"
+#include "tests/support/text.h"
 
 namespace cudadent::emulator::tests {
 namespace {
 
 using cudadent::tests::mentions;
-
-std::string replaced(std::string text, std::string_view what, std::string_view by) {
-  const auto at = text.find(what);
-  REQUIRE_MESSAGE(at != std::string::npos, "no ", std::string(what));
-  return text.replace(at, what.size(), by);
-}
+using cudadent::tests::replaced;
 
 // An element type: its name, its bytes, and the bits of 0, 1 and 2.
 struct Type {

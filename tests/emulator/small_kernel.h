@@ -47,8 +47,7 @@ class SmallOperator {
                     "shared_memory": "{}", "args": [{}] }} ] }})",
             kernel.maps, kernel.grid, kernel.block, kernel.cluster, kernel.shared_memory,
             kernel.arguments));
-    const TemplateLibrary library_of_source({folder_.path()});
-    auto& library = const_cast<TemplateLibrary&>(library_of_source);
+    TemplateLibrary library({folder_.path()});
     const auto entry = library.find("small");
     const Problem problem = make_problem(
         entry->manifest,

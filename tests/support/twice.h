@@ -17,6 +17,7 @@
 #include "runtime/problem.h"
 #include "runtime/template_library.h"
 #include "tests/support/folder.h"
+#include "tests/support/text.h"
 
 namespace cudadent::tests {
 
@@ -80,12 +81,6 @@ inline void write_twice(const Folder& folder, bool with_kinds = true) {
   if (!with_kinds) return;
   folder.write("twice/kinds.json", kinds_template);
   folder.write("twice/kinds.cpp", kinds_source);
-}
-
-inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const auto at = text.find(from);
-  return at == std::string::npos ? throw std::runtime_error("no " + from)
-                                 : text.replace(at, from.size(), to);
 }
 
 inline Values twice_problem(std::int64_t n = 100) {
