@@ -115,8 +115,8 @@ std::optional<DataType> data_type_of_typestr(std::string_view text, py::handle o
   if (kind == "i1") return DataType::i8;
   if (kind == "u1") return DataType::u8;
   if (kind == "b1") return DataType::boolean;
-  // Types of ml_dtypes have no letter of their own: bytes without a meaning.
-  if (kind != "V2" && kind != "V1") return std::nullopt;
+  // Types of ml_dtypes have no letter of their own: they are bytes without a meaning, or floats of one.
+  if (kind != "V2" && kind != "V1" && kind != "f1") return std::nullopt;
   return data_type_of_ml_dtypes(
       py::str(py::getattr(object, "dtype", py::none())).cast<std::string>());
 }

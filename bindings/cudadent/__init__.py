@@ -4,7 +4,8 @@
     c = cudadent.gemm(a, b, bias, activation="relu")    # the first call tunes, later ones launch
 
 Tensors are arrays of NumPy (on the host), tensors of PyTorch, arrays of CuPy, and whatever speaks
-DLPack or an array interface. They must be contiguous and stay where they are: nothing is copied.
+DLPack or an array interface. They stay where they are: nothing is copied. They must be contiguous, unless
+the operator has strides for them.
 On a GPU calls are asynchronous and ordered by the stream, which is the current one of the tensors'
 library unless `stream` names another; as with any launch, memory must not be freed or reused
 before the stream has got that far (PyTorch and CuPy see to that for the current stream). Gradients

@@ -8,6 +8,8 @@ __device__ __forceinline__ double to_f64(u8 x) { return x; }
 __device__ __forceinline__ double to_f64(f32 x) { return x; }
 __device__ __forceinline__ double to_f64(bf16 x) { return to_f32(x); }
 __device__ __forceinline__ double to_f64(f16 x) { return to_f32(x); }
+__device__ __forceinline__ double to_f64(e4m3 x) { return to_f32(x); }
+__device__ __forceinline__ double to_f64(e5m2 x) { return to_f32(x); }
 
 // False for NaN and infinities.
 __device__ __forceinline__ bool is_finite(double x) { return x - x == 0.0; }

@@ -2,7 +2,7 @@
 
 template <typename T>
 inline double to_f64(T x) {
-  if constexpr (is_16bit_float<T>)
+  if constexpr (is_16bit_float<T> || is_8bit_float<T>)
     return to_f32(x);
   else
     return static_cast<double>(x);

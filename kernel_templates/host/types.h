@@ -24,6 +24,14 @@ struct bf16 {
 struct f16 {
   u16 bits;
 };
+// So are 8-bit floats (OCP 8-bit Floating Point Specification 1.0). e4m3: four bits of exponent, no
+// infinities, largest 448, NaN 0x7f and 0xff. e5m2: as f16 with eight bits less, largest 57344.
+struct e4m3 {
+  u8 bits;
+};
+struct e5m2 {
+  u8 bits;
+};
 
 // Where a call stands in its launch. A launch calls the entry once for every block of its grid, in
 // any order and on several threads at once.
@@ -52,6 +60,8 @@ constexpr bool same_type = is_same_type<A, B>::value;
 
 template <typename T>
 constexpr bool is_16bit_float = same_type<T, bf16> || same_type<T, f16>;
+template <typename T>
+constexpr bool is_8bit_float = same_type<T, e4m3> || same_type<T, e5m2>;
 
 template <typename T>
 constexpr T minimum(T a, T b) {
@@ -85,6 +95,7 @@ struct simd {
   typedef int i32 __attribute__((vector_size(lanes * sizeof(int))));
   typedef unsigned u32 __attribute__((vector_size(lanes * sizeof(unsigned))));
   typedef unsigned short u16 __attribute__((vector_size(lanes * sizeof(unsigned short))));
+  typedef unsigned char u8 __attribute__((vector_size(lanes)));
 };
 
 namespace detail {
@@ -129,6 +140,38 @@ inline U f32_to_bf16_bits(F x) {
   const U word = bit_cast<U>(x);
   const U rounded = (word + 0x7fffu + ((word >> 16) & 1u)) >> 16;
   return (word & 0x7fffffffu) > 0x7f800000u ? (word >> 16) | 0x40u : rounded;
+}
+
+// e4m3 bits in the low quarters of `word` → f32: as f16, with an exponent rebiased by 120.
+template <typename F, typename U>
+inline F e4m3_bits_to_f32(U word) {
+  const U magnitude = word & 0x7fu;
+  const F scaled = bit_cast<F>(U(magnitude << 20)) * 0x1p120f;
+  const U nan = magnitude == 0x7fu ? U(magnitude ^ magnitude) + 0x7fc00000u : U(word ^ word);
+  return bit_cast<F>(U(bit_cast<U>(scaled) | nan | ((word & 0x80u) << 24)));
+}
+
+// f32 → the bits of a float of `exponent_bits` and 7 − exponent_bits of fraction, rounded to nearest
+// even. What lies beyond the largest finite value, whose code is given, becomes it, infinities too; a
+// NaN becomes 0x7f or 0xff.
+template <int exponent_bits, typename F, typename U>
+inline U f32_to_f8_bits(F x, unsigned largest) {
+  constexpr unsigned fraction_bits = 7 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
+  constexpr unsigned shift = 23 - fraction_bits;
+  constexpr unsigned smallest_normal = (128 - bias) << 23;
+  constexpr unsigned anchor = (127 + 24 - bias - fraction_bits) << 23;
+  const U word = bit_cast<U>(x);
+  const U zero = word ^ word;
+  const U magnitude = word & 0x7fffffffu;
+  const U normal = (magnitude - ((127 - bias) << 23) + ((1u << (shift - 1)) - 1) +
+                    ((magnitude >> shift) & 1u)) >>
+                   shift;
+  // Added to a float whose last bit is worth the smallest subnormal, the sum is rounded to that.
+  const U subnormal = bit_cast<U>(F(bit_cast<F>(magnitude) + bit_cast<float>(anchor))) - anchor;
+  const U finite = magnitude < smallest_normal ? subnormal : normal;
+  const U saturated = finite > largest ? zero + largest : finite;
+  const U result = magnitude > 0x7f800000u ? zero + 0x7fu : saturated;
+  return result | ((word >> 24) & 0x80u);
 }
 
 template <typename T>
@@ -195,9 +238,54 @@ struct element<f16> {
   }
 };
 
+template <int lanes>
+inline typename simd<lanes>::u32 load_u8(const void* p) {
+  typename simd<lanes>::u8 v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, typename simd<lanes>::u32);
+}
+template <int lanes>
+inline void store_u8(void* p, typename simd<lanes>::u32 v) {
+  const auto narrow = __builtin_convertvector(v, typename simd<lanes>::u8);
+  __builtin_memcpy(p, &narrow, sizeof narrow);
+}
+template <>
+struct element<e4m3> {
+  static constexpr unsigned largest = 0x7e;
+  static float to(e4m3 x) { return e4m3_bits_to_f32<float, u32>(x.bits); }
+  static e4m3 from(float x) { return e4m3{u8(f32_to_f8_bits<4, float, u32>(x, largest))}; }
+  template <int lanes>
+  static typename simd<lanes>::f32 load(const e4m3* p) {
+    using F = typename simd<lanes>::f32;
+    return e4m3_bits_to_f32<F, typename simd<lanes>::u32>(load_u8<lanes>(p));
+  }
+  template <int lanes>
+  static void store(e4m3* p, typename simd<lanes>::f32 v) {
+    using F = typename simd<lanes>::f32;
+    store_u8<lanes>(p, f32_to_f8_bits<4, F, typename simd<lanes>::u32>(v, largest));
+  }
+};
+template <>
+struct element<e5m2> {
+  static constexpr unsigned largest = 0x7b;
+  static float to(e5m2 x) { return f16_bits_to_f32<float, u32>(u32(x.bits) << 8); }
+  static e5m2 from(float x) { return e5m2{u8(f32_to_f8_bits<5, float, u32>(x, largest))}; }
+  template <int lanes>
+  static typename simd<lanes>::f32 load(const e5m2* p) {
+    using U = typename simd<lanes>::u32;
+    return f16_bits_to_f32<typename simd<lanes>::f32, U>(load_u8<lanes>(p) << 8);
+  }
+  template <int lanes>
+  static void store(e5m2* p, typename simd<lanes>::f32 v) {
+    using F = typename simd<lanes>::f32;
+    store_u8<lanes>(p, f32_to_f8_bits<5, F, typename simd<lanes>::u32>(v, largest));
+  }
+};
+
 }  // namespace detail
 
-// Conversions of one element. from_f32 rounds to nearest even.
+// Conversions of one element. from_f32 rounds to nearest even; 8-bit floats take their largest finite
+// value for all that lies beyond.
 template <typename T>
 inline float to_f32(T x) {
   return detail::element<T>::to(x);

@@ -24,6 +24,14 @@ struct bf16 {
 struct f16 {
   u16 bits;
 };
+// So are 8-bit floats (OCP 8-bit Floating Point Specification 1.0). e4m3: four bits of exponent, no
+// infinities, largest 448, NaN 0x7f and 0xff. e5m2: as f16 with eight bits less, largest 57344.
+struct e4m3 {
+  u8 bits;
+};
+struct e5m2 {
+  u8 bits;
+};
 
 // ---------------------------------------------------------------------------------------------
 // Types
@@ -41,6 +49,8 @@ constexpr bool same_type = is_same_type<A, B>::value;
 
 template <typename T>
 constexpr bool is_16bit_float = same_type<T, bf16> || same_type<T, f16>;
+template <typename T>
+constexpr bool is_8bit_float = same_type<T, e4m3> || same_type<T, e5m2>;
 
 // ---------------------------------------------------------------------------------------------
 // Small integer helpers, usable in constant expressions
@@ -105,6 +115,67 @@ __device__ __forceinline__ float to_f32(f16 x) {
 
 namespace detail {
 
+// What devices before sm_89 have no instructions for.
+__device__ __forceinline__ float e4m3_to_f32_by_integers(e4m3 x) {
+  const u32 magnitude = x.bits & 0x7fu, sign = (x.bits & 0x80u) << 24;
+  const u32 normal = (magnitude << 20) + (120u << 23);
+  const u32 subnormal = __float_as_uint(static_cast<float>(magnitude) * 0x1p-9f);
+  const u32 word = magnitude == 0x7fu ? 0x7fffffffu : magnitude < 8 ? subnormal : normal;
+  return __uint_as_float(word | sign);
+}
+
+// The bits of an 8-bit float T, rounded to nearest even; the largest finite value for all that lies
+// beyond, infinities too; a NaN becomes a NaN.
+template <typename T>
+__device__ __forceinline__ u32 f32_to_f8_by_integers(float x) {
+  constexpr u32 exponent_bits = same_type<T, e4m3> ? 4 : 5, fraction_bits = 7 - exponent_bits;
+  constexpr u32 bias = (1u << (exponent_bits - 1)) - 1, shift = 23 - fraction_bits;
+  constexpr u32 largest = same_type<T, e4m3> ? 0x7e : 0x7b;
+  constexpr u32 smallest_normal = (128 - bias) << 23;
+  // A float whose last bit is worth the smallest subnormal: added to it, a sum is rounded to that.
+  constexpr u32 anchor = (127 + 24 - bias - fraction_bits) << 23;
+  const u32 word = __float_as_uint(x), magnitude = word & 0x7fffffffu;
+  const u32 odd = (magnitude >> shift) & 1u;
+  const u32 normal = (magnitude - ((127 - bias) << 23) + ((1u << (shift - 1)) - 1) + odd) >> shift;
+  const u32 subnormal =
+      __float_as_uint(__uint_as_float(magnitude) + __uint_as_float(anchor)) - anchor;
+  const u32 finite = minimum(magnitude < smallest_normal ? subnormal : normal, largest);
+  return (magnitude > 0x7f800000u ? 0x7fu : finite) | ((word >> 24) & 0x80u);
+}
+
+// Two f32 as 8-bit floats, `low` in bits 0-7, rounded as above.
+template <typename T>
+__device__ __forceinline__ u16 f32x2_to_f8x2(float low, float high) {
+#if __CUDA_ARCH__ >= 890
+  u16 pair;
+  if constexpr (same_type<T, e4m3>)
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return static_cast<u16>(f32_to_f8_by_integers<T>(low) | f32_to_f8_by_integers<T>(high) << 8);
+#endif
+}
+
+}  // namespace detail
+
+// e5m2 is the upper half of an f16.
+__device__ __forceinline__ float to_f32(e5m2 x) {
+  return to_f32(f16{static_cast<u16>(x.bits << 8)});
+}
+__device__ __forceinline__ float to_f32(e4m3 x) {
+#if __CUDA_ARCH__ >= 890
+  u32 pair;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"(static_cast<u16>(x.bits)));
+  return to_f32(f16{static_cast<u16>(pair)});
+#else
+  return detail::e4m3_to_f32_by_integers(x);
+#endif
+}
+
+namespace detail {
+
 // Round to nearest even; a NaN stays a NaN. Devices before sm_80 have no bf16 conversion.
 __device__ __forceinline__ u16 f32_to_bf16_bits(float x) {
 #if __CUDA_ARCH__ >= 800
@@ -134,10 +205,23 @@ struct convert<f16> {
     return result;
   }
 };
+template <>
+struct convert<e4m3> {
+  static __device__ __forceinline__ e4m3 from(float x) {
+    return e4m3{static_cast<u8>(f32x2_to_f8x2<e4m3>(x, 0.0f))};
+  }
+};
+template <>
+struct convert<e5m2> {
+  static __device__ __forceinline__ e5m2 from(float x) {
+    return e5m2{static_cast<u8>(f32x2_to_f8x2<e5m2>(x, 0.0f))};
+  }
+};
 
 }  // namespace detail
 
-// Rounds to nearest even. from_f32<bf16>(x), from_f32<f16>(x), from_f32<f32>(x).
+// Rounds to nearest even; 8-bit floats take their largest finite value for all that lies beyond.
+// from_f32<bf16>(x), from_f32<f16>(x), from_f32<e4m3>(x), from_f32<e5m2>(x), from_f32<f32>(x).
 template <typename T>
 __device__ __forceinline__ T from_f32(float x) {
   return detail::convert<T>::from(x);
@@ -185,6 +269,42 @@ __device__ __forceinline__ float unpack_high(u32 packed) {
   }
 }
 
+// Four f32 as 8-bit floats in one register, `a` in bits 0-7 (the lowest address).
+template <typename T>
+__device__ __forceinline__ u32 pack4(float a, float b, float c, float d) {
+  static_assert(is_8bit_float<T>, "pack4 packs e4m3 or e5m2");
+  return detail::f32x2_to_f8x2<T>(a, b) | static_cast<u32>(detail::f32x2_to_f8x2<T>(c, d)) << 16;
+}
+
+// Two 8-bit floats in bits 0-15 as two f16 in one register, exactly.
+template <typename T>
+__device__ __forceinline__ u32 f8_to_f16x2(u32 codes) {
+  static_assert(is_8bit_float<T>, "f8_to_f16x2 takes e4m3 or e5m2");
+  if constexpr (same_type<T, e5m2>) {
+    return ((codes & 0xffu) << 8) | ((codes & 0xff00u) << 16);
+  } else {
+#if __CUDA_ARCH__ >= 890
+    u32 pair;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"(static_cast<u16>(codes)));
+    return pair;
+#else
+    return pack2<f16>(to_f32(e4m3{static_cast<u8>(codes)}),
+                      to_f32(e4m3{static_cast<u8>(codes >> 8)}));
+#endif
+  }
+}
+
+// The inverse of pack4.
+template <typename T>
+__device__ __forceinline__ void unpack4(u32 packed, float (&out)[4]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const u32 pair = f8_to_f16x2<T>(packed >> (16 * i));
+    out[2 * i] = unpack_low<f16>(pair);
+    out[2 * i + 1] = unpack_high<f16>(pair);
+  }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Wide memory access. Every address must be aligned to the width of the access.
 
@@ -224,8 +344,13 @@ __device__ __forceinline__ void unpack_16(uint4 packed, float (&out)[per_16_byte
     if constexpr (is_16bit_float<T>) {
       out[2 * i] = unpack_low<T>(words[i]);
       out[2 * i + 1] = unpack_high<T>(words[i]);
+    } else if constexpr (is_8bit_float<T>) {
+      float four[4];
+      unpack4<T>(words[i], four);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) out[4 * i + j] = four[j];
     } else {
-      static_assert(same_type<T, f32>, "unpack_16 unpacks bf16, f16 or f32");
+      static_assert(same_type<T, f32>, "unpack_16 unpacks 8-bit floats, bf16, f16 or f32");
       out[i] = __uint_as_float(words[i]);
     }
   }
@@ -237,8 +362,10 @@ __device__ __forceinline__ uint4 pack_16(const float (&in)[per_16_bytes<T>]) {
   for (int i = 0; i < 4; ++i) {
     if constexpr (is_16bit_float<T>) {
       words[i] = pack2<T>(in[2 * i], in[2 * i + 1]);
+    } else if constexpr (is_8bit_float<T>) {
+      words[i] = pack4<T>(in[4 * i], in[4 * i + 1], in[4 * i + 2], in[4 * i + 3]);
     } else {
-      static_assert(same_type<T, f32>, "pack_16 packs bf16, f16 or f32");
+      static_assert(same_type<T, f32>, "pack_16 packs 8-bit floats, bf16, f16 or f32");
       words[i] = __float_as_uint(in[i]);
     }
   }
@@ -266,8 +393,10 @@ struct Vector {
       words[1] = value.y;
     } else if constexpr (BYTES == 4) {
       words[0] = *reinterpret_cast<const u32*>(address);
-    } else {
+    } else if constexpr (BYTES == 2) {
       words[0] = *reinterpret_cast<const u16*>(address);
+    } else {
+      words[0] = *reinterpret_cast<const u8*>(address);
     }
   }
   // As load_16_streaming where the vector is that wide.
@@ -289,8 +418,10 @@ struct Vector {
       *reinterpret_cast<uint2*>(address) = make_uint2(words[0], words[1]);
     } else if constexpr (BYTES == 4) {
       *reinterpret_cast<u32*>(address) = words[0];
-    } else {
+    } else if constexpr (BYTES == 2) {
       *reinterpret_cast<u16*>(address) = static_cast<u16>(words[0]);
+    } else {
+      *reinterpret_cast<u8*>(address) = static_cast<u8>(words[0]);
     }
   }
   __device__ __forceinline__ void clear() {
@@ -301,8 +432,11 @@ struct Vector {
   __device__ __forceinline__ float get(int index) const {
     if constexpr (is_16bit_float<T>) {
       return index % 2 == 0 ? unpack_low<T>(words[index / 2]) : unpack_high<T>(words[index / 2]);
+    } else if constexpr (is_8bit_float<T>) {
+      const u32 pair = f8_to_f16x2<T>(words[index / 4] >> (index % 4 / 2 * 16));
+      return index % 2 == 0 ? unpack_low<f16>(pair) : unpack_high<f16>(pair);
     } else {
-      static_assert(same_type<T, f32>, "a vector holds bf16, f16 or f32");
+      static_assert(same_type<T, f32>, "a vector holds 8-bit floats, bf16, f16 or f32");
       return __uint_as_float(words[index]);
     }
   }
@@ -312,6 +446,12 @@ struct Vector {
     } else if constexpr (is_16bit_float<T>) {
 #pragma unroll
       for (int i = 0; i < N / 2; ++i) words[i] = pack2<T>(values[2 * i], values[2 * i + 1]);
+    } else if constexpr (is_8bit_float<T> && N <= 2) {
+      words[0] = detail::f32x2_to_f8x2<T>(values[0], N == 2 ? values[N - 1] : 0.0f);
+    } else if constexpr (is_8bit_float<T>) {
+#pragma unroll
+      for (int i = 0; i < N / 4; ++i)
+        words[i] = pack4<T>(values[4 * i], values[4 * i + 1], values[4 * i + 2], values[4 * i + 3]);
     } else {
 #pragma unroll
       for (int i = 0; i < N; ++i) words[i] = __float_as_uint(values[i]);

@@ -77,6 +77,8 @@ std::vector<GivenProblem> given_problems() {
       {"_compare", {{"count", std::int64_t{1000}}, {"dtype", std::string("bf16")}}},
       {"_compare", {{"count", std::int64_t{1000}}, {"dtype", std::string("f64")}}},
       {"_compare", {{"count", std::int64_t{1000}}, {"dtype", std::string("i8")}}},
+      {"_compare", {{"count", std::int64_t{1000}}, {"dtype", std::string("e4m3")}}},
+      {"_compare", {{"count", std::int64_t{1000}}, {"dtype", std::string("e5m2")}}},
   };
 }
 

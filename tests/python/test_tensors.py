@@ -108,21 +108,21 @@ class Exchange(ctypes.Structure):
 
 
 def fill_view(tensor, view):
-    values = tensor.values
+    values, code, bits = tensor.values, tensor.code, tensor.bits
     tensor.viewed += 1
     tensor.shape = (ctypes.c_int64 * values.ndim)(*values.shape)
     view[0].data = values.ctypes.data - 16
     view[0].byte_offset = 16
     view[0].device = Device(1, 0)
     view[0].rank = values.ndim
-    view[0].type = ElementType(2, 32, 1)
+    view[0].type = ElementType(code, bits, 1)
     view[0].shape = tensor.shape
     view[0].strides = ctypes.POINTER(ctypes.c_int64)()
     return 0
 
 
-def tensor_type(major, previous=None):
-    """A type whose instances can be read through its table only."""
+def tensor_type(major, previous=None, code=2, bits=32):
+    """A type whose instances can be read through its table only; floats of 32 bits by default."""
     table = Exchange(
         major=major,
         minor=3,
@@ -140,7 +140,7 @@ def tensor_type(major, previous=None):
         kept = (table, name, previous)
 
         def __init__(self, values):
-            self.values = values
+            self.values, self.code, self.bits = values, code, bits
             self.viewed = 0
 
     return Tensor, table

@@ -130,6 +130,16 @@ T from_f32(float x) {
     return static_cast<T>(x);
   }
 }
+// Two of them, the first in the low bits.
+template <typename T>
+U16 f32x2_to_f8x2(float low, float high) {
+  return static_cast<U16>(from_f32<T>(low).bits | from_f32<T>(high).bits << 8);
+}
+template <typename T>
+U32 f8_to_f16x2(U32 codes) {
+  const T low{static_cast<unsigned char>(codes)}, high{static_cast<unsigned char>(codes >> 8)};
+  return f32_to_f16(to_f32(low)) | static_cast<U32>(f32_to_f16(to_f32(high))) << 16;
+}
 template <typename T>
 U32 pack2(float low, float high) {
   return same<T, bf16> ? f32_to_bf16(low) | static_cast<U32>(f32_to_bf16(high)) << 16
