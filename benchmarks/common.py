@@ -34,13 +34,15 @@ class State:
 def timed(contenders, rounds):
     """Median seconds of each callable, in turns, each behind an L2 flush on a busy GPU.
 
-    The flush writes twice the cache's size, which also keeps the device busy while the host launches,
-    so that events around a run measure the kernels alone.
+    The flush reads twice the cache's size, which also keeps the device busy while the host launches,
+    so that events around a run measure the kernels alone. A flush that writes would leave the cache
+    full of data that has yet to go to memory, and the run would pay for that.
     """
     import torch
 
     flush_bytes = 2 * torch.cuda.get_device_properties(0).L2_cache_size
-    flush = torch.empty(flush_bytes, dtype=torch.int8, device="cuda")
+    flush = torch.zeros(flush_bytes // 4, dtype=torch.int32, device="cuda")
+    flushed = torch.empty((), dtype=torch.int32, device="cuda")
     for call in contenders:
         for _ in range(3):
             call()
@@ -48,7 +50,7 @@ def timed(contenders, rounds):
     for _ in range(rounds):
         for index, call in enumerate(contenders):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            flush.zero_()
+            torch.amax(flush, dim=0, out=flushed)
             start.record()
             call()
             end.record()

@@ -51,8 +51,9 @@ __device__ __forceinline__ bool combine_parts_of_group(float (&sums)[QUADS][4], 
 #pragma unroll
     for (float& sum : quad) sum = 0.0f;
   }
-  // Not unrolled over parts: all their loads at once would need more registers than there are.
-#pragma unroll 1
+  // The loads of several parts at once, as far as registers go: each costs the latency of the L2 cache.
+  constexpr int AT_ONCE = QUADS >= 8 ? 1 : 8 / QUADS;
+#pragma unroll AT_ONCE
   for (int other = 0; other < PARTS; ++other) {
 #pragma unroll
     for (int quad = 0; quad < QUADS; ++quad) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/cuda/cache_flush.h"
 #include "runtime/cuda/executable.h"
 #include "runtime/cuda/gpu.h"
 
@@ -67,13 +68,15 @@ class CudaBackend final : public Backend {
   }
   bool capturing(Stream stream) override;
 
-  [[nodiscard]] std::string measurement() const override { return "cuda events, L2 flushed, 1"; }
+  [[nodiscard]] std::string measurement() const override {
+    return "cuda events, L2 flushed by reads, 2";
+  }
   std::vector<double> time(const Executable& executable, const LaunchArguments& arguments,
                            int count) override;
 
  private:
   struct Timing {  // made by the first call of time()
-    Buffer flush;
+    CacheFlush flush;
     std::vector<EventHandle> starts, stops;
   };
   const Timing& timing();
@@ -169,10 +172,10 @@ bool CudaBackend::capturing(Stream stream) {
 const CudaBackend::Timing& CudaBackend::timing() {
   if (timing_) return *timing_;
   // Twice the L2 cache evicts what the last run left there whatever the replacement policy; at least
-  // 64 MiB take long enough to write that the host has queued the run behind it meanwhile.
+  // 64 MiB take long enough to read that the host has queued the run behind it meanwhile.
   const auto l2 = static_cast<std::size_t>(std::max<std::int64_t>(gpu_->device.l2_bytes, 0));
-  Timing timing;
-  timing.flush = allocate(std::max<std::size_t>(2 * l2, std::size_t{64} << 20));
+  Timing timing{
+      CacheFlush(gpu_, allocate(std::max<std::size_t>(2 * l2, std::size_t{64} << 20))), {}, {}};
   for (std::size_t i = 0; i < batch; ++i) {
     timing.starts.emplace_back(*gpu_);
     timing.stops.emplace_back(*gpu_);
@@ -202,9 +205,7 @@ void CudaBackend::time_batch(const Executable& executable, const LaunchArguments
   const Driver& driver = gpu_->driver;
   const Timing& tools = timing();
   for (std::size_t i = 0; i < count; ++i) {
-    gpu_->check(driver.fill(device_pointer(tools.flush.data()), static_cast<unsigned char>(i),
-                            tools.flush.bytes(), gpu_->stream),
-                "flush the L2 cache");
+    tools.flush.queue(gpu_->stream);
     gpu_->check(driver.event_record(tools.starts[i].get(), gpu_->stream), "record an event");
     executable.launch(arguments);
     gpu_->check(driver.event_record(tools.stops[i].get(), gpu_->stream), "record an event");

@@ -258,7 +258,7 @@ TEST_CASE("a context that is beyond use is a loss; a new worker has a new one") 
       [&](const Hello&) { return make_cuda_backend(0, driver.table, cuda::NvrtcSearch{}); });
   const auto backend = workers.backend();
   CHECK(backend->device().name == "Fake GPU");
-  CHECK(backend->measurement() == "cuda events, L2 flushed, 1");
+  CHECK(backend->measurement() == "cuda events, L2 flushed by reads, 2");
   Binary binary;
   binary.image.resize(64);
   binary.architecture = backend->device().architecture;
