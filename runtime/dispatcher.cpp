@@ -47,14 +47,16 @@ bool make_key(std::span<const Tensor> tensors, std::int32_t device, const Operat
     }
     if (tensor.device != device || tensor.rank > max_rank) return false;
     const bool packed = is_packed(tensor);
-    if (!packed && (op.strided >> op.order.place(t, tensors.size()) & 1U) == 0) return false;
+    const std::size_t place = op.order.place(t, tensors.size());
+    if (!packed && (op.strided >> place & 1U) == 0) return false;
     // The first word says how many follow.
     add((static_cast<std::int64_t>(tensor.dtype) * 8 + tensor.rank) * 2 + (packed ? 0 : 1));
     const auto rank = static_cast<std::size_t>(tensor.rank);
     for (std::size_t i = 0; i < rank; ++i) add(tensor.shape[i]);
     if (!packed)
       for (std::size_t i = 0; i < rank; ++i) add(tensor.shape[i] > 1 ? tensor.strides[i] : 0);
-    address_bits |= reinterpret_cast<std::uintptr_t>(tensor.data);
+    if ((op.any_alignment >> place & 1U) == 0)
+      address_bits |= reinterpret_cast<std::uintptr_t>(tensor.data);
   }
   add(static_cast<std::int64_t>(address_bits % 16 == 0));
   key.count = count;
@@ -144,7 +146,9 @@ std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const
     for (const auto& scalar : state->entry->manifest->scalars)
       state->default_scalars.push_back(scalar.default_value);
     for (const auto& tensor : state->entry->manifest->tensors) {
-      if (tensor.has_strides()) state->strided |= 1U << state->tensor_names.size();
+      const std::uint32_t bit = 1U << state->tensor_names.size();
+      if (tensor.has_strides()) state->strided |= bit;
+      if (tensor.any_alignment) state->any_alignment |= bit;
       state->tensor_names.push_back(tensor.name);
     }
     state->order = state->entry->manifest->call_order();

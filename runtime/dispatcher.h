@@ -68,7 +68,8 @@ struct OperatorState {
   std::vector<double> default_scalars;
   std::vector<std::string> tensor_names;
   CallOrder order;
-  std::uint32_t strided = 0;  // a bit for each tensor of the manifest that has strides
+  // A bit for each tensor of the manifest that has strides, that may start anywhere.
+  std::uint32_t strided = 0, any_alignment = 0;
   mutable DispatchTable table;
 };
 

@@ -201,10 +201,18 @@ void check_names(const Field& field, const std::vector<Expression>& expressions,
   for (const auto& expression : expressions) check_names(field, expression, known);
 }
 
-// "m", or of the first dimension "m?" too.
+bool is_word(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](unsigned char letter) {
+    return std::isalnum(letter) != 0 || letter == '_' || letter == '?';
+  });
+}
+
+// "m", or of the first dimension "m?" too, or an expression.
 DimensionSpec parse_dimension(const Field& field, bool is_first) {
   DimensionSpec dimension;
-  if (field.json().is_string()) {
+  if (field.json().is_string() && !is_word(field.text())) {
+    dimension.derived = field.expression();
+  } else if (field.json().is_string()) {
     dimension.symbol = field.text();
     dimension.optional = dimension.symbol.ends_with('?');
     if (dimension.optional) dimension.symbol.pop_back();
@@ -213,7 +221,7 @@ DimensionSpec parse_dimension(const Field& field, bool is_first) {
   } else if (field.json().is_number_integer() && field.json().get<std::int64_t>() >= 0) {
     dimension.constant = field.json().get<std::int64_t>();
   } else {
-    field.fail("a dimension is a name or a number ≥ 0");
+    field.fail("a dimension is a name, a number ≥ 0 or an expression");
   }
   return dimension;
 }
@@ -352,10 +360,24 @@ void add_strides(const Field& field, const TensorSpec& tensor, OperatorManifest&
     }
 }
 
+// Expressions in shapes are of what all tensors together bind.
+void check_derived_dimensions(const Field& field, const OperatorManifest& op) {
+  std::set<std::string> known(op.dimensions.begin(), op.dimensions.end());
+  for (const auto& option : op.options) known.insert(option.name);
+  for (const auto& tensor : op.tensors)
+    for (const auto& [value, shape] : tensor.shapes.choices)
+      for (const auto& dimension : shape) {
+        if (!dimension.derived) continue;
+        const Field at = field.at(tensor.name).at("shape");
+        check_names(at, *dimension.derived, known);
+        if (tensor.output) at.fail("an output's dimension is a name or a number");
+      }
+}
+
 void parse_tensors(const Field& field, OperatorManifest& op) {
   field.each_member([&](const std::string& name, const Field& member) {
     check_identifier(member, name);
-    member.allow_keys({"shape", "strides", "dtype", "role", "optional", "doc"});
+    member.allow_keys({"shape", "strides", "dtype", "role", "optional", "any_alignment", "doc"});
     TensorSpec tensor;
     tensor.name = name;
     tensor.doc = member.text_or("doc", "");
@@ -375,6 +397,7 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
       member.at("role").fail(fmt::format("\"{}\" is neither input nor output", role));
     tensor.output = role == "output";
     tensor.optional = member.flag_or("optional", false);
+    tensor.any_alignment = member.flag_or("any_alignment", false);
     for (const auto& [value, shape] : tensor.shapes.choices)
       for (const auto& dimension : shape) {
         add_new(op.dimensions, dimension.symbol);
@@ -387,6 +410,7 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
     field.fail("no tensor has \"role\": \"output\"");
   if (op.tensors.size() > max_tensors)
     field.fail(fmt::format("{} tensors; at most {}", op.tensors.size(), max_tensors));
+  check_derived_dimensions(field, op);
 }
 
 // "normal(0, 1)" or "uniform(-1, 1)".
@@ -611,6 +635,22 @@ const T& ByOption<T>::at(const Values& options) const {
 }
 template struct ByOption<ShapeSpec>;
 template struct ByOption<StrideSpec>;
+
+std::string DimensionSpec::text() const {
+  if (derived) return derived->text();
+  if (symbol.empty()) return std::to_string(constant);
+  return optional ? symbol + "?" : symbol;
+}
+
+std::int64_t DimensionSpec::extent(const Values& values) const {
+  if (!symbol.empty()) return std::get<std::int64_t>(values.at(symbol));
+  if (!derived) return constant;
+  const std::int64_t extent = as_integer(derived->evaluate(Scope(values)), derived->text());
+  if (extent < 0)
+    throw Error(ErrorCode::invalid_manifest,
+                fmt::format("a tensor's dimension {} is {}", derived->text(), extent));
+  return extent;
+}
 
 CallOrder OperatorManifest::call_order() const noexcept {
   const auto outputs_end = std::find_if(tensors.rbegin(), tensors.rend(), [](const auto& tensor) {

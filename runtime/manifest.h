@@ -16,12 +16,18 @@ namespace cudadent {
 
 inline constexpr std::size_t max_tensors = 16;  // of an operator
 
-// A dimension of a tensor: a symbol that unifies, or a constant.
+// A dimension of a tensor: a symbol that unifies, a constant, or what follows from symbols.
 struct DimensionSpec {
-  std::string symbol;  // empty for a constant
+  std::string symbol;  // empty for the others
   std::int64_t constant = 0;
   // Of a leading dimension, written "batch?": a tensor without it is shared along it.
   bool optional = false;
+  std::optional<Expression> derived = {};  // of dimensions and options; of inputs only
+
+  // As the manifest has it: "m", "batch?", "3", "ceil_div(k, 128)".
+  [[nodiscard]] std::string text() const;
+  // Throws Error(invalid_manifest) when an expression's value is no extent.
+  [[nodiscard]] std::int64_t extent(const Values& values) const;
 };
 using ShapeSpec = std::vector<DimensionSpec>;
 // Of each dimension the name that its stride binds, or "" where the stride is 1.
@@ -45,6 +51,7 @@ struct TensorSpec {
   std::string dtype;             // a dtype symbol, or a data type's name
   bool output = false;
   bool optional = false;
+  bool any_alignment = false;  // `aligned` and `base_aligned` are not about it
 
   [[nodiscard]] const ShapeSpec& shape_for(const Values& options) const {
     return shapes.at(options);

@@ -9,10 +9,7 @@ namespace {
 
 std::vector<std::string> shape_names(const ShapeSpec& shape) {
   std::vector<std::string> names;
-  for (const auto& dimension : shape)
-    names.push_back(dimension.symbol.empty() ? std::to_string(dimension.constant)
-                    : dimension.optional     ? dimension.symbol + "?"
-                                             : dimension.symbol);
+  for (const auto& dimension : shape) names.push_back(dimension.text());
   return names;
 }
 

@@ -30,10 +30,7 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 
 std::string expected_shape_text(const ShapeSpec& shape) {
   std::vector<std::string> parts;
-  for (const auto& dimension : shape)
-    parts.push_back(dimension.symbol.empty() ? std::to_string(dimension.constant)
-                    : dimension.optional     ? dimension.symbol + "?"
-                                             : dimension.symbol);
+  for (const auto& dimension : shape) parts.push_back(dimension.text());
   return fmt::format("[{}]", fmt::join(parts, ", "));
 }
 
@@ -141,6 +138,21 @@ class Unifier {
                             to_text(bound->second), binder_[symbol]));
   }
 
+  // The extents that follow from others; to be asked when all are bound.
+  void check_derived(const TensorSpec& spec, const Tensor& tensor) {
+    const ShapeSpec& expected = spec.shape_for(values_);
+    const Extents shape = shape_of(tensor);
+    const std::size_t missing = expected.size() - shape.size();
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      const DimensionSpec& dimension = expected[i + missing];
+      if (!dimension.derived) continue;
+      if (const auto extent = dimension.extent(values_); extent != shape[i])
+        reject(op_, fmt::format("{} has shape {}, expected {} with {} = {}", spec.name,
+                                shape_text(shape), expected_shape_text(expected), dimension.text(),
+                                extent));
+    }
+  }
+
   void bind_dtype(const TensorSpec& spec, DataType dtype) {
     const std::string name(name_of(dtype));
     const auto symbol = std::find_if(op_.dtypes.begin(), op_.dtypes.end(),
@@ -163,6 +175,7 @@ class Unifier {
  private:
   void bind_extent(const TensorSpec& spec, const ShapeSpec& expected,
                    const DimensionSpec& dimension, std::int64_t extent, Extents shape) {
+    if (dimension.derived) return;  // when all are bound
     if (dimension.symbol.empty()) {
       if (extent != dimension.constant)
         reject(op_, fmt::format("{} has shape {}, expected {}", spec.name, shape_text(shape),
@@ -284,7 +297,7 @@ void complete_strides(Problem& problem, const Values& given) {
 bool rows_are_aligned(const Problem& problem) {
   const auto& tensors = problem.op->tensors;
   return std::all_of(tensors.begin(), tensors.end(), [&](const TensorSpec& spec) {
-    return !spec.has_strides() || !problem.has(spec) ||
+    return !spec.has_strides() || spec.any_alignment || !problem.has(spec) ||
            rows_are_multiples_of(16, problem.shape_of(spec), problem.strides_of(spec),
                                  size_of(problem.dtype_of(spec)));
   });
@@ -396,9 +409,7 @@ double Problem::tolerance(DataType output) const {
 
 std::vector<std::int64_t> Problem::shape_of(const TensorSpec& tensor) const {
   std::vector<std::int64_t> shape;
-  for (const auto& dimension : tensor.shape_for(values))
-    shape.push_back(dimension.symbol.empty() ? dimension.constant
-                                             : std::get<std::int64_t>(values.at(dimension.symbol)));
+  for (const auto& dimension : tensor.shape_for(values)) shape.push_back(dimension.extent(values));
   return shape;
 }
 
@@ -537,11 +548,13 @@ Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const T
     if (tensor.device != first->device)
       reject(*op, fmt::format("{} is on device {}, the other tensors on {}", spec.name,
                               tensor.device, first->device));
-    aligned = aligned && is_aligned(tensor.data);
+    aligned = aligned && (spec.any_alignment || is_aligned(tensor.data));
   }
   for (std::size_t i = 0; i < all.size(); ++i)
     if (op->tensors[i].output && all[i].present()) unifier.check_has_first(op->tensors[i], all[i]);
   complete_dimensions(problem);
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (all[i].present()) unifier.check_derived(op->tensors[i], all[i]);
   for (const auto& spec : op->dtypes)
     if (!problem.values.contains(spec.symbol))
       problem.values[spec.symbol] =

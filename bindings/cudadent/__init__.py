@@ -54,16 +54,23 @@ c = activation(scale_a · scale_b · (a · bᵀ) + bias) + residual, accumulated
 
 a          : [m, k], or [k, m] with layout_a='km'
 b          : [n, k] with layout_b='nk' (the weights of a linear layer), [k, n] with layout_b='kn'
-bias       : [n], of any of the data types below, or None
-scale_a    : [1], of float32, or None; as is scale_b
+bias       : [n], of bfloat16, float16 or float32, or None
+scale_a    : [1], of float32, or None; with scaling='block' [m, ceil(k / 128)]
+scale_b    : the same; with scaling='block' [ceil(n / 128), ceil(k / 128)], whatever the layout of b
 residual   : [m, n], of out's data type, or None
 out        : [m, n] to write to; made when None. May be the residual, and is not to overlap the rest
 activation : 'none', 'relu', 'gelu', 'silu'
 precision  : 'full', or 'tf32' to let float32 inputs be rounded to 11 significant bits
-out_dtype  : the data type of an `out` that is made, a's by default: a's or 32-bit floats
+scaling    : 'tensor', or 'block' for a factor for each 128 of a row of a, and each 128 by 128 of b
+out_dtype  : the data type of an `out` that is made: a's, or float32; of 8-bit inputs bfloat16 (the default),
+             float16 or float32
 stream     : an address or a stream object; by default the current one of the tensors' library
 
-Data types: bfloat16, float16, float32, the same of a and b. Returns out.
+All but bias and scales of tensors may have a batch dimension in front; inputs without one are shared by all of
+the batch. Rows and matrices may be any distance apart, as long as the elements of a row lie side by side.
+
+Data types of a and b: bfloat16, float16, float32, the same of both; or 8-bit floats (float8_e4m3fn,
+float8_e5m2), also one of each. Returns out.
 
 Raises InvalidArgument when shapes, data types, strides or devices do not fit, and Error for what
 goes wrong while tuning, compiling or launching.

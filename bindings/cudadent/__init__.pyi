@@ -177,6 +177,7 @@ class _Gemm(Operator):
         layout_a: Literal["mk", "km"] = "mk",
         layout_b: Literal["nk", "kn"] = "nk",
         precision: Literal["full", "tf32"] = "full",
+        scaling: Literal["tensor", "block"] = "tensor",
         out_dtype: Optional[_DataType] = None,
         stream: Optional[_Stream] = None,
     ) -> _T: ...
@@ -195,6 +196,7 @@ class _Gemm(Operator):
         layout_a: Literal["mk", "km"] = "mk",
         layout_b: Literal["nk", "kn"] = "nk",
         precision: Literal["full", "tf32"] = "full",
+        scaling: Literal["tensor", "block"] = "tensor",
         out_dtype: Optional[_DataType] = None,
         stream: Optional[_Stream] = None,
     ) -> _T: ...

@@ -2,9 +2,10 @@
 //
 //   c = activation(scale_a · scale_b · sum + bias[column]) + residual[row][column]
 //
-// The constants of the prelude (has_bias, has_residual, has_scale_a, has_scale_b, activation) decide at
-// compile time what of it there is; pointers of tensors that are absent are null and never looked at.
-// A template names out_dtype, bias_dtype and activation in compile_time.
+// The constants of the prelude (has_bias, has_residual, has_scale_a, has_scale_b, scaling, activation)
+// decide at compile time what of it there is; pointers of tensors that are absent are null and never
+// looked at. A template names out_dtype, bias_dtype, activation and scaling in compile_time. The scales
+// of blocks (scaling == block) are no part of it: a template applies them as it sums up.
 //
 // Forms for one element, for a pair of neighbouring columns, and for COLUMNS of them, which also come
 // in two steps, so that a bias serves all rows of a thread:
@@ -36,9 +37,13 @@ __device__ __forceinline__ void load_as_f32(float (&values)[COUNT], const T* fro
   }
 }
 
+// Whether the sums have a factor.
+constexpr bool scales_sums = scaling == scaling_kind::tensor && (has_scale_a || has_scale_b);
+
 struct Epilogue {
-  const bias_dtype* bias;     // [n]
-  const out_dtype* residual;  // of the batch's element at hand: rows residual_stride elements apart
+  const bias_dtype* bias;  // [n]
+  const out_dtype*
+      residual;  // the matrix at hand of the batch: rows residual_stride elements apart
   i64 residual_stride;
   float scale;  // of the sums
 
@@ -47,8 +52,8 @@ struct Epilogue {
                                       i64 residual_stride_, const float* scale_a,
                                       const float* scale_b)
       : bias(bias_), residual(residual_), residual_stride(residual_stride_), scale(1.0f) {
-    if constexpr (has_scale_a) scale = scale_a[0];
-    if constexpr (has_scale_b) scale *= scale_b[0];
+    if constexpr (scales_sums && has_scale_a) scale = scale_a[0];
+    if constexpr (scales_sums && has_scale_b) scale *= scale_b[0];
   }
 
   // One element of c.
@@ -98,7 +103,7 @@ struct Epilogue {
 #pragma unroll
     for (int i = 0; i < COLUMNS; ++i) {
       float value = values[i];
-      if constexpr (has_scale_a || has_scale_b) value *= scale;
+      if constexpr (scales_sums) value *= scale;
       if constexpr (has_bias) value += bias_values[i];
       value = activate(activation, value);
       if constexpr (has_residual) value += addends[i];

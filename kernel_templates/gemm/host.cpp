@@ -12,7 +12,8 @@
 //
 // Packing turns the rows of a tile into one stream in the order the tile reads it, already
 // converted to f32, zero where the matrix ends. It costs one pass over the operand and saves the
-// cache conflicts of rows that are a power of two apart.
+// cache conflicts of rows that are a power of two apart. Block scales are multiplied into what is
+// packed, so operands that have them are. Blocks along z are the matrices of a batch.
 
 using V = simd<LANES>::f32;
 
@@ -20,6 +21,8 @@ using V = simd<LANES>::f32;
 
 constexpr bool a_is_mk = layout_a == layout_a_kind::mk;
 constexpr bool b_is_nk = layout_b == layout_b_kind::nk;
+constexpr bool block_scaled = scaling == scaling_kind::block;
+constexpr bool sums_are_scaled = !block_scaled && (has_scale_a || has_scale_b);
 
 inline V activate(V x) {
   if constexpr (activation == activation_kind::relu) return relu<LANES>(x);
@@ -33,12 +36,12 @@ struct Output {
   const bias_dtype* bias;
   const out_dtype* residual;
   out_dtype* c;
-  long long residual_stride, c_stride;  // elements from row to row
+  i64 residual_stride, c_stride;  // elements from row to row
   float scale;
 
   // Finishes, rounds and stores `count` sums that belong at c[row][column…].
-  void finish(V sums, long long row, int column, int count) const {
-    if constexpr (has_scale_a || has_scale_b) sums *= scale;
+  void finish(V sums, i64 row, int column, int count) const {
+    if constexpr (sums_are_scaled) sums *= scale;
     if constexpr (has_bias) sums += load_partial<LANES>(bias + column, count);
     sums = activate(sums);
     if constexpr (has_residual) {
@@ -50,16 +53,34 @@ struct Output {
 
 // A matrix with k along its rows: element [outer][k] at data[outer * stride + k]; or down its
 // columns: at data[k * stride + outer].
-template <bool k_contiguous>
+template <typename T, bool k_contiguous, bool scaled, int share>
 struct Operand {
-  const dtype* data;
-  long long stride;
-  const dtype* at(int outer, int kk) const {
+  const T* data;
+  i64 stride;
+  const float* scales;  // if scaled: `share` by 128 elements, along outer and along k, have one
+  i64 scale_stride;
+
+  const T* at(int outer, int kk) const {
     return data + (k_contiguous ? outer * stride + kk : kk * stride + outer);
   }
+
+  // to[depth][width] from [outer][k0] times the scales of its first `count` columns.
+  template <int width>
+  void apply_scales(float* to, int outer, int count, int k0, int depth) const {
+    constexpr int scaled_depth = 128;
+    for (int i0 = 0; i0 < depth; i0 += scaled_depth) {
+      float factors[width] = {};
+      for (int j = 0; j < minimum(width, count); ++j) {
+        factors[j] = scales[(outer + j) / share * scale_stride + (k0 + i0) / scaled_depth];
+      }
+      for (int i = i0; i < minimum(depth, i0 + scaled_depth); ++i) {
+        for (int j = 0; j < width; ++j) to[i * width + j] *= factors[j];
+      }
+    }
+  }
 };
-using OperandA = Operand<a_is_mk>;
-using OperandB = Operand<b_is_nk>;
+using OperandA = Operand<dtype, a_is_mk, block_scaled && has_scale_a, 1>;
+using OperandB = Operand<b_dtype, b_is_nk, block_scaled && has_scale_b, 128>;
 
 // ---------------------------------------------------------------------------------------------
 // Packing
@@ -67,13 +88,13 @@ using OperandB = Operand<b_is_nk>;
 // to[depth][width] as f32 = the transpose of `rows` rows of `depth` elements, zero beyond them.
 // Squares are stored whole, over what is written later: the last ones go up to LANES floats beyond
 // the end of `to`.
-template <int width>
-void pack_rows(float* to, const dtype* from, long long stride, int rows, int depth) {
+template <int width, typename T>
+void pack_rows(float* to, const T* from, i64 stride, int rows, int depth) {
   for (int k0 = 0; k0 < depth; k0 += LANES) {
     const int kept = minimum(LANES, depth - k0);
     for (int r0 = (width - 1) / LANES * LANES; r0 >= 0; r0 -= LANES) {
       V square[LANES] = {};
-      const dtype* corner = from + r0 * stride + k0;
+      const T* corner = from + r0 * stride + k0;
       if (kept == LANES && r0 + minimum(LANES, width) <= rows) {
         CUDADENT_UNROLL_ALL
         for (int r = 0; r < LANES; ++r) {
@@ -98,8 +119,8 @@ void pack_rows(float* to, const dtype* from, long long stride, int rows, int dep
 
 // to[depth][width] as f32 = `columns` columns of `depth` rows, zero beyond them. As above, up to LANES
 // floats beyond the end are written.
-template <int width>
-void pack_columns(float* to, const dtype* from, long long stride, int columns, int depth) {
+template <int width, typename T>
+void pack_columns(float* to, const T* from, i64 stride, int columns, int depth) {
   for (int i = 0; i < depth; ++i) {
     for (int j = 0; j < width; j += LANES) {
       const int count = minimum(LANES, maximum(0, columns - j));
@@ -109,13 +130,15 @@ void pack_columns(float* to, const dtype* from, long long stride, int columns, i
 }
 
 // to[depth][width] = a part of an operand, from [outer][k0].
-template <int width, bool k_contiguous>
-void pack(float* to, const Operand<k_contiguous>& from, int outer, int count, int k0, int depth) {
+template <int width, typename T, bool k_contiguous, bool scaled, int share>
+void pack(float* to, const Operand<T, k_contiguous, scaled, share>& from, int outer, int count,
+          int k0, int depth) {
   if constexpr (k_contiguous) {
     pack_rows<width>(to, from.at(outer, k0), from.stride, count, depth);
   } else {
     pack_columns<width>(to, from.at(outer, k0), from.stride, count, depth);
   }
+  if constexpr (scaled) from.template apply_scales<width>(to, outer, count, k0, depth);
 }
 
 // One strip of b, columns from `column`, as to[depth][STRIP] f32.
@@ -134,19 +157,22 @@ inline void pack_for_dot(float* to, const OperandA& a, int row, int rows, int k0
     }
   } else {
     for (int i = 0; i < depth; ++i) {
-      const dtype* from = a.at(row, k0 + i);
+      const dtype* from = a.at(row, k0 + i);  // scaled ones are not for dot products
       for (int r = 0; r < rows; ++r) to[r * BLOCK_K + i] = to_f32(from[r]);
     }
   }
 }
 
 // The workspace: strips of k × STRIP f32. Block: a slice of a strip.
-void pack_b(const Block& block, const dtype* b, float* packed) {
+void pack_b(const Block& block, const b_dtype* b, const float* scale_b, float* packed,
+            i64 batch_stride_b, i64 row_stride_b, i64 batch_stride_scale_b, i64 row_stride_scale_b,
+            i64 packed_stride) {
   const int k0 = block.x * BLOCK_K;
   const int column = block.y * STRIP;
-  float* strip = packed + column * (long long)k;
-  pack_strip(strip + k0 * (long long)STRIP, {b, b_is_nk ? k : n}, column, k0,
-             minimum(BLOCK_K, k - k0));
+  float* strip = packed + block.z * packed_stride + column * i64(k);
+  const OperandB operand{b + block.z * batch_stride_b, row_stride_b,
+                         scale_b + block.z * batch_stride_scale_b, row_stride_scale_b};
+  pack_strip(strip + k0 * i64(STRIP), operand, column, k0, minimum(BLOCK_K, k - k0));
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -157,7 +183,7 @@ void pack_b(const Block& block, const dtype* b, float* packed) {
 struct RowsOfA {
   const float* packed;
   const dtype* rows[TILE_M];
-  long long stride;  // along k
+  i64 stride;  // along k
   float at(int row, int kk) const {
     if constexpr (PACK_A) return packed[kk * TILE_M + row];
     return to_f32(rows[row][a_is_mk ? kk : kk * stride]);
@@ -167,8 +193,8 @@ struct RowsOfA {
 // sums += a · b for one tile; row kk of b starts at b + kk * stride.
 template <typename B>
 inline __attribute__((always_inline)) void multiply_outer(V (&sums)[TILE_M][TILE_N],
-                                                          const RowsOfA& a, const B* b,
-                                                          long long stride, int depth) {
+                                                          const RowsOfA& a, const B* b, i64 stride,
+                                                          int depth) {
   V acc[TILE_M][TILE_N];
   CUDADENT_UNROLL_ALL
   for (int i = 0; i < TILE_M; ++i) {
@@ -197,7 +223,7 @@ inline __attribute__((always_inline)) void multiply_outer(V (&sums)[TILE_M][TILE
 // sums[i][j] (+)= a[i] · b[j] for rows a[0…TILE_M) and b[0…TILE_N) of `depth` elements.
 template <typename A>
 inline __attribute__((always_inline)) void multiply_dot(float* sums, bool first, const A* const* a,
-                                                        const dtype* const* b, int depth) {
+                                                        const b_dtype* const* b, int depth) {
   V acc[TILE_M][TILE_N] = {};
   const auto step = [&](int kk, auto load_vector) __attribute__((always_inline)) {
     V columns[TILE_N];
@@ -247,7 +273,7 @@ struct Scratch {
 // at strip + kk * stride.
 template <typename B>
 void outer_strip(const Extent& extent, int slice, int j, const OperandA& a, const B* strip,
-                 long long stride, const Output& output, const Scratch& scratch) {
+                 i64 stride, const Output& output, const Scratch& scratch) {
   const int k0 = slice * BLOCK_K;
   const int depth = minimum(BLOCK_K, k - k0);
   const int columns = minimum(STRIP, extent.columns - j);
@@ -298,7 +324,7 @@ inline void outer_slice(const Extent& extent, int slice, const OperandA& a, cons
   for (int j = 0; j < extent.columns; j += STRIP) {
     const int column = extent.column + j;
     if constexpr (PACK_B == PACK_B_kind::workspace) {
-      const float* strip = packed_b + column * (long long)k + k0 * (long long)STRIP;
+      const float* strip = packed_b + column * i64(k) + k0 * i64(STRIP);
       outer_strip(extent, slice, j, a, strip, STRIP, output, scratch);
       continue;
     }
@@ -316,12 +342,12 @@ inline void outer_slice(const Extent& extent, int slice, const OperandA& a, cons
 
 // a is [rows][stride] from the slice's first column, of f32 when packed.
 template <typename A>
-void dot_slice(const Extent& extent, int slice, const A* a, long long stride, const OperandB& b,
+void dot_slice(const Extent& extent, int slice, const A* a, i64 stride, const OperandB& b,
                const Scratch& scratch) {
   const int k0 = slice * BLOCK_K;
   const int depth = minimum(BLOCK_K, k - k0);
   for (int j = 0; j < extent.columns; j += TILE_N) {
-    const dtype* columns[TILE_N];
+    const b_dtype* columns[TILE_N];
     for (int v = 0; v < TILE_N; ++v) {
       columns[v] = b.at(extent.column + minimum(j + v, extent.columns - 1), k0);
     }
@@ -344,9 +370,12 @@ inline void finish_dot(const Extent& extent, const Output& output, const Scratch
   }
 }
 
-void gemm(const Block& block, const dtype* a_data, const dtype* b_data, const bias_dtype* bias,
+void gemm(const Block& block, const dtype* a_data, const b_dtype* b_data, const bias_dtype* bias,
           const float* scale_a, const float* scale_b, const out_dtype* residual, out_dtype* c,
-          const float* packed_b, int m) {
+          const float* packed_b, int m, i64 batch_stride_a, i64 row_stride_a, i64 batch_stride_b,
+          i64 row_stride_b, i64 batch_stride_scale_a, i64 row_stride_scale_a,
+          i64 batch_stride_scale_b, i64 row_stride_scale_b, i64 batch_stride_residual,
+          i64 row_stride_residual, i64 batch_stride_c, i64 row_stride_c, i64 packed_stride) {
   Extent extent;
   extent.row = block.x * BLOCK_ROWS;
   extent.rows = minimum(BLOCK_ROWS, m - extent.row);
@@ -356,11 +385,20 @@ void gemm(const Block& block, const dtype* a_data, const dtype* b_data, const bi
   scratch.a = static_cast<float*>(block.scratch);
   scratch.b = scratch.a + SCRATCH_A;
   scratch.sums = scratch.b + SCRATCH_B;
-  const OperandA a{a_data, a_is_mk ? k : m};
-  const OperandB b{b_data, b_is_nk ? k : n};
-  Output output{bias, residual, c, n, n, 1.0f};
-  if constexpr (has_scale_a) output.scale *= scale_a[0];
-  if constexpr (has_scale_b) output.scale *= scale_b[0];
+  const i64 index = block.z;  // in the batch
+  packed_b += index * packed_stride;
+  const OperandA a{a_data + index * batch_stride_a, row_stride_a,
+                   scale_a + index * batch_stride_scale_a, row_stride_scale_a};
+  const OperandB b{b_data + index * batch_stride_b, row_stride_b,
+                   scale_b + index * batch_stride_scale_b, row_stride_scale_b};
+  Output output{bias,
+                residual + index * batch_stride_residual,
+                c + index * batch_stride_c,
+                row_stride_residual,
+                row_stride_c,
+                1.0f};
+  if constexpr (sums_are_scaled && has_scale_a) output.scale *= scale_a[0];
+  if constexpr (sums_are_scaled && has_scale_b) output.scale *= scale_b[0];
 
   for (int slice = 0; slice < SLICES; ++slice) {
     const int k0 = slice * BLOCK_K;

@@ -21,18 +21,37 @@ constexpr int TILES_N = ceil_div(n, BN);
 constexpr int A_PITCH = BM + (a_is_mk ? 4 : 0);
 constexpr int B_PITCH = BN + (b_is_nk ? 4 : 0);
 
+// Factors of blocks of an operand: of SHARE by 128 elements, along rows or columns of c and along k.
+constexpr int SCALED = 128;
+template <bool PRESENT, int SHARE>
+struct BlockScales {
+  static constexpr bool present = PRESENT;
+  static constexpr int share = SHARE;
+  const float* scales;
+  i64 stride;
+  __device__ __forceinline__ float at(int outer, int at_k) const {
+    return scales[outer / SHARE * stride + at_k / SCALED];
+  }
+};
+constexpr bool block_scaled = scaling == scaling_kind::block;
+using AScales = BlockScales<block_scaled && has_scale_a, 1>;
+using BScales = BlockScales<block_scaled && has_scale_b, SCALED>;
+
 // One thread's share of moving a BK x OUTER tile: registers first, shared memory later. The matrix
 // holds k along its rows (K_CONTIGUOUS) or down its columns. VECTOR elements move at a time.
-template <bool K_CONTIGUOUS, int OUTER, int PITCH, int VECTOR>
+template <typename T, bool K_CONTIGUOUS, int OUTER, int PITCH, int VECTOR, typename SCALES>
 struct TileMover {
   static constexpr int ROW_VECTORS = (K_CONTIGUOUS ? BK : OUTER) / VECTOR;
   static constexpr int TOTAL = BK * OUTER / VECTOR;
   static constexpr int PASSES = ceil_div(TOTAL, THREADS);
-  Vector<dtype, VECTOR> registers[PASSES];
+  // One for a whole vector, unless it goes along rows of c that each have their own.
+  static constexpr int FACTORS = K_CONTIGUOUS || SCALES::share > 1 ? 1 : VECTOR;
+  Vector<T, VECTOR> registers[PASSES];
+  float factors[SCALES::present ? PASSES : 1][FACTORS];
 
   // `outer` and `first_k` are where the tile begins; elements outside the matrix become zeros.
-  __device__ __forceinline__ void fetch(const dtype* matrix, int outer, int outer_size,
-                                        int first_k) {
+  __device__ __forceinline__ void fetch(const T* matrix, i64 stride, const SCALES& scales,
+                                        int outer, int outer_size, int first_k) {
 #pragma unroll
     for (int pass = 0; pass < PASSES; ++pass) {
       const int index = pass * THREADS + static_cast<int>(threadIdx.x);
@@ -44,10 +63,24 @@ struct TileMover {
                          (k % BK == 0 || k_index < k);
       registers[pass].clear();
       if (valid) {
-        registers[pass].load(matrix + (K_CONTIGUOUS
-                                           ? static_cast<i64>(outer_index) * k + k_index
-                                           : static_cast<i64>(k_index) * outer_size + outer_index));
+        registers[pass].load(matrix + (K_CONTIGUOUS ? outer_index * stride + k_index
+                                                    : k_index * stride + outer_index));
       }
+      if constexpr (SCALES::present) {
+#pragma unroll
+        for (int i = 0; i < FACTORS; ++i) {
+          factors[pass][i] = valid ? scales.at(outer_index + i, k_index) : 0.0f;
+        }
+      }
+    }
+  }
+
+  // Element i of a pass, times its factor.
+  __device__ __forceinline__ float element(int pass, int i) const {
+    if constexpr (SCALES::present) {
+      return registers[pass].get(i) * factors[pass][FACTORS == 1 ? 0 : i];
+    } else {
+      return registers[pass].get(i);
     }
   }
 
@@ -60,14 +93,12 @@ struct TileMover {
       const int column = index % ROW_VECTORS * VECTOR;
       if constexpr (K_CONTIGUOUS) {
 #pragma unroll
-        for (int i = 0; i < VECTOR; ++i) {
-          tile[(column + i) * PITCH + row] = registers[pass].get(i);
-        }
+        for (int i = 0; i < VECTOR; ++i) tile[(column + i) * PITCH + row] = element(pass, i);
       } else {
         Vector<f32, VECTOR> values;
         float unpacked[VECTOR];
 #pragma unroll
-        for (int i = 0; i < VECTOR; ++i) unpacked[i] = registers[pass].get(i);
+        for (int i = 0; i < VECTOR; ++i) unpacked[i] = element(pass, i);
         values.set(unpacked);
         values.store(tile + row * PITCH + column);
       }
@@ -75,12 +106,9 @@ struct TileMover {
   }
 };
 
-// Rows of a as [k, m] are m apart, which is not known here.
-constexpr int A_VECTOR = aligned && a_is_mk && k % 4 == 0 ? 4 : 1;
-constexpr int B_VECTOR = aligned && (b_is_nk ? k : n) % 4 == 0 ? 4 : 1;
-constexpr int C_VECTOR = aligned && n % COLUMN_GROUP == 0 ? COLUMN_GROUP : 1;
-using AMover = TileMover<a_is_mk, BM, A_PITCH, A_VECTOR>;
-using BMover = TileMover<b_is_nk, BN, B_PITCH, B_VECTOR>;
+using AMover = TileMover<dtype, a_is_mk, BM, A_PITCH, A_VECTOR, AScales>;
+using BMover = TileMover<b_dtype, b_is_nk, BN, B_PITCH, B_VECTOR, BScales>;
+static_assert(COLUMN_GROUP % C_VECTOR == 0, "groups of columns are stored whole");
 
 // COUNT values of a row of a k-major tile: groups of GROUP, STRIDE apart.
 template <int COUNT, int GROUP, int STRIDE>
@@ -95,15 +123,34 @@ __device__ __forceinline__ void load_fragment(float (&fragment)[COUNT], const fl
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
-    gemm(const dtype* a, const dtype* b, const bias_dtype* bias, const float* scale_a,
+    gemm(const dtype* a, const b_dtype* b, const bias_dtype* bias, const float* scale_a,
          const float* scale_b, const out_dtype* residual, out_dtype* c, float* partials,
-         u32* counters, int m) {
+         u32* counters, int m, i64 batch_stride_a, i64 row_stride_a, i64 batch_stride_b,
+         i64 row_stride_b, i64 batch_stride_scale_a, i64 row_stride_scale_a,
+         i64 batch_stride_scale_b, i64 row_stride_scale_b, i64 batch_stride_residual,
+         i64 row_stride_residual, i64 batch_stride_c, i64 row_stride_c) {
   __shared__ __align__(16) float a_tiles[2][BK * A_PITCH];
   __shared__ __align__(16) float b_tiles[2][BK * B_PITCH];
 
   // Blocks go down RASTER tiles of m before they step along n, for reuse in the L2 cache.
-  const int tile = static_cast<int>(blockIdx.x);
+  int tile = static_cast<int>(blockIdx.x);
   const int tiles_m = ceil_div(m, BM);
+  if constexpr (BATCHED) {
+    const int index = tile / (tiles_m * TILES_N);
+    tile -= index * (tiles_m * TILES_N);
+    a += index * batch_stride_a;
+    b += index * batch_stride_b;
+    c += index * batch_stride_c;
+    if constexpr (has_residual) residual += index * batch_stride_residual;
+    if constexpr (AScales::present) scale_a += index * batch_stride_scale_a;
+    if constexpr (BScales::present) scale_b += index * batch_stride_scale_b;
+  }
+  if constexpr (PACKED) {  // constants are cheaper
+    row_stride_a = a_is_mk ? k : m;
+    row_stride_b = b_is_nk ? k : n;
+    row_stride_residual = n;
+    row_stride_c = n;
+  }
   const int group = tile / (RASTER * TILES_N);
   const int group_rows = minimum(tiles_m - group * RASTER, RASTER);
   const int in_group = tile - group * (RASTER * TILES_N);
@@ -128,10 +175,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
     const int first_block = SPLIT_K == 1 ? 0 : static_cast<int>(blockIdx.y) * SPLIT_K_BLOCKS;
     const int last_block = opaque(minimum(first_block + SPLIT_K_BLOCKS, K_BLOCKS));
     if (first_block < last_block) {
+      const AScales a_scales{scale_a, row_stride_scale_a};
+      const BScales b_scales{scale_b, row_stride_scale_b};
       AMover a_mover;
       BMover b_mover;
-      a_mover.fetch(a, first_row, m, first_block * BK);
-      b_mover.fetch(b, first_column, n, first_block * BK);
+      a_mover.fetch(a, row_stride_a, a_scales, first_row, m, first_block * BK);
+      b_mover.fetch(b, row_stride_b, b_scales, first_column, n, first_block * BK);
       a_mover.put(a_tiles[0]);
       b_mover.put(b_tiles[0]);
       __syncthreads();
@@ -140,8 +189,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
       for (int block = first_block; block < last_block; ++block) {
         const bool more = block + 1 < last_block;
         if (more) {
-          a_mover.fetch(a, first_row, m, (block + 1) * BK);
-          b_mover.fetch(b, first_column, n, (block + 1) * BK);
+          a_mover.fetch(a, row_stride_a, a_scales, first_row, m, (block + 1) * BK);
+          b_mover.fetch(b, row_stride_b, b_scales, first_column, n, (block + 1) * BK);
         }
         const float* const a_tile = a_tiles[buffer] + thread_m * ROW_GROUP;
         const float* const b_tile = b_tiles[buffer] + thread_n * COLUMN_GROUP;
@@ -173,10 +222,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
     }
   }
   if constexpr (SPLIT_K > 1) {
-    if (!combine_parts<SPLIT_K, THREADS>(sums, partials, counters, tile, blockIdx.y)) return;
+    if (!combine_parts<SPLIT_K, THREADS>(sums, partials, counters, blockIdx.x, blockIdx.y)) return;
   }
 
-  const Epilogue epilogue(bias, residual, n, scale_a, scale_b);
+  const Epilogue epilogue(bias, residual, row_stride_residual, scale_a, scale_b);
 #pragma unroll
   for (int j = 0; j < TN; j += C_VECTOR) {
     const int column = first_column + j / COLUMN_GROUP * (THREADS_N * COLUMN_GROUP) +
@@ -198,7 +247,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
       epilogue.finish<true>(results, bias_values, row, column);
       Vector<out_dtype, C_VECTOR> packed;
       packed.set(results);
-      packed.store(c + static_cast<i64>(row) * n + column);
+      packed.store(c + row * row_stride_c + column);
     }
   }
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 
+#include "runtime/strides.h"
 #include "runtime/value.h"
 #include "tests/emulator/backend.h"
 #include "tests/emulator/driver.h"
@@ -38,18 +39,49 @@ std::int64_t random_extent(std::mt19937_64& random) {
   return happens(60, random) ? any_of(even, random) : any_of(odd, random);
 }
 
-// Nothing where the manifest does not allow what was drawn.
+// Rows and matrices further apart than they need be; of inputs, sometimes one for all of a batch.
+void add_random_strides(const TensorSpec& tensor, Values& given, std::mt19937_64& random) {
+  constexpr std::array<std::int64_t, 6> gaps{0, 1, 3, 8, 16, 64};
+  const ShapeSpec& shape = tensor.shape_for(given);
+  const StrideSpec& names = tensor.strides.at(given);
+  Packing packing;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    const std::int64_t extent = shape[i].extent(given);
+    std::int64_t stride = packing.stride();
+    if (!names[i].empty()) {
+      stride += any_of(gaps, random);
+      if (shape[i].optional && !tensor.output && happens(25, random)) stride = 0;
+      given[names[i]] = stride;
+    }
+    packing.add(extent, stride);
+  }
+}
+
+// Nothing where the manifest does not allow what was drawn. Many problems keep all types, all places, or
+// all optional tensors as they are by default: what templates refuse at once would leave few for some.
 std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManifest>& op,
                                       const CaseRules& rules, std::mt19937_64& random) {
+  const bool usual_types = happens(40, random), usual_places = happens(50, random);
+  const unsigned optional_tensors = happens(25, random) ? 0 : 50;
   Values given;
-  for (const auto& dimension : op->dimensions) given[dimension] = random_extent(random);
+  for (const auto& dimension : op->dimensions)
+    if (!op->is_optional_dimension(dimension))
+      given[dimension] = random_extent(random);
+    else
+      given[dimension] =
+          !usual_places && happens(60, random) ? static_cast<std::int64_t>(random() % 5) : 1;
   for (const auto& dtype : op->dtypes)
-    if (!dtype.otherwise || happens(50, random)) given[dtype.symbol] = any_of(dtype.values, random);
+    if (!dtype.otherwise || (!usual_types && happens(60, random)))
+      given[dtype.symbol] = any_of(dtype.values, random);
   for (const auto& option : op->options) given[option.name] = any_of(option.values, random);
   for (const auto& tensor : op->tensors)
     if (tensor.optional && !rules.problem.contains(tensor.name))
-      given["has_" + tensor.name] = happens(50, random);
-  if (happens(20, random)) given["aligned"] = false;
+      given["has_" + tensor.name] = happens(optional_tensors, random);
+  if (!usual_places) {
+    if (!rules.problem.contains("aligned") && happens(30, random)) given["base_aligned"] = false;
+    for (const auto& tensor : op->tensors)
+      if (tensor.has_strides() && happens(40, random)) add_random_strides(tensor, given, random);
+  }
   for (const auto& [name, value] : rules.problem) given[name] = value;
   try {
     Problem problem = make_problem(op, given);

@@ -17,6 +17,13 @@ ACTIVATIONS = {
 }
 
 
+def _spread(scales, shape, block):
+    """Each scale for all elements of its block."""
+    for axis, length in zip((-2, -1), block):
+        scales = scales.repeat(length, axis)
+    return scales[..., : shape[-2], : shape[-1]]
+
+
 def gemm(
     a,
     b,
@@ -25,15 +32,21 @@ def gemm(
     layout_b="nk",
     *,
     layout_a="mk",
+    scaling="tensor",
     scale_a=None,
     scale_b=None,
     residual=None,
 ):
     a, b = a.astype(np.float64), b.astype(np.float64)
-    c = (a if layout_a == "mk" else a.T) @ (b.T if layout_b == "nk" else b)
-    for scale in (scale_a, scale_b):
-        if scale is not None:
-            c = c * scale.astype(np.float64)
+    a = a if layout_a == "mk" else a.swapaxes(-1, -2)
+    b = b if layout_b == "nk" else b.swapaxes(-1, -2)
+    if scale_a is not None:
+        scale_a = scale_a.astype(np.float64)
+        a = a * (scale_a if scaling == "tensor" else _spread(scale_a, a.shape, (1, 128)))
+    if scale_b is not None:
+        scale_b = scale_b.astype(np.float64)
+        b = b * (scale_b if scaling == "tensor" else _spread(scale_b, b.shape, (128, 128)))
+    c = a @ b.swapaxes(-1, -2)
     if bias is not None:
         c = c + bias.astype(np.float64)
     c = ACTIVATIONS[activation](c)

@@ -107,6 +107,113 @@ def test_nan_comes_out_where_it_belongs(host, generator, layout_a, activation):
     np.testing.assert_array_equal(np.isnan(c), wrong)
 
 
+BATCHES = {
+    "all": ((3,), (3,), (3,)),
+    "shared b": ((3,), (), (3,)),
+    "shared a": ((), (3,), ()),
+    "one": ((1,), (1,), ()),
+    "only the residual": ((), (), (2,)),
+}
+
+
+@pytest.mark.parametrize("batch_a, batch_b, batch_residual", BATCHES.values(), ids=BATCHES)
+@pytest.mark.parametrize("layout_a, layout_b", [("mk", "nk"), ("km", "kn")])
+def test_batches(host, generator, batch_a, batch_b, batch_residual, layout_a, layout_b):
+    a = random(generator, batch_a + ((19, 23) if layout_a == "mk" else (23, 19)))
+    b = random(generator, batch_b + ((31, 23) if layout_b == "nk" else (23, 31)))
+    residual = random(generator, batch_residual + (19, 31))
+    c = host.gemm(a, b, residual=residual, layout_a=layout_a, layout_b=layout_b)
+    expected = reference.gemm(a, b, layout_a=layout_a, layout_b=layout_b, residual=residual)
+    assert c.shape == expected.shape
+    assert reference.relative_error(c, expected) < 1e-5
+
+
+def padded(array, before=1, after=3):
+    """The same values with memory between rows that is NaN, and between matrices too."""
+    width = before + array.shape[-1] + after
+    memory = np.full((*array.shape[:-2], array.shape[-2] + 1, width), np.nan, array.dtype)
+    view = memory[..., : array.shape[-2], before : before + array.shape[-1]]
+    view[...] = array
+    return view
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("shape_a, shape_b", [((5, 37, 29), (5, 43, 29)), ((64, 48), (72, 48))])
+def test_strides(host, generator, dtype, shape_a, shape_b):
+    a = padded(random(generator, shape_a, dtype))
+    b = padded(random(generator, shape_b, dtype), 0, 8)
+    residual = padded(random(generator, (*shape_a[:-1], shape_b[-2]), dtype), 2, 2)
+    memory = np.full((*shape_a[:-1], shape_b[-2] + 5), 77, dtype)
+    out = memory[..., :-5]
+    assert host.gemm(a, b, residual=residual, out=out) is out
+    expected = reference.gemm(a, b, residual=residual)
+    assert reference.relative_error(out, expected) < TOLERANCE[np.dtype(dtype)]
+    assert (memory[..., -5:] == 77).all()
+
+
+def test_transposed_views_are_the_other_layout(host, generator):
+    a, b = random(generator, (20, 33)), random(generator, (20, 41))
+    expected = a.T.astype(np.float64) @ b
+    # Both are stored [k, …]: as they lie in memory they are km and kn.
+    c = host.gemm(a, b, layout_a="km", layout_b="kn")
+    assert reference.relative_error(c, expected) < 1e-5
+
+
+def test_broadcast_batches_have_a_stride_of_0(host, generator):
+    a = np.broadcast_to(random(generator, (6, 9)), (4, 6, 9))
+    b = random(generator, (4, 7, 9))
+    assert reference.relative_error(host.gemm(a, b), reference.gemm(a, b)) < 1e-5
+    with pytest.raises(cudadent.InvalidArgument, match="c has shape .* share memory"):
+        host.gemm(a, b, out=np.lib.stride_tricks.as_strided(b, (4, 6, 7), (0, 28, 4)))
+
+
+@pytest.mark.parametrize("a_type", ["float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("b_type", ["float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (3, 40, 129), (50, 61, 77)])
+def test_8_bit_floats(host, generator, m, n, k, a_type, b_type):
+    a = random(generator, (m, k), getattr(ml_dtypes, a_type))
+    b = random(generator, (n, k), getattr(ml_dtypes, b_type))
+    scale_a, scale_b = np.array([0.5], np.float32), np.array([3], np.float32)
+    bias = random(generator, n, ml_dtypes.bfloat16)
+    arguments = {"scale_a": scale_a, "scale_b": scale_b}
+    c = host.gemm(a, b, bias, **arguments)
+    assert c.dtype == ml_dtypes.bfloat16
+    assert reference.relative_error(c, reference.gemm(a, b, bias, **arguments)) < 1e-2
+    wide = host.gemm(a, b, out_dtype="f32", **arguments)
+    assert reference.relative_error(wide, reference.gemm(a, b, **arguments)) < 1e-5
+
+
+@pytest.mark.parametrize("layout_a", ["mk", "km"])
+@pytest.mark.parametrize("layout_b", ["nk", "kn"])
+@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (5, 130, 300), (33, 257, 128), (70, 100, 513)])
+def test_scales_of_blocks(host, generator, m, n, k, layout_a, layout_b):
+    e4m3 = ml_dtypes.float8_e4m3fn
+    a = random(generator, (m, k) if layout_a == "mk" else (k, m), e4m3)
+    b = random(generator, (n, k) if layout_b == "nk" else (k, n), e4m3)
+    scale_a = generator.uniform(0.1, 9, (m, -(-k // 128))).astype(np.float32)
+    scale_b = generator.uniform(0.1, 9, (-(-n // 128), -(-k // 128))).astype(np.float32)
+    options = {"scaling": "block", "layout_a": layout_a, "layout_b": layout_b}
+    for scales in (
+        {"scale_a": scale_a, "scale_b": scale_b},
+        {"scale_a": scale_a},
+        {"scale_b": scale_b},
+    ):
+        c = host.gemm(a, b, out_dtype="f32", **scales, **options)
+        assert reference.relative_error(c, reference.gemm(a, b, **scales, **options)) < 1e-5
+
+
+def test_scales_of_blocks_in_batches(host, generator):
+    a, b = random(generator, (3, 20, 200)), random(generator, (150, 200))
+    scale_a = padded(generator.uniform(0.1, 9, (3, 20, 2)).astype(np.float32))
+    scale_b = generator.uniform(0.1, 9, (3, 2, 2)).astype(np.float32)
+    for scales in (scale_b, scale_b[0]):  # b itself is shared
+        arguments = {"scale_a": scale_a, "scale_b": scales, "scaling": "block"}
+        c = host.gemm(a, b, **arguments)
+        assert reference.relative_error(c, reference.gemm(a, b, **arguments)) < 1e-5
+    with pytest.raises(cudadent.InvalidArgument, match=r"scale_a has shape \[20, 3\], expected"):
+        host.gemm(a, b, scale_a=np.ones((20, 3), np.float32), scaling="block")
+
+
 def test_gemm_writes_to_out_and_returns_it(host, generator):
     a, b = random(generator, (16, 8)), random(generator, (24, 8))
     out = np.full((16, 24), np.nan, np.float32)
@@ -165,6 +272,7 @@ def test_options_are_bound_and_may_be_replaced_in_a_call(host, generator):
         "layout_a": "mk",
         "layout_b": "nk",
         "precision": "full",
+        "scaling": "tensor",
     }
     assert relu(a, b).min() == 0
     plain = relu(a, b, activation="none")

@@ -119,7 +119,7 @@ constexpr const char* strided_manifest = R"manifest({
   "options": { "mode": ["plain", "loud"] },
   "tensors": {
     "x": { "shape": ["batch?", "m", "n"], "strides": ["x_batch", "x_row", 1], "dtype": "dtype" },
-    "bias": { "shape": ["n"], "dtype": "dtype", "optional": true },
+    "bias": { "shape": ["n"], "dtype": "dtype", "optional": true, "any_alignment": true },
     "y": { "shape": ["batch?", "m", "n"], "strides": ["y_batch", "y_row", 1], "dtype": "dtype",
            "role": "output" } },
   "scalars": { "alpha": {"default": 1.5} } })manifest";
@@ -245,6 +245,19 @@ TEST_CASE("strides tell problems apart where an operator has them") {
   bias[1].strides = {2};
   CHECK(fixture.refuses({"bias is not contiguous"}, bias));
   CHECK(fixture.refuses({"y has shape", "share memory"}, with({4, 8}, {8, 1}, {7, 1})));
+}
+
+TEST_CASE("where a tensor of any alignment starts tells nothing apart") {
+  Fixture fixture(strided_manifest);
+  auto tensors = plain();
+  tensors[1] = tensor({8});
+  fixture.launch(tensors);
+  tensors[1].data = memory.data() + 1;
+  fixture.launch(tensors);
+  CHECK(fixture.seen.choices == 1);
+  tensors[0].data = memory.data() + 1;
+  fixture.launch(tensors);
+  CHECK(fixture.seen.choices == 2);
 }
 
 TEST_CASE("thousands of problems are all found again") {

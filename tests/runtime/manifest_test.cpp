@@ -179,6 +179,17 @@ TEST_CASE("an operator's manifest says what is wrong where") {
   CHECK(mentions(operator_error("/tolerance/bf16", "[1]"), {"tolerance.bf16", "not a number"}));
 }
 
+TEST_CASE("dimensions that follow from others") {
+  const auto with = [](const char* tensor, const char* shape) {
+    return operator_error((std::string("/tensors/") + tensor + "/shape").c_str(), shape);
+  };
+  CHECK(with("bias", R"shape(["ceil_div(n, 4) + m"])shape") == "no error");
+  CHECK(mentions(with("bias", R"shape(["ceil_div(q, 4)"])shape"), {"tensors.bias.shape", "'q'"}));
+  CHECK(mentions(with("bias", R"shape(["ceil_div(n, 4"])shape"), {"tensors.bias.shape[0]"}));
+  CHECK(mentions(with("c", R"shape(["m", "2*n"])shape"),
+                 {"tensors.c.shape", "an output's dimension"}));
+}
+
 TEST_CASE("strides and dimensions that may be missing") {
   const auto with = [](const char* a) {
     return operator_error(changed(good_operator, "/tensors/a", a));

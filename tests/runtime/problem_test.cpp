@@ -369,6 +369,44 @@ TEST_CASE("rows that start between multiples of 16 bytes are not aligned") {
   CHECK(problem_of(strided, given, {}).key() == shifted.key());
 }
 
+// Factors for pairs of columns, read one by one.
+const auto paired = std::make_shared<const OperatorManifest>(parse_operator(R"manifest({
+  "op": "scale",
+  "dtypes": { "dtype": { "values": ["f32"] } },
+  "tensors": {
+    "factors": { "shape": ["batch?", "ceil_div(n, 2)"], "strides": ["factor_batch", 1],
+                 "dtype": "f32", "any_alignment": true },
+    "x": { "shape": ["batch?", "n"], "strides": ["x_batch", 1], "dtype": "dtype" },
+    "y": { "shape": ["batch?", "n"], "strides": ["y_batch", 1], "dtype": "dtype",
+           "role": "output" } } })manifest",
+                                                                            "op.json"));
+
+TEST_CASE("dimensions that follow from others are computed and checked") {
+  const Problem problem =
+      make_problem(paired, {{"n", number(5)}, {"batch", number(2)}, {"dtype", std::string("f32")}});
+  CHECK(problem.describe() == "scale batch=2 n=5 dtype=f32");
+  CHECK(problem.shape_of(paired->tensors[0]) == std::vector<std::int64_t>{2, 3});
+  CHECK(problem.values.at("factor_batch") == number(3));
+  // They are checked when all tensors are known, wherever they stand.
+  const std::vector<Tensor> given{floats({2, 3}), floats({2, 5}), floats({2, 5})};
+  CHECK(problem_of(paired, given, {}).key() == problem.key());
+  CHECK(fails(ErrorCode::invalid_argument,
+              {"factors has shape [2, 2], expected [batch?, ceil_div(n, 2)]", "ceil_div(n, 2) = 3"},
+              [&] { problem_of(paired, std::vector{floats({2, 2}), given[1], given[2]}, {}); }));
+}
+
+TEST_CASE("tensors of any alignment do not count for that of the problem") {
+  const auto aligned = [](std::vector<Tensor> given) {
+    return is_true(problem_of(paired, given, {}).values.at("aligned"));
+  };
+  Tensor factors = floats({2, 2});  // rows of 8 bytes
+  factors.data = reinterpret_cast<float*>(memory.data()) + 1;
+  CHECK(aligned({factors, floats({2, 4}), floats({2, 4})}));
+  Tensor x = floats({2, 4});
+  x.data = factors.data;
+  CHECK(!aligned({factors, x, floats({2, 4})}));
+}
+
 TEST_CASE("strides that no tensor can have here") {
   const auto refuses = [](std::initializer_list<std::string_view> parts,
                           const std::vector<Tensor>& given) {

@@ -9,6 +9,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "runtime/strides.h"
 #include "tuner/inputs.h"
 
 namespace cudadent::test {
@@ -18,12 +19,25 @@ namespace {
 constexpr std::size_t guard_bytes = 512;  // behind every output
 constexpr std::byte guard{0xA5}, poison{0xFF};
 
-double f16_to_f64(std::uint16_t bits) {
-  const int exponent = (bits >> 10) & 31, fraction = bits & 1023;
-  double magnitude =
-      exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
-  if (exponent == 31) magnitude = fraction == 0 ? INFINITY : NAN;
-  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
+// A float of one sign bit, so many exponent bits and so many of a fraction, without infinities and NaNs.
+double finite_float(unsigned bits, int exponent_bits, int fraction_bits) {
+  const int exponent = static_cast<int>(bits >> fraction_bits) & ((1 << exponent_bits) - 1);
+  const int fraction = static_cast<int>(bits) & ((1 << fraction_bits) - 1);
+  const int last =
+      2 - (1 << (exponent_bits - 1)) - fraction_bits;  // exponent of the last bit of 1.…
+  const double magnitude = exponent == 0
+                               ? std::ldexp(fraction, last)
+                               : std::ldexp((1 << fraction_bits) + fraction, last + exponent - 1);
+  return (bits >> (exponent_bits + fraction_bits) & 1) != 0 ? -magnitude : magnitude;
+}
+
+// The same with infinities and NaNs where the exponent is all ones.
+double ieee_float(unsigned bits, int exponent_bits, int fraction_bits) {
+  const unsigned ones = (1U << exponent_bits) - 1;
+  if ((bits >> fraction_bits & ones) != ones)
+    return finite_float(bits, exponent_bits, fraction_bits);
+  if ((bits & ((1U << fraction_bits) - 1)) != 0) return NAN;
+  return bits >> (exponent_bits + fraction_bits) == 0 ? INFINITY : -INFINITY;
 }
 
 template <typename T>
@@ -42,17 +56,29 @@ double to_double(DataType dtype, const std::byte* from) {
     case DataType::bf16:
       return std::bit_cast<float>(static_cast<std::uint32_t>(read<std::uint16_t>(from)) << 16);
     case DataType::f16:
-      return f16_to_f64(read<std::uint16_t>(from));
+      return ieee_float(read<std::uint16_t>(from), 5, 10);
+    case DataType::e5m2:
+      return ieee_float(read<std::uint8_t>(from), 5, 2);
+    case DataType::e4m3:
+      return (read<std::uint8_t>(from) & 0x7F) == 0x7F
+                 ? NAN
+                 : finite_float(read<std::uint8_t>(from), 4, 3);
     default:
       throw std::out_of_range("no conversion for this data type");
   }
 }
 
-std::vector<double> to_doubles(DataType dtype, std::span<const std::byte> bytes) {
-  std::vector<double> values(bytes.size() / size_of(dtype));
-  for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = to_double(dtype, bytes.data() + i * size_of(dtype));
-  return values;
+// Where the elements lie, in elements, in the order of their indices.
+std::vector<std::size_t> places(Extents shape, Extents strides) {
+  std::vector<std::size_t> all{0};
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    std::vector<std::size_t> longer;
+    for (const std::size_t start : all)
+      for (std::int64_t x = 0; x < shape[i]; ++x)
+        longer.push_back(start + static_cast<std::size_t>(x * strides[i]));
+    all = std::move(longer);
+  }
+  return all;
 }
 
 std::size_t extent(const Problem& problem, const char* name) {
@@ -75,21 +101,34 @@ void gemm(const Problem& problem, Tensors& tensors) {
     return tensors[*problem.op->tensor_index(name)];
   };
   const bool mk = option("layout_a") == "mk", nk = option("layout_b") == "nk";
+  const bool blocks = option("scaling") == "block";
   const auto &a = tensor("a"), &b = tensor("b"), &bias = tensor("bias");
+  const auto &scale_a = tensor("scale_a"), &scale_b = tensor("scale_b");
   const auto& residual = tensor("residual");
-  double scale = 1;
-  for (const char* name : {"scale_a", "scale_b"})
-    if (!tensor(name).empty()) scale *= tensor(name)[0];
+  const std::size_t k_blocks = (k + 127) / 128, n_blocks = (n + 127) / 128;
+  const auto scale = [&](std::size_t z, std::size_t i, std::size_t j, std::size_t p) {
+    double factor = 1;
+    if (!scale_a.empty()) factor *= scale_a[blocks ? (z * m + i) * k_blocks + p / 128 : 0];
+    if (!scale_b.empty())
+      factor *= scale_b[blocks ? (z * n_blocks + j / 128) * k_blocks + p / 128 : 0];
+    return factor;
+  };
   auto& c = tensor("c");
-  c.resize(m * n);
-  for (std::size_t i = 0; i < m; ++i)
-    for (std::size_t j = 0; j < n; ++j) {
-      double sum = 0;
-      for (std::size_t p = 0; p < k; ++p)
-        sum += (mk ? a[i * k + p] : a[p * m + i]) * (nk ? b[j * k + p] : b[p * n + j]);
-      c[i * n + j] = activate(option("activation"), scale * sum + (bias.empty() ? 0 : bias[j])) +
-                     (residual.empty() ? 0 : residual[i * n + j]);
-    }
+  for (std::size_t z = 0; z < extent(problem, "batch"); ++z)
+    for (std::size_t i = 0; i < m; ++i)
+      for (std::size_t j = 0; j < n; ++j) {
+        double total = 0;
+        for (std::size_t p = 0; p < k;) {
+          double sum = 0;
+          const double factor = scale(z, i, j, p);
+          for (const std::size_t end = std::min(k, p + 128); p < end; ++p)
+            sum += a[z * m * k + (mk ? i * k + p : p * m + i)] *
+                   b[z * n * k + (nk ? j * k + p : p * n + j)];
+          total += factor * sum;
+        }
+        total = activate(option("activation"), total + (bias.empty() ? 0 : bias[j]));
+        c.push_back(total + (residual.empty() ? 0 : residual[c.size()]));
+      }
 }
 
 void rms_norm(const Problem& problem, Tensors& tensors) {
@@ -129,22 +168,31 @@ Bench::Bench(Backend& backend, const Problem& problem, std::uint64_t seed)
 bool Bench::is_output(std::size_t i) const { return spec(i).output && problem_.has(spec(i)); }
 
 void Bench::add(std::size_t i, std::uint64_t seed) {
-  std::size_t elements = problem_.has(spec(i)) ? 1 : 0;
-  for (const auto length : problem_.shape_of(spec(i))) elements *= static_cast<std::size_t>(length);
+  buffers_.emplace_back();
+  pointers_.push_back(nullptr);
+  bytes_.push_back(0);
+  if (!problem_.has(spec(i))) return;
   const DataType dtype = problem_.dtype_of(spec(i));
-  const bool aligned = std::get<bool>(problem_.values.at("aligned"));
-  const std::size_t offset = aligned ? 0 : size_of(dtype);
-  bytes_.push_back(elements * size_of(dtype));
-  buffers_.push_back(backend_.allocate(bytes_[i] + (spec(i).output ? guard_bytes : 0) + offset));
-  pointers_.push_back(problem_.has(spec(i)) ? static_cast<std::byte*>(buffers_[i].data()) + offset
-                                            : nullptr);
-  if (spec(i).output || !problem_.has(spec(i))) return;
+  const auto shape = problem_.shape_of(spec(i)), strides = problem_.strides_of(spec(i));
+  const std::size_t size = size_of(dtype);
+  const std::size_t offset = std::get<bool>(problem_.values.at("base_aligned")) ? 0 : size;
+  bytes_[i] = static_cast<std::size_t>(span_of(shape, strides)) * size;
+  buffers_[i] = backend_.allocate(bytes_[i] + (spec(i).output ? guard_bytes : 0) + offset);
+  pointers_[i] = static_cast<std::byte*>(buffers_[i].data()) + offset;
+  if (spec(i).output) return;
   const auto input = problem_.op->inputs.find(spec(i).name);
-  const auto bytes =
+  const auto at = places(shape, strides);
+  const auto elements =
       random_elements(input == problem_.op->inputs.end() ? InputSpec(NormalInput{}) : input->second,
-                      dtype, elements, seed);
+                      dtype, at.size(), seed);
+  // NaN between rows: it is not for kernels to read.
+  std::vector<std::byte> bytes(bytes_[i], poison);
+  for (std::size_t j = 0; j < at.size(); ++j)
+    std::memcpy(bytes.data() + at[j] * size, elements.data() + j * size, size);
   backend_.copy_to_device(pointers_[i], bytes.data(), bytes.size());
-  expected_[i] = to_doubles(dtype, bytes);
+  // From where they lie: elements that share memory are equal.
+  for (const std::size_t place : at)
+    expected_[i].push_back(to_double(dtype, bytes.data() + place * size));
 }
 
 std::string Bench::why_wrong(const Executable& executable, Stream stream) {
@@ -168,10 +216,17 @@ std::string Bench::compare(std::size_t i) {
   for (std::size_t j = bytes_[i]; j < bytes.size(); ++j)
     if (bytes[j] != guard) return fmt::format("{}: wrote behind its end", spec(i).name);
   const DataType dtype = problem_.dtype_of(spec(i));
-  const auto actual = to_doubles(dtype, std::span(bytes).first(bytes_[i]));
+  const auto shape = problem_.shape_of(spec(i));
+  std::vector<double> actual;
+  for (const std::size_t place : places(shape, problem_.strides_of(spec(i)))) {
+    std::byte* at = bytes.data() + place * size_of(dtype);
+    actual.push_back(to_double(dtype, at));
+    std::fill_n(at, size_of(dtype), poison);
+  }
+  for (std::size_t j = 0; j < bytes_[i]; ++j)
+    if (bytes[j] != poison) return fmt::format("{}: wrote between its rows", spec(i).name);
   const auto position = [&](std::size_t j) {
     std::string text;
-    const auto shape = problem_.shape_of(spec(i));
     for (std::size_t d = shape.size(); d-- > 0; j /= static_cast<std::size_t>(shape[d]))
       text = fmt::format("{}{}{}", j % static_cast<std::size_t>(shape[d]), text.empty() ? "" : ", ",
                          text);
