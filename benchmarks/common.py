@@ -34,13 +34,13 @@ class State:
 def timed(contenders, rounds):
     """Median seconds of each callable, in turns, each behind an L2 flush on a busy GPU.
 
-    The flush reads twice the cache's size, which also keeps the device busy while the host launches,
-    so that events around a run measure the kernels alone. A flush that writes would leave the cache
-    full of data that has yet to go to memory, and the run would pay for that.
+    The flush reads at least twice the cache's size, and so much that the device is busy for longer than
+    the host takes to launch: events around a run measure the kernels alone. A flush that writes would
+    leave the cache full of data that has yet to go to memory, and the run would pay for that.
     """
     import torch
 
-    flush_bytes = 2 * torch.cuda.get_device_properties(0).L2_cache_size
+    flush_bytes = max(512 << 20, 2 * torch.cuda.get_device_properties(0).L2_cache_size)
     flush = torch.zeros(flush_bytes // 4, dtype=torch.int32, device="cuda")
     flushed = torch.empty((), dtype=torch.int32, device="cuda")
     for call in contenders:

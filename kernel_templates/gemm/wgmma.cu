@@ -367,7 +367,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     mbarrier_init_fence();
   }
-  if constexpr (CLUSTER > 1) {
+  // Blocks that only split k first meet when they add up.
+  if constexpr (MULTICAST > 1) {
     cluster_arrive_relaxed();
     cluster_wait();
   } else {

@@ -52,7 +52,7 @@ __device__ __forceinline__ bool combine_parts_of_group(float (&sums)[QUADS][4], 
     for (float& sum : quad) sum = 0.0f;
   }
   // The loads of several parts at once, as far as registers go: each costs the latency of the L2 cache.
-  constexpr int AT_ONCE = QUADS >= 8 ? 1 : 8 / QUADS;
+  constexpr int AT_ONCE = QUADS <= 4 ? 32 / QUADS : QUADS <= 8 ? 2 : 1;
 #pragma unroll AT_ONCE
   for (int other = 0; other < PARTS; ++other) {
 #pragma unroll
