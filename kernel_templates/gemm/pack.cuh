@@ -1,6 +1,6 @@
 // Copies of operands as the copy engine can read them: rows along k that start at multiples of 16
-// bytes. For operands whose rows do not, and for those of 32 bits that are stored the other way, which
-// wgmma cannot read.
+// bytes. For operands whose rows do not, and for those of 8 and 32 bits that are stored the other way,
+// which wgmma cannot read.
 #pragma once
 
 namespace pack {

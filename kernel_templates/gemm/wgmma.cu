@@ -1,6 +1,6 @@
 // c = epilogue(a · b) on Hopper (sm_90a): a persistent grid in which one warp feeds a ring of
 // shared-memory stages through the copy engine (TMA) and CONSUMERS warpgroups multiply them with
-// wgmma. For 16-bit types and tf32.
+// wgmma. For 16-bit types, tf32 and 8-bit floats.
 //
 //   SCHEDULE cooperative: the consumers share one BM×BN tile, each BM / CONSUMERS rows of it. They
 //     do not wait for each other, so one may store its part while another still multiplies.
@@ -20,6 +20,9 @@
 // Partial tiles need no care: TMA reads zeros outside a tensor and does not write there. Tiles that
 // a cluster has beyond the edge are computed from zeros and dropped. Operands that TMA or wgmma cannot
 // read as they lie are packed first (PACK_A, PACK_B); a c that TMA cannot write is stored from registers.
+//
+// Factors of blocks (scaling "block", 8-bit floats): a stage is as long as their blocks along k, so its
+// products are added up on their own and go into the sums times the two factors.
 #include "gemm/epilogue.cuh"
 #include "gemm/pack.cuh"
 #include "ptx/cluster.cuh"
@@ -42,6 +45,7 @@ constexpr int K_BLOCKS = ALL_K_BLOCKS / K_SHARES;  // Of one block; with SPLIT, 
 constexpr int N_CLUSTERS = ceil_div(ceil_div(n, BN), CLUSTER_N);
 constexpr bool A_IS_M_MAJOR = layout_a == layout_a_kind::km && !PACK_A;
 constexpr bool B_IS_N_MAJOR = layout_b == layout_b_kind::kn && !PACK_B;
+constexpr bool BLOCK_SCALED = scaling == scaling_kind::block;
 
 // The rows of a tile that one warpgroup multiplies, 64 to an instruction.
 constexpr int ROWS = PINGPONG ? BM : BM / CONSUMERS;
@@ -55,7 +59,7 @@ constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 // Shared memory: the stages of a, the stages of b, the buffers of c, the barriers. Every operand
 // tile starts at a multiple of 1024 bytes, as the 128-byte swizzle needs.
 constexpr int A_BYTES = BM * BK * static_cast<int>(sizeof(dtype));
-constexpr int B_BYTES = BN * BK * static_cast<int>(sizeof(dtype));
+constexpr int B_BYTES = BN * BK * static_cast<int>(sizeof(b_dtype));
 constexpr int C_PITCH = C_BOX * static_cast<int>(sizeof(out_dtype));
 constexpr int C_BUFFER_BYTES = 16 * C_PITCH;
 constexpr int A_OFFSET = 0;
@@ -69,7 +73,8 @@ static_assert(!SPLIT || (MULTICAST == 1 && !PINGPONG && !TMA_STORE && BN % (8 * 
 static_assert(!SPLIT || K_BLOCKS > 0, "every block has some of k");
 static_assert(CLUSTER_K == 1 || BM * BN * 4 <= C_OFFSET, "partial sums fit in the ring");
 static_assert(!A_IS_M_MAJOR || sizeof(dtype) == 2);
-static_assert(!B_IS_N_MAJOR || (BN % 64 == 0 && sizeof(dtype) == 2));
+static_assert(!B_IS_N_MAJOR || (BN % 64 == 0 && sizeof(b_dtype) == 2));
+static_assert(!BLOCK_SCALED || (BK == 128 && 128 % BN == 0 && IN_FLIGHT == 0));
 
 // The problem's sizes that are known at launch.
 struct Extents {
@@ -254,7 +259,7 @@ __device__ __forceinline__ void multiply_stage(float (&d)[ROW_STEPS][BN / 2], u6
   for (int step = 0; step < 4; ++step) {
 #pragma unroll
     for (int i = 0; i < ROW_STEPS; ++i) {
-      wgmma<dtype, dtype, BN, A_IS_M_MAJOR, B_IS_N_MAJOR>(
+      wgmma<dtype, b_dtype, BN, A_IS_M_MAJOR, B_IS_N_MAJOR>(
           d[i], wgmma_advance(a_stage, i * A_ROWS_64 + step * A_STEP),
           wgmma_advance(b_stage, step * B_STEP), step > 0 ? 1 : accumulate);
     }
@@ -320,13 +325,55 @@ __device__ __forceinline__ void add_cluster(SplitSums& sums,
   }
 }
 
+// Where factors of blocks are (scaling "block"); strides in elements.
+struct BlockScales {
+  const float* of_a;  // [batch, m, k blocks]
+  i64 batch_stride_a, row_stride_a;
+  const float* of_b;  // [batch, blocks of 128 columns, k blocks]
+  i64 batch_stride_b, row_stride_b;
+};
+
+// The factors of a thread's sums: a's of its two rows in each 64, b's of the tile's columns.
+struct BlockFactors {
+  const float* of_rows[2 * ROW_STEPS];
+  const float* of_columns;
+
+  // `first_row` is the thread's.
+  __device__ __forceinline__ BlockFactors(const BlockScales& scales, const TileOrigin& tile,
+                                          int first_row, int m, int first_k_block) {
+    // What is beyond the edge takes the factors of the last: nothing of it is stored.
+    if constexpr (has_scale_a) {
+#pragma unroll
+      for (int i = 0; i < 2 * ROW_STEPS; ++i) {
+        const int row = min(first_row + i / 2 * 64 + i % 2 * 8, m - 1);
+        of_rows[i] = scales.of_a + tile.batch * scales.batch_stride_a + row * scales.row_stride_a +
+                     first_k_block;
+      }
+    }
+    if constexpr (has_scale_b) {
+      const int block = min(tile.column, n - 1) / 128;
+      of_columns = scales.of_b + tile.batch * scales.batch_stride_b + block * scales.row_stride_b +
+                   first_k_block;
+    }
+  }
+  __device__ __forceinline__ void load(float (&factors)[2 * ROW_STEPS], int k_block) const {
+    float of_b = 1.0f;
+    if constexpr (has_scale_b) of_b = of_columns[k_block];
+#pragma unroll
+    for (int i = 0; i < 2 * ROW_STEPS; ++i) {
+      factors[i] = of_b;
+      if constexpr (has_scale_a) factors[i] *= of_rows[i][k_block];
+    }
+  }
+};
+
 }  // namespace
 
 // Packs a (blocks with y = 0) and b (y = 1), where they need it.
 extern "C" __global__ void __launch_bounds__(pack::THREADS)
     pack_operands(const dtype* a, i64 row_stride_a, i64 batch_stride_a, int batches_a,
-                  dtype* packed_a, const dtype* b, i64 row_stride_b, i64 batch_stride_b,
-                  int batches_b, dtype* packed_b, int m) {
+                  dtype* packed_a, const b_dtype* b, i64 row_stride_b, i64 batch_stride_b,
+                  int batches_b, b_dtype* packed_b, int m) {
   if constexpr (PACK_A) {
     if (blockIdx.y == 0) {
       pack::run<layout_a == layout_a_kind::km>(
@@ -336,7 +383,7 @@ extern "C" __global__ void __launch_bounds__(pack::THREADS)
   if constexpr (PACK_B) {
     if (blockIdx.y == 1) {
       pack::run<layout_b == layout_b_kind::kn>(
-          pack::Operand<dtype>{b, row_stride_b, batch_stride_b, packed_b, n, batches_b});
+          pack::Operand<b_dtype>{b, row_stride_b, batch_stride_b, packed_b, n, batches_b});
     }
   }
 }
@@ -346,7 +393,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
          const __grid_constant__ TensorMap c_map, const bias_dtype* bias, const float* scale_a,
          const float* scale_b, const out_dtype* residual, i64 row_stride_residual,
          i64 batch_stride_residual, out_dtype* c, i64 row_stride_c, i64 batch_stride_c,
-         float* partials, u32* counters, int m, int batch, int batch_step_a, int batch_step_b) {
+         float* partials, u32* counters, int m, int batch, int batch_step_a, int batch_step_b,
+         i64 batch_stride_scale_a, i64 row_stride_scale_a, i64 batch_stride_scale_b,
+         i64 row_stride_scale_b) {
   extern __shared__ __align__(1024) u8 shared_memory[];
   const u32 shared = shared_address(shared_memory);
   const u32 full_barriers = shared + BARRIER_OFFSET;
@@ -400,7 +449,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           load_operand<!A_IS_M_MAJOR, BM, CLUSTER_N, dtype>(
               shared + A_OFFSET + ring.stage * A_BYTES, a_map, full, tile.row, k_start,
               tile.batch * batch_step_a, rank);
-          load_operand<!B_IS_N_MAJOR, BN, CLUSTER_M, dtype>(
+          load_operand<!B_IS_N_MAJOR, BN, CLUSTER_M, b_dtype>(
               shared + B_OFFSET + ring.stage * B_BYTES, b_map, full, tile.column, k_start,
               tile.batch * batch_step_b, rank);
           ring.advance();
@@ -448,7 +497,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
     float accumulators[ROW_STEPS][BN / 2];
     for (; index < work; index += PINGPONG ? CONSUMERS * work_step : work_step) {
-      if constexpr (K_BLOCKS == 0) {
+      if constexpr (K_BLOCKS == 0 || BLOCK_SCALED) {
 #pragma unroll
         for (int i = 0; i < ROW_STEPS * BN / 2; ++i) accumulators[i / (BN / 2)][i % (BN / 2)] = 0;
       }
@@ -457,8 +506,34 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       // early takes the end of an older phase for its own.
       if constexpr (PINGPONG) named_barrier_sync(1 + consumer, 256);
       int unreleased = 0;  // The stage that the wgmma group still in flight reads.
+      if constexpr (BLOCK_SCALED) {
+        const TileOrigin tile(index, extents, rank);
+        const BlockScales scales{scale_a, batch_stride_scale_a, row_stride_scale_a,
+                                 scale_b, batch_stride_scale_b, row_stride_scale_b};
+        const BlockFactors block_factors(scales, tile, tile.row + first_row + lane_index() / 4, m,
+                                         first_k_block);
 #pragma unroll 1
-      for (int k_block = 0; k_block < k_blocks; ++k_block) {
+        for (int k_block = 0; k_block < k_blocks; ++k_block) {
+          float factors[2 * ROW_STEPS];
+          block_factors.load(factors, k_block);
+          float products[ROW_STEPS][BN / 2];
+          mbarrier_wait(full_barriers + 8 * ring.stage, ring.parity);
+          multiply_stage(products, a_descriptor, b_descriptor, ring.stage, 0);
+          wgmma_wait_group<0>();
+#pragma unroll
+          for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(products[i]);
+          release(ring.stage);
+          ring.advance();
+#pragma unroll
+          for (int i = 0; i < ROW_STEPS * BN / 2; ++i) {
+            const int step = i / (BN / 2), at = i % (BN / 2);
+            accumulators[step][at] =
+                fmaf(products[step][at], factors[2 * step + at / 2 % 2], accumulators[step][at]);
+          }
+        }
+      }
+#pragma unroll 1
+      for (int k_block = BLOCK_SCALED ? k_blocks : 0; k_block < k_blocks; ++k_block) {
         mbarrier_wait(full_barriers + 8 * ring.stage, ring.parity);
         multiply_stage(accumulators, a_descriptor, b_descriptor, ring.stage, k_block);
         if constexpr (IN_FLIGHT == 0) {

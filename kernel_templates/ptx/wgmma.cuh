@@ -110,7 +110,7 @@ template <int N>
 struct wgmma_instruction;
 
 // A, B, S, TA and TB are the numbers of the operands after the registers. Only 16-bit types can be
-// transposed: tf32 has no such operands.
+// transposed: the others have no such operands.
 #define CUDADENT_WGMMA_16BIT(N, EIGHTS, TYPE, A, B, S, TA, TB)                             \
   asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #S                   \
                ", 0;\n"                                                                    \
@@ -119,26 +119,33 @@ struct wgmma_instruction;
                                             ", %" #TB ";\n}\n"                             \
                : CUDADENT_REGISTERS_##EIGHTS                                               \
                : "l"(a), "l"(b), "r"(accumulate), "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))
-#define CUDADENT_WGMMA_TF32(N, EIGHTS, A, B, S)                                           \
+#define CUDADENT_WGMMA_OTHER(N, EIGHTS, K, TYPES, A, B, S)                                \
   asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #S                  \
                ", 0;\n"                                                                   \
-               "wgmma.mma_async.sync.aligned.m64n" #N                                     \
-               "k8.f32.tf32.tf32"                                                         \
+               "wgmma.mma_async.sync.aligned.m64n" #N "k" #K ".f32." TYPES                \
                " {" CUDADENT_NAMES_##EIGHTS "}, %" #A ", %" #B ", accumulate, 1, 1;\n}\n" \
                : CUDADENT_REGISTERS_##EIGHTS                                              \
                : "l"(a), "l"(b), "r"(accumulate))
 #define CUDADENT_WGMMA(N, EIGHTS, A, B, S, TA, TB)                                \
   template <>                                                                     \
   struct wgmma_instruction<N> {                                                   \
-    template <typename ELEMENT, int TRANSPOSE_A, int TRANSPOSE_B>                 \
+    template <typename TYPE_A, typename TYPE_B, int TRANSPOSE_A, int TRANSPOSE_B> \
     static __device__ __forceinline__ void issue(float (&d)[N / 2], u64 a, u64 b, \
                                                  int accumulate) {                \
-      if constexpr (same_type<ELEMENT, bf16>) {                                   \
+      if constexpr (same_type<TYPE_A, bf16>) {                                    \
         CUDADENT_WGMMA_16BIT(N, EIGHTS, "bf16", A, B, S, TA, TB);                 \
-      } else if constexpr (same_type<ELEMENT, f16>) {                             \
+      } else if constexpr (same_type<TYPE_A, f16>) {                              \
         CUDADENT_WGMMA_16BIT(N, EIGHTS, "f16", A, B, S, TA, TB);                  \
+      } else if constexpr (same_type<TYPE_A, f32>) {                              \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 8, "tf32.tf32", A, B, S);                 \
+      } else if constexpr (same_type<TYPE_A, e4m3> && same_type<TYPE_B, e4m3>) {  \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e4m3.e4m3", A, B, S);                \
+      } else if constexpr (same_type<TYPE_A, e4m3>) {                             \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e4m3.e5m2", A, B, S);                \
+      } else if constexpr (same_type<TYPE_B, e4m3>) {                             \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e5m2.e4m3", A, B, S);                \
       } else {                                                                    \
-        CUDADENT_WGMMA_TF32(N, EIGHTS, A, B, S);                                  \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e5m2.e5m2", A, B, S);                \
       }                                                                           \
     }                                                                             \
   }
@@ -160,19 +167,20 @@ CUDADENT_WGMMA(240, 15, 120, 121, 122, 123, 124);
 CUDADENT_WGMMA(256, 16, 128, 129, 130, 131, 132);
 #undef CUDADENT_WGMMA
 #undef CUDADENT_WGMMA_16BIT
-#undef CUDADENT_WGMMA_TF32
+#undef CUDADENT_WGMMA_OTHER
 
 }  // namespace detail
 
 // d = a · b (+ d when `accumulate` is not 0): one 64×N×K step, N a multiple of 16 up to 256, K as many
-// elements as 32 bytes hold. TYPE_A and TYPE_B are both bf16, both f16, or both f32, which is read as
-// tf32: the lowest 13 bits are not looked at. Operands are K-major; those of 16 bits are MN-major where
-// TRANSPOSE_A or TRANSPOSE_B is 1. Runs asynchronously: d must not be touched before wgmma_wait_group.
+// elements as 32 bytes hold. TYPE_A and TYPE_B are both bf16, both f16, both f32 (read as tf32: the
+// lowest 13 bits are not looked at) or any of e4m3 and e5m2. Operands are K-major; those of 16 bits are
+// MN-major where TRANSPOSE_A or TRANSPOSE_B is 1. Runs asynchronously: d must not be touched before
+// wgmma_wait_group.
 template <typename TYPE_A, typename TYPE_B, int N, int TRANSPOSE_A, int TRANSPOSE_B>
 __device__ __forceinline__ void wgmma(float (&d)[N / 2], u64 a, u64 b, int accumulate) {
-  static_assert(same_type<TYPE_A, TYPE_B>);
-  static_assert(is_16bit_float<TYPE_A> || same_type<TYPE_A, f32>);
+  static_assert(sizeof(TYPE_A) == sizeof(TYPE_B), "operands of one width");
+  static_assert(sizeof(TYPE_A) == 1 || same_type<TYPE_A, TYPE_B>, "only 8-bit types mix");
   static_assert(is_16bit_float<TYPE_A> || (TRANSPOSE_A == 0 && TRANSPOSE_B == 0));
-  detail::wgmma_instruction<N>::template issue<TYPE_A, TRANSPOSE_A, TRANSPOSE_B>(d, a, b,
-                                                                                 accumulate);
+  detail::wgmma_instruction<N>::template issue<TYPE_A, TYPE_B, TRANSPOSE_A, TRANSPOSE_B>(
+      d, a, b, accumulate);
 }

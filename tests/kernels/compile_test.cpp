@@ -57,6 +57,11 @@ std::vector<GivenProblem> given_problems() {
                     {"residual", true},
                     {"bias_dtype", std::string("f32")}};
   everything.insert({{"layout_a", std::string("km")}, {"activation", std::string("gelu")}});
+  const Values blocks{{"scaling", std::string("block")}, {"scale_a", true}, {"scale_b", true}};
+  const Values strided{{"batch", std::int64_t{16}},
+                       {"row_stride_a", std::int64_t{1024}},
+                       {"batch_stride_a", std::int64_t{64}},
+                       {"batch_stride_b", std::int64_t{0}}};
   return {
       {"gemm", gemm(4096, 4096, 4096, "bf16", gelu)},
       {"gemm", gemm(8192, 14336, 4096, "f16", relu)},
@@ -68,6 +73,10 @@ std::vector<GivenProblem> given_problems() {
       {"gemm", gemm(16, 64, 0, "f16", relu)},
       {"gemm", gemm(4096, 4096, 4096, "f16", everything)},
       {"gemm", gemm(2048, 2048, 2048, "f32", {{"precision", std::string("tf32")}})},
+      {"gemm", gemm(4096, 4096, 4096, "e4m3", {{"scale_a", true}, {"scale_b", true}})},
+      {"gemm", gemm(129, 264, 520, "e5m2", {{"b_dtype", std::string("e4m3")}})},
+      {"gemm", gemm(4096, 7168, 2048, "e4m3", blocks)},
+      {"gemm", gemm(512, 512, 64, "bf16", strided)},
       {"rms_norm", rms_norm(4096, 4096, "bf16", residuals)},
       {"rms_norm", rms_norm(16384, 8192, "f16")},
       {"rms_norm", rms_norm(3, 127, "f32", residuals)},

@@ -132,6 +132,51 @@ void gemm_epilogues(TemplateTest& test, std::span<const char* const> dtypes) {
   test.run("gemm", gemm_problem(5, 8, 0, "f32", {{"residual", true}, {"scale_a", true}}));
 }
 
+// Batches, and rows and matrices further apart than they need be.
+void gemm_places(TemplateTest& test, std::span<const char* const> dtypes) {
+  const auto number = [](std::int64_t x) { return Value(x); };
+  for (const char* dtype : dtypes) {
+    test.run("gemm", gemm_problem(65, 72, 40, dtype, {{"batch", number(3)}, {"bias", true}}));
+    test.run("gemm", gemm_problem(65, 72, 40, dtype,
+                                  {{"row_stride_a", number(48)}, {"row_stride_c", number(80)}}));
+    // One b for all; c between the rows of another matrix, of every second of its rows.
+    test.run("gemm", gemm_problem(16, 24, 136, dtype,
+                                  {{"batch", number(2)},
+                                   {"residual", true},
+                                   {"batch_stride_b", number(0)},
+                                   {"batch_stride_c", number(32)},
+                                   {"row_stride_c", number(64)}}));
+    // Rows that start anywhere, along k and across.
+    for (const char* layout : {"mk", "km"})
+      test.run("gemm", gemm_problem(13, 41, 29, dtype,
+                                    {{"batch", number(2)},
+                                     {"layout_a", std::string(layout)},
+                                     {"row_stride_a", number(31)},
+                                     {"row_stride_b", number(43)},
+                                     {"batch_stride_c", number(1001)}}));
+  }
+}
+
+void gemm_8_bits(TemplateTest& test) {
+  const Value e4m3 = std::string("e4m3"), e5m2 = std::string("e5m2"), f32 = std::string("f32");
+  const Value kn = std::string("kn"), km = std::string("km"), block = std::string("block");
+  const Values scales{{"scale_a", true}, {"scale_b", true}};
+  const auto scaled = [&](Values more) {
+    more.insert(scales.begin(), scales.end());
+    return more;
+  };
+  test.run("gemm", gemm_problem(127, 136, 208, "e4m3", scaled({{"bias", true}})));
+  test.run("gemm", gemm_problem(64, 48, 512, "e4m3", {{"b_dtype", e5m2}, {"out_dtype", f32}}));
+  test.run("gemm", gemm_problem(37, 41, 43, "e5m2", {{"b_dtype", e4m3}, {"layout_a", km}}));
+  test.run("gemm", gemm_problem(65, 136, 80, "e5m2", scaled({{"layout_b", kn}})));
+  test.run("gemm", gemm_problem(65, 264, 520, "e4m3", scaled({{"scaling", block}})));
+  test.run("gemm", gemm_problem(33, 130, 257, "e4m3",
+                                scaled({{"scaling", block}, {"batch", std::int64_t{2}}})));
+  test.run("gemm", gemm_problem(129, 128, 384, "e4m3",
+                                {{"scaling", block}, {"scale_b", true}, {"residual", true}}));
+  test.run("gemm", gemm_problem(5, 40, 300, "bf16", {{"scaling", block}, {"scale_a", true}}));
+}
+
 void rms_norm_shapes(TemplateTest& test, std::span<const char* const> dtypes) {
   const Values both{{"residual", true}, {"residual_out", true}};
   for (const char* dtype : dtypes)
@@ -151,6 +196,8 @@ TEST_CASE("host templates are right over awkward shapes") {
   constexpr std::array dtypes{"f32", "bf16"};
   SUBCASE("gemm") { gemm_shapes(test, dtypes); }
   SUBCASE("epilogues of gemm") { gemm_epilogues(test, dtypes); }
+  SUBCASE("places of gemm") { gemm_places(test, dtypes); }
+  SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
 }
 
@@ -163,6 +210,8 @@ TEST_CASE("cuda templates are right over awkward shapes") {
   constexpr std::array dtypes{"f32", "bf16", "f16"};
   SUBCASE("gemm") { gemm_shapes(test, dtypes); }
   SUBCASE("epilogues of gemm") { gemm_epilogues(test, dtypes); }
+  SUBCASE("places of gemm") { gemm_places(test, dtypes); }
+  SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
 }
 
