@@ -18,6 +18,7 @@ The copy bandwidth that weights are compared with is measured in the same run: r
 import argparse
 import json
 import math
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,6 +202,12 @@ def copy_bandwidth():
     return 2 * source.numel() / seconds
 
 
+def smallest_launch():
+    """Seconds that are measured of a kernel of one thread that does nothing: the floor of any."""
+    (seconds,) = timed([lambda: torch.cuda._sleep(0)], 100)
+    return seconds
+
+
 def row_of(case, state, bandwidth):
     compared, tuned = state.done("compare", case.name), state.done("tune", case.name)
     seconds = compared["seconds"]
@@ -273,6 +280,7 @@ def parse_arguments():
     )
     parser.add_argument("--work", type=Path, required=True, help="keeps winners and what is done")
     parser.add_argument("--group", action="append", choices=GROUPS, help="may be repeated")
+    parser.add_argument("--only", default="", help="problems whose names match this pattern")
     parser.add_argument("--budget", default="15s", help="of each tuning run")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--triton", action="store_true", help="tune and time Triton too: minutes")
@@ -285,10 +293,14 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     state = State(arguments.work)
-    groups = {name: GROUPS[name] for name in arguments.group or GROUPS}
+    only = re.compile(arguments.only)
+    groups = {
+        name: [case for case in GROUPS[name] if only.search(case.name)]
+        for name in arguments.group or GROUPS
+    }
     start = time.monotonic()
-    bandwidth = copy_bandwidth()
-    print(f"device copy {bandwidth / 1e12:.2f} TB/s")
+    bandwidth, smallest = copy_bandwidth(), smallest_launch()
+    print(f"device copy {bandwidth / 1e12:.2f} TB/s, the smallest launch {smallest * 1e6:.2f} µs")
     rows_of_groups = {}
     for group, cases in groups.items():
         for case in cases:
@@ -312,6 +324,7 @@ def main():
         results = {
             "provenance": provenance(),
             "copy_bandwidth": bandwidth,
+            "smallest_launch": smallest,
             "groups": rows_of_groups,
         }
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")

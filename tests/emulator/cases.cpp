@@ -17,7 +17,7 @@ namespace cudadent::emulator {
 
 namespace {
 
-constexpr int problems_a_case = 12, configurations_a_problem = 8;  // of which one is taken
+constexpr int configurations_a_problem = 8;  // of which one is taken
 
 template <class Container>
 const auto& any_of(const Container& all, std::mt19937_64& random) {
@@ -25,19 +25,6 @@ const auto& any_of(const Container& all, std::mt19937_64& random) {
 }
 
 bool happens(unsigned percent, std::mt19937_64& random) { return random() % 100 < percent; }
-
-// Extents that are easy to get wrong: 0 and 1, primes, and what is beside a tile; more than half of them
-// multiples of 8, which some templates need.
-std::int64_t random_extent(std::mt19937_64& random) {
-  constexpr std::array<std::int64_t, 16> even{8,   16,  24,  32,  40,  64,  72,  96,
-                                              120, 128, 136, 192, 200, 256, 264, 328};
-  constexpr std::array<std::int64_t, 18> odd{1,  2,  3,  5,   7,   13,  17,  31,  33,
-                                             37, 61, 65, 100, 127, 129, 130, 191, 257};
-  constexpr std::array<std::int64_t, 6> large{520, 777, 1000, 1024, 1031, 2048};
-  if (happens(2, random)) return 0;
-  if (happens(12, random)) return any_of(large, random);
-  return happens(60, random) ? any_of(even, random) : any_of(odd, random);
-}
 
 // Rows and matrices further apart than they need be; of inputs, sometimes one for all of a batch.
 void add_random_strides(const TensorSpec& tensor, Values& given, std::mt19937_64& random) {
@@ -94,6 +81,17 @@ std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManife
 }
 
 }  // namespace
+
+std::int64_t random_extent(std::mt19937_64& random) {
+  constexpr std::array<std::int64_t, 16> even{8,   16,  24,  32,  40,  64,  72,  96,
+                                              120, 128, 136, 192, 200, 256, 264, 328};
+  constexpr std::array<std::int64_t, 18> odd{1,  2,  3,  5,   7,   13,  17,  31,  33,
+                                             37, 61, 65, 100, 127, 129, 130, 191, 257};
+  constexpr std::array<std::int64_t, 6> large{520, 777, 1000, 1024, 1031, 2048};
+  if (happens(2, random)) return 0;
+  if (happens(12, random)) return any_of(large, random);
+  return happens(60, random) ? any_of(even, random) : any_of(odd, random);
+}
 
 // ------------------------------------------------------------------------------- a case
 
@@ -178,7 +176,7 @@ Case CaseMaker::next() {
   const Candidate& candidate = templates_[turns_[random_() % turns_.size()]];
   std::optional<Case> best;
   std::size_t most = 0;
-  for (int i = 0; i < problems_a_case; ++i)
+  for (int i = 0; i < rules_.draws; ++i)
     for (Case& drawn : draw(candidate)) {
       std::size_t fresh = 0;
       for (const auto& feature : drawn.features()) fresh += met_.contains(feature) ? 0 : 1;

@@ -43,7 +43,12 @@ struct CaseRules {
   Values problem, parameters;
   int sm = 0, sm_count = 0;
   double most_flops = 4e7;  // about a tenth of a second
+  int draws = 12;           // problems drawn for a case, of which it takes one
 };
+
+// Extents that are easy to get wrong: 0 and 1, primes, and what is beside a tile; more than half of them
+// multiples of 8, which some templates need.
+std::int64_t random_extent(std::mt19937_64& random);
 
 // Draws cases; of several that are possible, the one with most that no case had so far.
 class CaseMaker {
