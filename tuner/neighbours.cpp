@@ -13,7 +13,7 @@ namespace cudadent {
 
 namespace {
 
-// Keys usually round extents up to powers of two: extents of adjacent buckets are at most so far apart.
+// Keys round extents up to powers of two at most: extents of adjacent buckets are at most so far apart.
 constexpr double next_bucket = 2;
 
 // The values of a key that tell problems apart which may share no winner: without strides, and with the

@@ -1,0 +1,85 @@
+// Problems of one tuning key share a winner: whatever is valid for one of them has to be valid for all.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include "runtime/specialization.h"
+#include "runtime/template_library.h"
+#include "runtime/value.h"
+#include "tuner/tuning_space.h"
+
+namespace cudadent {
+namespace {
+
+Problem gemm(const OperatorEntry& entry, std::int64_t m, const Values& more = {}) {
+  Values values{{"m", m},
+                {"n", std::int64_t{4096}},
+                {"k", std::int64_t{4096}},
+                {"dtype", std::string("bf16")}};
+  for (const auto& [name, value] : more) values[name] = value;
+  return make_problem(entry.manifest, values);
+}
+
+// The least and the largest m of each bucket from 1 to `last`, by the bucket's key.
+std::map<std::string, std::pair<std::int64_t, std::int64_t>> buckets_of_gemm(
+    const OperatorEntry& entry, std::int64_t last) {
+  std::map<std::string, std::pair<std::int64_t, std::int64_t>> buckets;
+  for (std::int64_t m = 1; m <= last; ++m) {
+    const auto [bucket, is_new] = buckets.try_emplace(gemm(entry, m).tuning_key(), m, m);
+    if (!is_new) CHECK(bucket->second.second == m - 1);  // in one piece
+    bucket->second.second = m;
+  }
+  return buckets;
+}
+
+// Of the second problem, too, all that the first allows.
+void check_alike(const KernelTemplate& kernel, const Problem& one, const Problem& other,
+                 const Device& device) {
+  CAPTURE(kernel.name);
+  CAPTURE(one.describe());
+  CAPTURE(other.describe());
+  CHECK(why_unfit(kernel, one, device).empty() == why_unfit(kernel, other, device).empty());
+  if (!why_unfit(kernel, one, device).empty() || kernel.parameters.empty()) return;
+  const TuningSpace space(space_definition(kernel, one, device));
+  const TuningSpace others(space_definition(kernel, other, device));
+  CHECK(space.size() == others.size());
+  std::mt19937_64 generator(1);
+  for (int i = 0; i < 20; ++i) {
+    const Values configuration = space.configuration(generator() % space.size());
+    CAPTURE(to_text(configuration));
+    CHECK(others.index_of(configuration).has_value());
+  }
+}
+
+TEST_CASE("rows of gemm: powers of two up to 128, then four buckets an octave") {
+  TemplateLibrary library({});
+  const auto entry = library.find("gemm");
+  std::vector<std::int64_t> largest;
+  for (const auto& [key, range] : buckets_of_gemm(*entry, 1024)) largest.push_back(range.second);
+  std::sort(largest.begin(), largest.end());
+  CHECK(largest == std::vector<std::int64_t>{1,   2,   4,   8,   16,  32,  64,  128, 160, 192,
+                                             224, 256, 320, 384, 448, 512, 640, 768, 896, 1024});
+}
+
+TEST_CASE("what is valid for one problem of a bucket is valid for all of it") {
+  TemplateLibrary library({});
+  const auto entry = library.find("gemm");
+  const Values block{{"dtype", std::string("e4m3")},
+                     {"scaling", std::string("block")},
+                     {"scale_a", true},
+                     {"scale_b", true}};
+  const Values batched{{"batch", std::int64_t{5}}};
+  for (const char* architecture : {"sm_75", "sm_90a"}) {
+    const Device device = nominal_cuda_device(architecture).value();
+    for (const auto& [key, range] : buckets_of_gemm(*entry, 1024))
+      for (const Values& more : {Values{}, block, batched})
+        for (const auto& kernel : entry->templates)
+          check_alike(*kernel, gemm(*entry, range.first, more), gemm(*entry, range.second, more),
+                      device);
+  }
+}
+
+}  // namespace
+}  // namespace cudadent
