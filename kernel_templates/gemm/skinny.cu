@@ -14,6 +14,9 @@
 //   UNROLL: how many runs of 64 bytes of k a warp loads at once, from every row.
 //   PREFETCH: whether a warp loads the next runs before it multiplies the present ones.
 //   SPLIT_K: how many blocks share a range of k; the last one adds their sums in a fixed order.
+//
+// Factors of blocks (scaling "block"): the products of 128 of k, or of a step where that is less, are added
+// up on their own and go into the sums times the two factors.
 #include "gemm/epilogue.cuh"
 #include "ptx/mma.cuh"
 #include "ptx/split_k.cuh"
@@ -36,6 +39,12 @@ static_assert(k % CHUNK == 0, "16-byte loads along k");
 static_assert(WEIGHTS_ALONG_K || (sizeof(dtype) == 2 && ROWS % 64 == 0 && n % 8 == 0));
 static_assert(EXCHANGED * WARPS * 32 * 16 == SHARED_BYTES, "the manifest's shared memory");
 
+constexpr bool BLOCK_SCALED = scaling == scaling_kind::block;
+constexpr int SCALED = 128;  // Elements along k, and rows of weights, that share a factor.
+constexpr int SCALED_RUNS = BLOCK_SCALED ? minimum(UNROLL, SCALED / SPAN) : UNROLL;  // Of a step.
+constexpr int FACTORS = UNROLL / SCALED_RUNS;  // That a sum needs in a step.
+static_assert(SCALED % ROWS == 0, "one factor for all weights of a block at a time");
+
 using Sums = float[TILES][4];
 
 __device__ __forceinline__ u32 word(const uint4& four, int index) {
@@ -56,6 +65,7 @@ __device__ __forceinline__ int column_of(int row_tile, int half) {
 struct Operands {
   uint4 weights[UNROLL][2 * ROW_TILES];
   uint4 tokens[UNROLL][TOKEN_TILES];
+  float factors[BLOCK_SCALED ? FACTORS : 1][TOKEN_TILES][2];  // Of the tokens of the lane's sums.
 
   // The first operand of an instruction: half `half` of a run, for a tile.
   __device__ __forceinline__ void fragment(u32 (&a)[4], int run, int row_tile, int half) const {
@@ -82,12 +92,17 @@ struct Operands {
 
 // Where a lane reads.
 struct Source {
-  const dtype* weights;
+  const b_dtype* weights;
   const dtype* tokens;
   i64 weights_stride, tokens_stride;  // Elements.
   int k_index;                        // Of the lane's chunk of step 0.
   int columns;                        // Of c that are left from the lane's first on.
   int tokens_left;                    // From the lane's first on.
+  // Factors of blocks of k: of the first token of the lane's sums, and of all weights of this block.
+  const float* token_scales;
+  const float* weight_scales;
+  i64 token_scales_stride;
+  int scaled_tokens_left;  // From that token on.
 
   __device__ __forceinline__ void load(Operands& operands, int step) const {
     const i64 first_k = k_index + static_cast<i64>(step) * STEP;
@@ -99,9 +114,9 @@ struct Source {
       for (int i = 0; i < 2 * ROW_TILES; ++i) {
         // Rows of weights and of k lie i * 8, and i % 8, further; see Operands.
         const int column = WEIGHTS_ALONG_K ? i * 8 : i / 8 * 64;
-        const dtype* const address = WEIGHTS_ALONG_K
-                                         ? weights + column * weights_stride + at
-                                         : weights + (at + i % 8) * weights_stride + column;
+        const b_dtype* const address = WEIGHTS_ALONG_K
+                                           ? weights + column * weights_stride + at
+                                           : weights + (at + i % 8) * weights_stride + column;
         const bool valid = inside && (n % ROWS == 0 || column < columns);
         operands.weights[run][i] = valid ? load_16_streaming(address) : zero_16();
       }
@@ -112,12 +127,54 @@ struct Source {
                                       : zero_16();
       }
     }
+    if constexpr (BLOCK_SCALED) load_factors(operands.factors, step);
+  }
+
+  __device__ __forceinline__ void load_factors(float (&factors)[FACTORS][TOKEN_TILES][2],
+                                               int step) const {
+#pragma unroll
+    for (int part = 0; part < FACTORS; ++part) {
+      const i64 first_k = static_cast<i64>(step) * STEP + part * (SCALED_RUNS * SPAN);
+      const bool inside = k % STEP == 0 || first_k < k;
+      float of_weights = 1.0f;
+      if constexpr (has_scale_b) of_weights = inside ? weight_scales[first_k / SCALED] : 0.0f;
+#pragma unroll
+      for (int i = 0; i < 2 * TOKEN_TILES; ++i) {
+        const int token = i / 2 * 8 + i % 2;
+        float& factor = factors[part][i / 2][i % 2];
+        factor = of_weights;
+        if constexpr (has_scale_a) {
+          const bool exists = inside && token < scaled_tokens_left;
+          factor *= exists ? token_scales[token * token_scales_stride + first_k / SCALED] : 0.0f;
+        }
+      }
+    }
   }
 };
 
-__device__ __forceinline__ void multiply(Sums& sums, const Operands& operands) {
+// sum += a · b of one instruction, from 32 bytes of k.
+__device__ __forceinline__ void multiply_tile(float (&sum)[4], const u32 (&a)[4],
+                                              const u32 (&b)[2]) {
+  if constexpr (sizeof(dtype) == 4) {
+    const u32 rounded_a[4] = {round_to_tf32(a[0]), round_to_tf32(a[1]), round_to_tf32(a[2]),
+                              round_to_tf32(a[3])};
+    const u32 rounded_b[2] = {round_to_tf32(b[0]), round_to_tf32(b[1])};
+    mma_16x8x8_tf32(sum, rounded_a, rounded_b);
+  } else if constexpr (sizeof(dtype) == 1 && device_sm >= 90 && device_sm < 120) {
+    mma_16x8x32_as_f16<b_dtype, dtype>(sum, a, b);
+  } else if constexpr (sizeof(dtype) == 1) {
+    mma_16x8x32<b_dtype, dtype>(sum, a, b);
+  } else if constexpr (device_sm >= 80) {
+    mma_16x8x16<dtype>(sum, a, b);
+  } else {
+    mma_16x8x16_turing(sum, a, b);
+  }
+}
+
+// sums += the products of the runs that share factors.
+__device__ __forceinline__ void multiply_runs(Sums& sums, const Operands& operands, int first_run) {
 #pragma unroll
-  for (int run = 0; run < UNROLL; ++run) {
+  for (int run = first_run; run < first_run + SCALED_RUNS; ++run) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
 #pragma unroll
@@ -128,15 +185,36 @@ __device__ __forceinline__ void multiply(Sums& sums, const Operands& operands) {
         for (int j = 0; j < TOKEN_TILES; ++j) {
           const uint4& chunk = operands.tokens[run][j];
           const u32 b[2] = {word(chunk, 2 * half), word(chunk, 2 * half + 1)};
-          float(&sum)[4] = sums[i * TOKEN_TILES + j];
-          if constexpr (device_sm >= 80) {
-            mma_16x8x16<dtype>(sum, a, b);
-          } else {
-            mma_16x8x16_turing(sum, a, b);
-          }
+          multiply_tile(sums[i * TOKEN_TILES + j], a, b);
         }
       }
     }
+  }
+}
+
+__device__ __forceinline__ void clear(Sums& sums) {
+#pragma unroll
+  for (auto& tile : sums) {
+#pragma unroll
+    for (float& sum : tile) sum = 0.0f;
+  }
+}
+
+__device__ __forceinline__ void multiply(Sums& sums, const Operands& operands) {
+  if constexpr (BLOCK_SCALED) {
+#pragma unroll
+    for (int part = 0; part < FACTORS; ++part) {
+      Sums products;
+      clear(products);
+      multiply_runs(products, operands, part * SCALED_RUNS);
+#pragma unroll
+      for (int i = 0; i < 4 * TILES; ++i) {
+        const float factor = operands.factors[part][i / 4 % TOKEN_TILES][i % 2];
+        sums[i / 4][i % 4] = fmaf(products[i / 4][i % 4], factor, sums[i / 4][i % 4]);
+      }
+    }
+  } else {
+    multiply_runs(sums, operands, 0);
   }
 }
 
@@ -174,11 +252,12 @@ __device__ __forceinline__ void add_warps(const Sums& sums, float (&totals)[QUAD
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
-    gemm(const dtype* a, const dtype* b, const bias_dtype* bias, const float* scale_a,
+    gemm(const dtype* a, const b_dtype* b, const bias_dtype* bias, const float* scale_a,
          const float* scale_b, const out_dtype* residual, i64 row_stride_residual,
          i64 batch_stride_residual, out_dtype* c, i64 row_stride_c, i64 batch_stride_c,
          float* partials, u32* counters, int m, i64 row_stride_a, i64 batch_stride_a,
-         i64 row_stride_b, i64 batch_stride_b) {
+         i64 row_stride_b, i64 batch_stride_b, i64 row_stride_scale_a, i64 batch_stride_scale_a,
+         i64 row_stride_scale_b, i64 batch_stride_scale_b) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
   const int warp = warp_index();
   const int lane = lane_index();
@@ -190,11 +269,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
   const int part = static_cast<int>(blockIdx.y);
 
   Sums sums;
-#pragma unroll
-  for (auto& tile : sums) {
-#pragma unroll
-    for (float& sum : tile) sum = 0.0f;
-  }
+  clear(sums);
 
   {
     Source source;
@@ -207,6 +282,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
     source.weights =
         b + batch * batch_stride_b + lane_column * (WEIGHTS_ALONG_K ? row_stride_b : 1);
     source.tokens = a + batch * batch_stride_a + (first_token + group) * row_stride_a;
+    if constexpr (BLOCK_SCALED) {
+      const int token = first_token + lane % 4 * 2;
+      source.token_scales = scale_a + batch * batch_stride_scale_a + token * row_stride_scale_a;
+      source.token_scales_stride = row_stride_scale_a;
+      source.scaled_tokens_left = m - token;
+      source.weight_scales =
+          scale_b + batch * batch_stride_scale_b + first_column / SCALED * row_stride_scale_b;
+    }
 
     int step = part * PART_STEPS + warp;
     const int end = opaque(minimum((part + 1) * PART_STEPS, STEPS));

@@ -76,6 +76,8 @@ std::vector<GivenProblem> given_problems() {
       {"gemm", gemm(4096, 4096, 4096, "e4m3", {{"scale_a", true}, {"scale_b", true}})},
       {"gemm", gemm(129, 264, 520, "e5m2", {{"b_dtype", std::string("e4m3")}})},
       {"gemm", gemm(4096, 7168, 2048, "e4m3", blocks)},
+      {"gemm", gemm(64, 4096, 7168, "e4m3", blocks)},
+      {"gemm", gemm(1, 4096, 4096, "e5m2")},
       {"gemm", gemm(512, 512, 64, "bf16", strided)},
       {"rms_norm", rms_norm(4096, 4096, "bf16", residuals)},
       {"rms_norm", rms_norm(16384, 8192, "f16")},
