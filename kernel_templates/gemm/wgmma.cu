@@ -43,8 +43,8 @@ constexpr int THREADS = 128 * (CONSUMERS + 1);
 constexpr int ALL_K_BLOCKS = ceil_div(k, BK);
 constexpr int K_BLOCKS = ALL_K_BLOCKS / K_SHARES;  // Of one block; with SPLIT, one more of some.
 constexpr int N_CLUSTERS = ceil_div(ceil_div(n, BN), CLUSTER_N);
-constexpr bool A_IS_M_MAJOR = layout_a == layout_a_kind::km && !PACK_A;
-constexpr bool B_IS_N_MAJOR = layout_b == layout_b_kind::kn && !PACK_B;
+constexpr bool A_IS_M_MAJOR = !A_ALONG_K;
+constexpr bool B_IS_N_MAJOR = !B_ALONG_K;
 constexpr bool BLOCK_SCALED = scaling == scaling_kind::block;
 
 // The rows of a tile that one warpgroup multiplies, 64 to an instruction.
@@ -455,6 +455,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           ring.advance();
         }
       }
+    }
+    // The counter that the last of all waits for would come from memory then.
+    if constexpr (SPLIT_K > 1) {
+      if (warp == 1) prefetch_l2(counters + first_work * CLUSTER_K + k_share);
     }
     __syncwarp();
     if constexpr (CLUSTER_K > 1) cluster_sync();

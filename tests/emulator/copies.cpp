@@ -315,7 +315,10 @@ void Grid::write_result(PendingStore& store) {
   }
   const TensorMapFacts& map = store.map;
   const int x = store.tensor.coordinates[0];
-  const auto [first, last] = inside_row(map, x);
+  // 16 bytes at a time: an H200 writes beyond the end of a row that is no multiple of it.
+  const auto [first, end] = inside_row(map, x);
+  const int piece = 16 / static_cast<int>(map.element_bytes);
+  const int last = std::min((end + piece - 1) / piece * piece, static_cast<int>(map.box[0]));
   for_each_row(map, store.tensor.coordinates, [&](U32 offset, std::byte* row) {
     if (row == nullptr) return;
     for (int i = first; i < last; ++i) {

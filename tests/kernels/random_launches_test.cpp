@@ -107,8 +107,9 @@ class Trial {
         if (!fault.empty()) return fmt::format("{}\n{}", given.describe(), fault);
       }
     } catch (const Error& error) {
-      // Sizes that the configuration is not valid for.
-      if (error.code() == ErrorCode::invalid_argument) return {};
+      // Sizes that the template or the configuration is not for.
+      if (error.code() == ErrorCode::invalid_argument || error.code() == ErrorCode::unsupported)
+        return {};
       return fmt::format("{}\n{}\n{}", given.describe(), error.what(), error.detail());
     }
     return {};
