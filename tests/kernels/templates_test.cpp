@@ -221,9 +221,17 @@ TEST_CASE("cuda templates under a checker") {
     MESSAGE("SKIPPED: no CUDA device");
     return;
   }
-  TemplateTest test(open_device("cuda", Environment::read()), 1);
+  TemplateTest test(open_device("cuda", Environment::read()), 2);
+  const Value kn = std::string("kn"), km = std::string("km"), block = std::string("block");
   test.run("gemm", gemm_problem(133, 136, 200, "bf16", {{"bias", true}}));
-  test.run("gemm", gemm_problem(37, 41, 43, "f32", {{"layout_b", std::string("kn")}}));
+  test.run("gemm", gemm_problem(37, 41, 43, "f32", {{"layout_b", kn}}));
+  test.run("gemm", gemm_problem(37, 41, 43, "bf16", {{"layout_a", km}, {"residual", true}}));
+  test.run("gemm", gemm_problem(9, 72, 264, "f16", {{"batch", std::int64_t{2}}}));
+  test.run("gemm", gemm_problem(33, 64, 96, "f32", {{"precision", std::string("tf32")}}));
+  test.run("gemm", gemm_problem(65, 136, 256, "e4m3",
+                                {{"scaling", block}, {"scale_a", true}, {"scale_b", true}}));
+  // So long a k that it is split, over clusters and through memory.
+  test.run("gemm", gemm_problem(16, 64, 16384, "bf16"));
   test.run("rms_norm", {{"rows", std::int64_t{5}},
                         {"columns", std::int64_t{1000}},
                         {"dtype", std::string("bf16")},

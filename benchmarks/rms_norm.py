@@ -1,6 +1,6 @@
-"""Operators beside PyTorch's on one GPU: tuned, then timed in turns in one process.
+"""rms_norm beside PyTorch's on one GPU: tuned, then timed in turns in one process.
 
-    python benchmarks/operators.py [--budget 20s] [--json FILE] [--rounds N]
+    python benchmarks/rms_norm.py [--budget 20s] [--json FILE] [--rounds N]
 
 Random inputs; both contenders of a problem take turns, round after round, each run behind a flush of
 the L2 cache; medians are compared.
@@ -14,35 +14,10 @@ import torch
 import cudadent
 from common import provenance, timed
 
-GEMM_SHAPES = [
-    (4096, 4096, 4096),
-    (8192, 8192, 8192),
-    (2048, 6144, 4096),
-    (2048, 2048, 2048),
-    (1024, 1024, 1024),
-    (64, 4096, 4096),
-    (1, 4096, 4096),
-    (333, 777, 1000),
-]
-RMS_NORM_SHAPES = [(4096, 4096), (16384, 8192), (32768, 4096)]
+SHAPES = [(4096, 4096), (16384, 8192), (32768, 4096)]
 
 
-def gemm_problem(m, n, k):
-    a = torch.randn(m, k, device="cuda", dtype=torch.bfloat16)
-    b = torch.randn(n, k, device="cuda", dtype=torch.bfloat16)
-    c, expected = (torch.empty(m, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    return {
-        "name": f"gemm {m}x{n}x{k} bf16",
-        "amount": 2 * m * n * k / 1e12,
-        "unit": "TFLOP/s",
-        "explain": lambda: cudadent.gemm.prepare(a, b, out=c),
-        "ours": lambda: cudadent.gemm(a, b, out=c),
-        "peer": lambda: torch.mm(a, b.T, out=expected),
-        "outputs": (c, expected),
-    }
-
-
-def rms_norm_problem(rows, columns):
+def problem_of(rows, columns):
     x = torch.randn(rows, columns, device="cuda", dtype=torch.bfloat16)
     weight = torch.randn(columns, device="cuda", dtype=torch.bfloat16)
     y = torch.empty_like(x)
@@ -84,15 +59,14 @@ def main():
 
     results = []
     print(f"{'problem':32}{'cudadent':>10}{'torch':>10}  {'unit':8}{'ratio':>7}  winner")
-    for make, shapes in ((gemm_problem, GEMM_SHAPES), (rms_norm_problem, RMS_NORM_SHAPES)):
-        for shape in shapes:
-            result = run(make(*shape), arguments.rounds)
-            results.append(result)
-            print(
-                f"{result['problem']:32}{result['cudadent']:10.2f}{result['torch']:10.2f}"
-                f"  {result['unit']:8}{result['ratio']:7.2f}  {result['template']}",
-                flush=True,
-            )
+    for shape in SHAPES:
+        result = run(problem_of(*shape), arguments.rounds)
+        results.append(result)
+        print(
+            f"{result['problem']:32}{result['cudadent']:10.2f}{result['torch']:10.2f}"
+            f"  {result['unit']:8}{result['ratio']:7.2f}  {result['template']}",
+            flush=True,
+        )
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump({"provenance": provenance(), "results": results}, file, indent=1)
