@@ -24,6 +24,30 @@ __device__ __forceinline__ void copy_async_small(u32 shared, const void* global,
                "n"(BYTES), "r"(source_bytes)
                : "memory");
 }
+// BYTES bytes, 4, 8 or 16, or as many zeros when not `valid`; both addresses multiples of BYTES.
+template <int BYTES>
+__device__ __forceinline__ void copy_async(u32 shared, const void* global, bool valid) {
+  if constexpr (BYTES == 16) {
+    copy_async_16(shared, global, valid);
+  } else {
+    copy_async_small<BYTES>(shared, global, valid);
+  }
+}
+// The first `source_bytes` bytes, from 0 to BYTES, and zeros behind them; what follows is not read.
+// Takes about five instructions more.
+template <int BYTES>
+__device__ __forceinline__ void copy_async_part(u32 shared, const void* global, int source_bytes) {
+  static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async copies 4, 8 or 16 bytes");
+  if constexpr (BYTES == 16) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared),
+                 "l"(global), "r"(source_bytes)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared), "l"(global),
+                 "n"(BYTES), "r"(source_bytes)
+                 : "memory");
+  }
+}
 // Closes the group of the copies issued since the last call; it may be empty.
 __device__ __forceinline__ void copy_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");

@@ -70,8 +70,7 @@ __device__ __forceinline__ void mma_16x8x32(float (&d)[4], const u32 (&a)[4], co
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
   constexpr bool a_is_e4m3 = same_type<A, e4m3>;
   constexpr bool b_is_e4m3 = same_type<B, e4m3>;
-  static_assert((a_is_e4m3 || same_type<A, e5m2>) && (b_is_e4m3 || same_type<B, e5m2>),
-                "mma_16x8x32 multiplies e4m3 or e5m2");
+  static_assert(is_8bit_float<A> && is_8bit_float<B>, "mma_16x8x32 multiplies e4m3 or e5m2");
   if constexpr (a_is_e4m3 && b_is_e4m3) {
     CUDADENT_MMA("e4m3", "e4m3");
   } else if constexpr (a_is_e4m3) {
@@ -84,19 +83,18 @@ __device__ __forceinline__ void mma_16x8x32(float (&d)[4], const u32 (&a)[4], co
 #undef CUDADENT_MMA
 }
 
-// Four 8-bit floats, e4m3 or e5m2, as two times two f16, which hold all their values. sm_89 and later.
-// Not volatile, so that what several products need is converted once.
+// Four 8-bit floats, e4m3 or e5m2, as two times two f16, which hold all their values: one instruction for
+// two, where f8_to_f16x2 would shift the upper ones down first. sm_89 and later. Not volatile, so that
+// what several products need is converted once.
 template <typename T>
 __device__ __forceinline__ void widen_to_f16(u32 word, u32& low, u32& high) {
-  static_assert(same_type<T, e4m3> || same_type<T, e5m2>, "widen_to_f16 takes e4m3 or e5m2");
-  if constexpr (same_type<T, e4m3>) {
-    asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %2;\n"
-        "cvt.rn.f16x2.e4m3x2 %0, low;\ncvt.rn.f16x2.e4m3x2 %1, high;\n}"
-        : "=r"(low), "=r"(high)
-        : "r"(word));
+  static_assert(is_8bit_float<T>, "widen_to_f16 takes e4m3 or e5m2");
+  if constexpr (same_type<T, e5m2>) {  // the upper byte of an f16
+    low = __byte_perm(word, 0, 0x1404);
+    high = __byte_perm(word, 0, 0x3424);
   } else {
     asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %2;\n"
-        "cvt.rn.f16x2.e5m2x2 %0, low;\ncvt.rn.f16x2.e5m2x2 %1, high;\n}"
+        "cvt.rn.f16x2.e4m3x2 %0, low;\ncvt.rn.f16x2.e4m3x2 %1, high;\n}"
         : "=r"(low), "=r"(high)
         : "r"(word));
   }
@@ -117,6 +115,21 @@ __device__ __forceinline__ void mma_16x8x32_as_f16(float (&d)[4], const u32 (&a)
     widen_to_f16<B>(b[half], wide_b[0], wide_b[1]);
     mma_16x8x16<f16>(d, wide_a, wide_b);
   }
+}
+
+// Bytes 0 and 2, or 1 and 3, of two words, those of `low` first.
+__device__ __forceinline__ u32 even_bytes(u32 low, u32 high) {
+  return __byte_perm(low, high, 0x6420);
+}
+__device__ __forceinline__ u32 odd_bytes(u32 low, u32 high) {
+  return __byte_perm(low, high, 0x7531);
+}
+
+// One word from shared memory.
+__device__ __forceinline__ u32 load_shared_word(u32 address) {
+  u32 word;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
+  return word;
 }
 
 // Four 8x8 matrices of 16-bit elements from shared memory: lanes 8·i to 8·i + 7 give the addresses
@@ -146,14 +159,4 @@ __device__ __forceinline__ void load_matrix_transposed_x2(u32 (&out)[2], u32 row
                : "=r"(out[0]), "=r"(out[1])
                : "r"(row_address)
                : "memory");
-}
-
-// Where 16-byte chunk `chunk` of row `row` lies, in chunks, in a shared-memory tile whose rows are
-// CHUNKS chunks long. The XOR spreads the 8 rows that one ldmatrix phase reads (and the 8 lanes of
-// one 16-byte store phase) over all 32 banks. CHUNKS is a multiple of 4.
-template <int CHUNKS>
-__device__ __forceinline__ int swizzled_chunk(int row, int chunk) {
-  static_assert(CHUNKS % 4 == 0, "rows of a swizzled tile are multiples of 64 bytes");
-  const int mask = CHUNKS % 8 == 0 ? row & 7 : (row >> 1) & 3;
-  return row * CHUNKS + (chunk ^ mask);
 }
