@@ -107,6 +107,25 @@ std::vector<std::string> Case::features() const {
     if (tensor.optional) add("has_" + tensor.name, problem.has(tensor));
   add("aligned", problem.values.at("aligned"));
   add("sm", std::int64_t{sm});
+  for (const auto& dimension : problem.op->dimensions)
+    if (problem.op->is_optional_dimension(dimension))
+      add(dimension + " > 1", std::get<std::int64_t>(problem.values.at(dimension)) > 1);
+  for (const auto& tensor : problem.op->tensors)
+    if (tensor.has_strides())
+      add("strides of " + tensor.name,
+          problem.strides_of(tensor) != packed_strides(problem.shape_of(tensor)));
+  // What templates have code of their own for is often a type in one of its places.
+  for (const auto& dtype : problem.op->dtypes) {
+    const auto with = [&](const std::string& name, const Value& value) {
+      add(fmt::format("{}={} {}", dtype.symbol, to_text(problem.values.at(dtype.symbol)), name),
+          value);
+    };
+    if (dtype.otherwise) continue;
+    for (const auto& option : problem.op->options)
+      with(option.name, problem.values.at(option.name));
+    with("aligned", problem.values.at("aligned"));
+    with("sm", std::int64_t{sm});
+  }
   return all;
 }
 

@@ -177,6 +177,24 @@ void gemm_8_bits(TemplateTest& test) {
   test.run("gemm", gemm_problem(5, 40, 300, "bf16", {{"scaling", block}, {"scale_a", true}}));
 }
 
+// f32 that may be rounded on its way into tensor cores, and 8-bit floats: all layouts, rows at multiples
+// of 16 bytes, of 4 and of one element.
+void gemm_layouts(TemplateTest& test) {
+  const auto text = [](const char* word) { return Value(std::string(word)); };
+  for (const char* layout_a : {"mk", "km"})
+    for (const char* layout_b : {"nk", "kn"}) {
+      Values given{{"layout_a", text(layout_a)}, {"layout_b", text(layout_b)}, {"bias", true}};
+      test.run("gemm", gemm_problem(144, 160, 208, "e4m3", given));
+      test.run("gemm", gemm_problem(68, 76, 84, "e5m2", given));
+      test.run("gemm", gemm_problem(61, 67, 53, "e4m3", given));
+      given["precision"] = text("tf32");
+      test.run("gemm", gemm_problem(128, 136, 72, "f32", given));
+      test.run("gemm", gemm_problem(61, 67, 53, "f32", given));
+      given["batch"] = std::int64_t{3};
+      test.run("gemm", gemm_problem(36, 44, 260, "f32", given));
+    }
+}
+
 void rms_norm_shapes(TemplateTest& test, std::span<const char* const> dtypes) {
   const Values both{{"residual", true}, {"residual_out", true}};
   for (const char* dtype : dtypes)
@@ -198,6 +216,7 @@ TEST_CASE("host templates are right over awkward shapes") {
   SUBCASE("epilogues of gemm") { gemm_epilogues(test, dtypes); }
   SUBCASE("places of gemm") { gemm_places(test, dtypes); }
   SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
+  SUBCASE("layouts of gemm") { gemm_layouts(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
 }
 
@@ -212,6 +231,7 @@ TEST_CASE("cuda templates are right over awkward shapes") {
   SUBCASE("epilogues of gemm") { gemm_epilogues(test, dtypes); }
   SUBCASE("places of gemm") { gemm_places(test, dtypes); }
   SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
+  SUBCASE("layouts of gemm") { gemm_layouts(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
 }
 
@@ -232,6 +252,7 @@ TEST_CASE("cuda templates under a checker") {
                                 {{"scaling", block}, {"scale_a", true}, {"scale_b", true}}));
   // So long a k that it is split, over clusters and through memory.
   test.run("gemm", gemm_problem(16, 64, 16384, "bf16"));
+  test.run("gemm", gemm_problem(37, 48, 261, "e5m2", {{"layout_a", km}, {"layout_b", kn}}));
   test.run("rms_norm", {{"rows", std::int64_t{5}},
                         {"columns", std::int64_t{1000}},
                         {"dtype", std::string("bf16")},
