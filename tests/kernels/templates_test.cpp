@@ -216,7 +216,6 @@ TEST_CASE("host templates are right over awkward shapes") {
   SUBCASE("epilogues of gemm") { gemm_epilogues(test, dtypes); }
   SUBCASE("places of gemm") { gemm_places(test, dtypes); }
   SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
-  SUBCASE("layouts of gemm") { gemm_layouts(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
 }
 
