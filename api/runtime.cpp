@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "api/parts.h"
+#include "cache/shipped.h"
 #include "runtime/cuda/backend.h"
 #include "runtime/host/backend.h"
 #include "runtime/worker/worker_backend.h"
@@ -108,7 +109,9 @@ Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& given)
       backend(open_device(options.device, environment)),
       library(template_folders(options, environment)),
       store(options.cache.empty() ? environment.cache : options.cache,
-            {.layers = layers(options, environment), .log = options.log}),
+            {.layers = layers(options, environment),
+             .shipped = options.shipped_winners ? shipped_source(environment) : nullptr,
+             .log = options.log}),
       log(options.log),
       tuning(options.tuning),
       source(tuning_context(),

@@ -8,6 +8,9 @@ import statistics
 import subprocess
 import sys
 
+# Tuning starts from nothing, and what is launched is what was tuned. A process may have said otherwise.
+os.environ.setdefault("CUDADENT_SHIPPED", "none")
+
 
 class State:
     """What is done so far, in a file that is whole at every moment: part, then case, to a result."""

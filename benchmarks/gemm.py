@@ -2,7 +2,8 @@
 
     python benchmarks/gemm.py --work FOLDER [--group table] … [--output FILE] [--chart FILE.svg]
 
-Tunes each problem once (FOLDER keeps winners and what is done, so an interrupted run goes on), then
+Tunes each problem once, from nothing: winners that ship with cudadent are left out, unless CUDADENT_SHIPPED says
+which. (FOLDER keeps winners and what is done, so an interrupted run goes on.) Then
 times, in turns, on random inputs, the L2 cache flushed before each run:
 
     cudadent   the winner

@@ -60,8 +60,8 @@ std::string cache_from_python(py::handle object) {
 RuntimeOptions runtime_options(const std::string& device, py::handle cache,
                                py::handle template_paths, const std::string& on_miss,
                                py::handle budget, const std::string& strategy, std::uint64_t seed,
-                               py::handle layers, const std::string& isolation,
-                               double wait_for_others) {
+                               py::handle layers, bool shipped_winners,
+                               const std::string& isolation, double wait_for_others) {
   RuntimeOptions options;
   options.device = device;
   options.cache = cache_from_python(cache);
@@ -72,6 +72,7 @@ RuntimeOptions runtime_options(const std::string& device, py::handle cache,
   options.tuning.seed = seed;
   options.tuning.isolation = isolation_from_python(isolation);
   options.layers = paths_from_python(layers);
+  options.shipped_winners = shipped_winners;
   options.wait_for_others = wait_for_others;
   return options;
 }
@@ -179,6 +180,8 @@ constexpr const char* runtime_doc =
     "budget         : when tuning ends: seconds, '30s', '5m', '200 trials' or a Budget\n"
     "strategy, seed : how tuning searches\n"
     "layers         : databases that are only read, where `cache` knows no winner\n"
+    "shipped_winners: whether winners that ship with cudadent are used where neither has one;\n"
+    "                 CUDADENT_SHIPPED=none says no, too\n"
     "isolation      : where candidates run: in a 'worker' process, 'in_process', or 'auto': in a\n"
     "                 worker where one can be started\n"
     "wait_for_others: seconds to wait while another process tunes the same problem\n\n"
@@ -194,7 +197,8 @@ constexpr const char* tune_doc =
     "tune(op, problem=None, *, budget=None, strategy='auto', seed=0, on_progress=None,\n"
     "     templates=(), fresh=False, compile_workers=0, isolation=None, compile_timeout=60,\n"
     "     run_timeout=10, **problem) -> TuneResult\n\n"
-    "Searches for the configuration that runs a problem fastest, and remembers it.\n\n"
+    "Searches for the configuration that runs a problem fastest, and remembers it. A winner that\n"
+    "is known is tried first, also one that ships with cudadent; it is no reason not to search.\n\n"
     "problem         : dimensions (elements), data types and options by name, as a dictionary, as\n"
     "                  keywords or both: tune('gemm', m=512, n=512, k=512, dtype='f32')\n"
     "budget          : seconds, '30s', '5m', '200 trials' or a Budget; None: the Runtime's\n"
@@ -217,17 +221,18 @@ void bind_runtime(py::module_& module) {
       .def(py::init([](const std::string& device, const py::object& cache,
                        const py::object& template_paths, const std::string& on_miss,
                        const py::object& budget, const std::string& strategy, std::uint64_t seed,
-                       const py::object& layers, const std::string& isolation,
+                       const py::object& layers, bool shipped_winners, const std::string& isolation,
                        double wait_for_others) {
              auto session = std::make_shared<Session>(
                  runtime_options(device, cache, template_paths, on_miss, budget, strategy, seed,
-                                 layers, isolation, wait_for_others));
+                                 layers, shipped_winners, isolation, wait_for_others));
              return std::make_shared<RuntimeObject>(RuntimeObject{std::move(session), {}});
            }),
            py::arg("device") = "auto", py::kw_only(), py::arg("cache") = py::none(),
            py::arg("template_paths") = py::tuple(), py::arg("on_miss") = "tune",
            py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
-           py::arg("layers") = py::tuple(), py::arg("isolation") = "auto",
+           py::arg("layers") = py::tuple(), py::arg("shipped_winners") = true,
+           py::arg("isolation") = "auto",
            py::arg("wait_for_others") = RuntimeOptions().wait_for_others)
       .def(
           "op",
@@ -469,17 +474,17 @@ void bind_defaults(py::module_& module) {
       "set_default_options",
       [](const std::string& device, const py::object& cache, const py::object& template_paths,
          const std::string& on_miss, const py::object& budget, const std::string& strategy,
-         std::uint64_t seed, const py::object& layers, const std::string& isolation,
-         double wait_for_others) {
-        Defaults::instance().set_options(runtime_options(device, cache, template_paths, on_miss,
-                                                         budget, strategy, seed, layers, isolation,
-                                                         wait_for_others));
+         std::uint64_t seed, const py::object& layers, bool shipped_winners,
+         const std::string& isolation, double wait_for_others) {
+        Defaults::instance().set_options(
+            runtime_options(device, cache, template_paths, on_miss, budget, strategy, seed, layers,
+                            shipped_winners, isolation, wait_for_others));
       },
       py::kw_only(), py::arg("device") = "auto", py::arg("cache") = py::none(),
       py::arg("template_paths") = py::tuple(), py::arg("on_miss") = "tune",
       py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
-      py::arg("layers") = py::tuple(), py::arg("isolation") = "auto",
-      py::arg("wait_for_others") = RuntimeOptions().wait_for_others,
+      py::arg("layers") = py::tuple(), py::arg("shipped_winners") = true,
+      py::arg("isolation") = "auto", py::arg("wait_for_others") = RuntimeOptions().wait_for_others,
       "Options of the runtimes that module-level calls use; see Runtime. What is left out takes\n"
       "its default. `device` is the one of module-level tune(); operators run where their tensors\n"
       "are. Runtimes made before are let go of.");

@@ -182,6 +182,20 @@ std::int64_t free_bytes(sqlite::Connection& connection) {
          connection.query_integer("PRAGMA page_size");
 }
 
+void merge(sqlite::Connection& connection, const Contents& contents, MergeReport& report) {
+  for (const auto& winner : contents.winners) merge_winner(connection, winner, report);
+  for (const auto& trial : contents.trials) merge_trial(connection, trial, report);
+  for (const auto& run : contents.runs) merge_run(connection, run, report);
+}
+
+Contents all_contents(sqlite::Connection& connection, const std::string& op,
+                      const std::string& device_kind) {
+  Contents contents{
+      all_winners(connection, op, device_kind), all_trials(connection, op, device_kind), {}};
+  if (has_runs(connection)) contents.runs = find_runs(connection, op, "", device_kind);
+  return contents;
+}
+
 bool compact(sqlite::Connection& connection) {
   try {
     connection.execute("VACUUM");
@@ -199,10 +213,17 @@ Contents read_contents(const std::filesystem::path& file, const std::string& op,
   sqlite::Connection connection = open_layer(place_of(file), busy_timeout);
   connection.attempt("read");
   const sqlite::Transaction one_moment(connection, sqlite::Transaction::Kind::read);
-  Contents contents{
-      all_winners(connection, op, device_kind), all_trials(connection, op, device_kind), {}};
-  if (has_runs(connection)) contents.runs = find_runs(connection, op, "", device_kind);
-  return contents;
+  return all_contents(connection, op, device_kind);
+}
+
+Contents merged_contents(const std::vector<std::filesystem::path>& files, const std::string& op,
+                         const std::string& device_kind) {
+  sqlite::Connection connection = open_database(":memory:", busy_timeout);
+  connection.attempt("merge in memory");
+  sqlite::Transaction transaction(connection);
+  MergeReport report;
+  for (const auto& file : files) merge(connection, read_contents(file, op, device_kind), report);
+  return all_contents(connection, op, device_kind);
 }
 
 MergeReport merge_contents(const std::filesystem::path& file, const Contents& contents,
@@ -210,9 +231,7 @@ MergeReport merge_contents(const std::filesystem::path& file, const Contents& co
   sqlite::Connection connection = open_for_change(file, "merge into");
   sqlite::Transaction transaction(connection);
   MergeReport report;
-  for (const auto& winner : contents.winners) merge_winner(connection, winner, report);
-  for (const auto& trial : contents.trials) merge_trial(connection, trial, report);
-  for (const auto& run : contents.runs) merge_run(connection, run, report);
+  merge(connection, contents, report);
   if (!options.binaries_from.empty()) merge_binaries(connection, options.binaries_from, report);
   if (!options.dry_run) transaction.commit();
   return report;

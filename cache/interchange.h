@@ -26,6 +26,10 @@ struct Contents {
 Contents read_contents(const std::filesystem::path& file, const std::string& op = {},
                        const std::string& device_kind = {});
 
+// What merging these databases, one after another, into an empty one would make; see merge_contents().
+Contents merged_contents(const std::vector<std::filesystem::path>& files,
+                         const std::string& op = {}, const std::string& device_kind = {});
+
 struct MergeReport {
   struct Counts {
     std::int64_t added = 0, replaced = 0, kept = 0;  // kept: what was there already stays

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cache/rows.h"
+#include "cache/shipped.h"
 #include "cache/sqlite.h"
 #include "cache/store_database.h"
 
@@ -63,6 +64,21 @@ void Store::search_layers(std::string_view attempt,
                      fmt::format("a layer is left out from now on: {}", error.what()));
     }
   }
+}
+
+const ShippedWinners& Store::shipped() {
+  std::call_once(shipped_read_, [&] {
+    try {
+      if (options_.shipped) shipped_ = options_.shipped();
+    } catch (const Error& error) {
+      if (options_.log)
+        options_.log(LogLevel::warning,
+                     fmt::format("the winners that ship are left out: {}", error.what()));
+    }
+    if (!shipped_)
+      shipped_ = std::make_shared<const ShippedWinners>(std::span<const EmbeddedFile>());
+  });
+  return *shipped_;
 }
 
 // -------------------------------------------------------------------------------------
@@ -124,7 +140,10 @@ std::optional<WinnerRecord> Store::winner(const std::string& op, const std::stri
     found = std::move(record);
     return true;
   });
-  return found;
+  if (found) return found;
+  for (const auto& record : shipped().find(op, tuning_key, device_kind))
+    if (will_do(record)) return record;
+  return std::nullopt;
 }
 
 std::vector<WinnerRecord> Store::winners(const std::string& op, const std::string& device_kind) {
@@ -133,7 +152,6 @@ std::vector<WinnerRecord> Store::winners(const std::string& op, const std::strin
     auto [lock, connection] = database_->use("read winners from");
     records = all_winners(connection, op, device_kind);
   }
-  if (layers_.empty()) return records;
   search_layers("read winners from", [&](sqlite::Connection& connection, const Layer& layer) {
     for (auto& record : all_winners(connection, op, device_kind)) {
       record.layer = layer.database.file;
@@ -141,6 +159,10 @@ std::vector<WinnerRecord> Store::winners(const std::string& op, const std::strin
     }
     return false;
   });
+  for (const auto& record : shipped().all())
+    if ((op.empty() || record.problem.op == op) &&
+        (device_kind.empty() || record.problem.device_kind == device_kind))
+      records.push_back(record);
   // Stable: of one key, the first is of the store's own database or the
   // earliest layer.
   std::stable_sort(records.begin(), records.end(),

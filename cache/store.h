@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,7 +57,10 @@ struct WinnerRecord {
   std::string device_name, driver, uuid;  // metadata
   std::string created;                    // as in TrialRecord
   std::filesystem::path layer;            // it was found in; empty for the user's own database
+  bool shipped = false;                   // `layer` is a file of those that ship with cudadent
 };
+
+class ShippedWinners;
 
 struct StoreOptions {
   // How long to wait for another process's lock.
@@ -65,6 +69,9 @@ struct StoreOptions {
   // order. Nothing is written to them or beside them. One that is missing or damaged is a warning, and is
   // left out; the store's own among them is passed over.
   std::vector<std::filesystem::path> layers;
+  // Winners below all layers (cache/shipped.h), asked for once, when nothing above them has a winner; empty:
+  // none. An Error of it is a warning, and stands for none.
+  std::function<std::shared_ptr<const ShippedWinners>()> shipped;
   std::function<void(LogLevel, std::string_view)> log;  // may be empty
 };
 
@@ -131,7 +138,7 @@ class Store : public BinaryStore {
                                      const std::string& device_kind,
                                      const std::function<bool(const WinnerRecord&)>& usable = {});
   // All winners; of one op or one kind of device when given. One a tuning key: the store's own before
-  // those of layers.
+  // those of layers, in their order, and those that ship.
   std::vector<WinnerRecord> winners(const std::string& op = {},
                                     const std::string& device_kind = {});
 
@@ -171,10 +178,13 @@ class Store : public BinaryStore {
   // Does something with each layer in turn until it says true; one that fails is left out from then on.
   void search_layers(std::string_view attempt,
                      const std::function<bool(sqlite::Connection&, const Layer&)>& look);
+  const ShippedWinners& shipped();
 
   const StoreOptions options_;
   std::unique_ptr<Database> database_;
   std::vector<std::unique_ptr<Layer>> layers_;
+  std::once_flag shipped_read_;
+  std::shared_ptr<const ShippedWinners> shipped_;
 };
 
 }  // namespace cudadent

@@ -43,6 +43,7 @@ Environment Environment::read() {
   environment.device = variable("CUDADENT_DEVICE");
   environment.nvrtc = variable("CUDADENT_NVRTC");
   environment.layers = split_path(variable("CUDADENT_LAYERS"));
+  environment.shipped = variable("CUDADENT_SHIPPED");
   environment.worker = variable("CUDADENT_WORKER");
   environment.host_compiler = variable("CUDADENT_HOST_COMPILER");
   if (environment.host_compiler.empty()) environment.host_compiler = variable("CXX");

@@ -6,6 +6,7 @@
 // | CUDADENT_CACHE          | the database file (or a folder to keep cudadent.db in)                |
 // | XDG_CACHE_HOME, HOME    | where the default database lies: <cache home>/cudadent/cudadent.db    |
 // | CUDADENT_LAYERS         | colon-separated databases that are only read, below the user's own    |
+// | CUDADENT_SHIPPED        | "none": without the winners that ship with cudadent; else a folder of such files  |
 // | CUDADENT_TEMPLATE_PATH  | colon-separated folders with operators and templates of the user's    |
 // | CUDADENT_DEVICE         | the device for "auto": host, cuda, cuda:1                             |
 // | CUDADENT_NVRTC          | the libnvrtc.so file to load before looking elsewhere                 |
@@ -29,6 +30,7 @@ struct Environment {
   std::string device;
   std::string nvrtc;
   std::vector<std::filesystem::path> layers;  // CUDADENT_LAYERS
+  std::string shipped;                        // CUDADENT_SHIPPED
   std::string worker;                         // CUDADENT_WORKER
   std::string host_compiler;                  // CUDADENT_HOST_COMPILER, else CXX
   int host_threads = 0;

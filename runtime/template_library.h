@@ -6,11 +6,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "runtime/embedded_files.h"
 #include "runtime/manifest.h"
 
 namespace cudadent {
@@ -23,13 +23,6 @@ struct OperatorEntry {
   // Null when it has none of that name.
   [[nodiscard]] std::shared_ptr<const KernelTemplate> template_named(std::string_view name) const;
 };
-
-// A file of kernel_templates/ as embedded at build time, by its path below that folder.
-struct EmbeddedFile {
-  std::string_view path;
-  std::string_view text;
-};
-std::span<const EmbeddedFile> embedded_files();
 
 // Operators are parsed when first asked for. Safe from many threads.
 class TemplateLibrary {

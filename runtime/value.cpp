@@ -90,6 +90,8 @@ std::string_view name_of(Provenance provenance) noexcept {
       return "tuned";
     case Provenance::cached:
       return "cached";
+    case Provenance::shipped:
+      return "shipped";
     case Provenance::neighbour:
       return "neighbour";
     case Provenance::nearest:

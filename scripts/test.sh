@@ -8,10 +8,10 @@ logs=build/logs
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0
 
-# Tests never see the user's database, and find NVRTC and the program where we put them.
+# Tests never see the user's database nor the winners that ship, and find NVRTC and the program where we put them.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-export CUDADENT_CACHE="$scratch/cudadent.db" VIRTUAL_ENV="$PWD/.venv"
+export CUDADENT_CACHE="$scratch/cudadent.db" CUDADENT_SHIPPED=none VIRTUAL_ENV="$PWD/.venv"
 export PATH="$PWD/build/release:$PWD/.venv/bin:$PATH"
 unset CUDADENT_DEVICE CUDADENT_TEMPLATE_PATH
 

@@ -65,11 +65,12 @@ std::optional<Choice> CachedSource::usable(const OperatorEntry& entry, const Pro
 std::optional<Choice> CachedSource::known(const OperatorEntry& entry, const Problem& problem) {
   const auto record = problem_record(problem, context_.backend.device());
   std::optional<Choice> choice;
-  context_.store.winner(record.op, record.tuning_key, record.device_kind,
-                        [&](const WinnerRecord& winner) {
-                          choice = usable(entry, problem, winner, Provenance::cached);
-                          return choice.has_value();
-                        });
+  context_.store.winner(
+      record.op, record.tuning_key, record.device_kind, [&](const WinnerRecord& winner) {
+        choice = usable(entry, problem, winner,
+                        winner.shipped ? Provenance::shipped : Provenance::cached);
+        return choice.has_value();
+      });
   return choice;
 }
 

@@ -33,7 +33,7 @@ constexpr int samples_a_round = 3;
 constexpr double final_share = 0.1;    // of the time budget
 constexpr double final_seconds = 5;    // without one
 constexpr double improvement = 0.99;   // of the best: what patience counts as progress
-constexpr std::size_t hint_count = 4;  // winners of other problems that are tried first
+constexpr std::size_t hint_count = 4;  // winners that are tried first
 constexpr std::size_t kept_binaries = 64;
 
 // Failing to keep a binary or a trial costs the memory of a result, not the result.
@@ -141,8 +141,9 @@ class TuningRun {
     find_first();
   }
 
-  // Every template's default is measured first, so that the winner can never be slower than it, and
-  // then what won for problems like this one.
+  // Every template's default is measured first, so that the winner can never be slower than it, then what
+  // won for the tuning key (in the store, its layers, and what ships), lest it be replaced by something slower,
+  // and then what won for problems like this one.
   void find_first() {
     for (const auto& member : space_->members()) {
       const auto configuration = default_configuration(*member.kernel_template, problem_, device_);
@@ -151,12 +152,17 @@ class TuningRun {
         defaults_.push_back(member.first + *index);
     }
     first_ = defaults_;
-    for (const auto& neighbour : neighbours_of(problem_, device_, context_.store)) {
-      if (first_.size() >= defaults_.size() + hint_count) break;
-      const auto candidate = find(neighbour.winner.template_hash, neighbour.winner.configuration);
+    // True when there is no room for more.
+    const auto hint = [&](const WinnerRecord& winner) {
+      if (first_.size() >= defaults_.size() + hint_count) return true;
+      const auto candidate = find(winner.template_hash, winner.configuration);
       if (candidate && std::count(first_.begin(), first_.end(), *candidate) == 0)
         first_.push_back(*candidate);
-    }
+      return false;
+    };
+    context_.store.winner(record_.op, record_.tuning_key, record_.device_kind, hint);
+    for (const auto& neighbour : neighbours_of(problem_, device_, context_.store))
+      if (hint(neighbour.winner)) break;
   }
 
   [[nodiscard]] std::optional<Candidate> find(const std::string& template_hash,

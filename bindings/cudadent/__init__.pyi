@@ -14,7 +14,7 @@ _Value = Union[bool, int, float, str]
 _Path = Union[str, PathLike[str]]
 _OnMiss = Literal["tune", "nearest", "background", "fail"]
 _Provenance = Literal[
-    "tuned", "cached", "neighbour", "nearest", "other device", "predicted", "default"
+    "tuned", "cached", "shipped", "neighbour", "nearest", "other device", "predicted", "default"
 ]
 _Isolation = Literal["auto", "worker", "in_process"]
 _Budget = Union[float, str, "Budget", None]
@@ -242,6 +242,7 @@ class Runtime:
         strategy: str = "auto",
         seed: int = 0,
         layers: Union[_Path, Iterable[_Path]] = (),
+        shipped_winners: bool = True,
         isolation: _Isolation = "auto",
         wait_for_others: float = 600.0,
     ) -> None: ...
@@ -313,6 +314,7 @@ def set_default_options(
     strategy: str = "auto",
     seed: int = 0,
     layers: Union[_Path, Iterable[_Path]] = (),
+    shipped_winners: bool = True,
     isolation: _Isolation = "auto",
     wait_for_others: float = 600.0,
 ) -> None: ...

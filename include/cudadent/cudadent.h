@@ -137,6 +137,7 @@ enum class OnMiss : std::uint8_t {
 enum class Provenance : std::uint8_t {
   tuned,      // by this process, for this problem's tuning key
   cached,     // the winner of this problem's tuning key
+  shipped,    // the same as it ships with cudadent, found on another device of this kind
   neighbour,  // the winner of a tuning key beside this one: all but one dimension are shared
   nearest,    // the winner of the problem nearest in the logarithms of its dimensions
   other_device,  // the winner of this problem's key, or the nearest, on another device of the architecture
@@ -254,6 +255,9 @@ struct RuntimeOptions {
   // Databases that are only read, looked into where `cache` knows no winner, in this order; also those
   // of CUDADENT_LAYERS.
   std::vector<std::filesystem::path> layers;
+  // Whether winners that ship with cudadent are used for problems that neither `cache` nor a layer has a
+  // winner for; CUDADENT_SHIPPED=none says no, too. Without them a first call tunes on every device.
+  bool shipped_winners = true;
   OnMiss on_miss = OnMiss::tune;
   TuneOptions tuning;  // for OnMiss::tune and OnMiss::background
   // How long to wait, in seconds, while another process tunes the same problem; after that, and with
@@ -358,7 +362,8 @@ class CUDADENT_API Runtime {
   // An operator by name, with options (and only options) bound: {{"activation", "relu"}}.
   Operator op(std::string_view name, const Values& options = {});
 
-  // Tunes a problem given by its dimensions, data types and options, and remembers the winner.
+  // Tunes a problem given by its dimensions, data types and options, and remembers the winner, whatever is
+  // known of it: winners of layers, and those that ship, are only tried first.
   TuneResult tune(std::string_view op, const Values& problem, const TuneOptions& options);
   TuneResult tune(std::string_view op, const Values& problem);
 

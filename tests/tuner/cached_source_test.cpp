@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "cache/claim.h"
+#include "cache/formats/portable.h"
+#include "cache/shipped.h"
 #include "tests/support/errors.h"
 #include "tests/support/tuning.h"
 
@@ -126,6 +128,32 @@ TEST_CASE("a winner of another device counts when it is of this architecture") {
   // What this device knows comes first, far as it may be.
   choose(tuning, OnMiss::tune, 1'000'000);
   CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::nearest);
+}
+
+TEST_CASE("a winner that ships is launched without tuning, until its template changes") {
+  Tuning tuning;
+  put_winner_of(tuning, tuning.backend.device().kind(), 100);
+  auto shipped = tuning.store.winners();
+  Store store(":memory:", {.shipped = [text = to_portable({shipped, {}, {}}).dump()] {
+                const std::vector<EmbeddedFile> files{{"shop.json", text}};
+                return std::make_shared<const ShippedWinners>(files);
+              }});
+  const auto choose_with = [&](OnMiss on_miss, std::int64_t n) {
+    const auto entry = tuning.entry();
+    TuningContext context{tuning.backend, tuning.library(), store, {}, {}};
+    return CachedSource(context, {.on_miss = on_miss})
+        .choose(*entry, make_problem(entry->manifest, twice_problem(n)));
+  };
+  const Choice choice = choose_with(OnMiss::tune, 65);
+  CHECK(choice.provenance == Provenance::shipped);
+  CHECK(kind_of(choice) == "fast");
+  CHECK(tuning.backend.timings == 0);
+  CHECK(choose_with(OnMiss::nearest, 1000).provenance == Provenance::nearest);
+
+  tuning.folder.write("twice/kinds.cpp", std::string(kinds_source) + "// changed\n");
+  CHECK_THROWS_AS(choose_with(OnMiss::fail, 65), Error);
+  CHECK(choose_with(OnMiss::tune, 65).provenance == Provenance::tuned);
+  CHECK(choose_with(OnMiss::tune, 65).provenance == Provenance::cached);
 }
 
 TEST_CASE("where nothing is known, what the prior promises most of, if it is clearly more") {

@@ -78,6 +78,20 @@ TEST_CASE("a run that is repeated measures nothing twice") {
   CHECK(measured_anew(tuning.tune(fresh)) == 7);
 }
 
+TEST_CASE("what won for the tuning key is tried right after the defaults") {
+  Tuning tuning;
+  tuning.tune();
+  TuneOptions options;
+  options.budget.trials = 2;
+  options.strategy = "random";
+  // Another problem of the key, so that nothing measured counts for it.
+  for (options.seed = 0; options.seed < 4; ++options.seed) {
+    const TuneResult result = tuning.tune(options, 127 - static_cast<std::int64_t>(options.seed));
+    CHECK(by_kind(result).contains("fast"));
+    CHECK(kind_of(result.winner.configuration) == "fast");
+  }
+}
+
 TEST_CASE("a run that was ended goes on where it stopped") {
   Tuning tuning;
   TuneOptions options;

@@ -14,6 +14,7 @@ void CommonOptions::add_to(CLI::App& command) {
   command.add_flag("--json", json, "print JSON for programs");
   command.add_option("--device", device, "auto, host, cuda, cuda:N")->capture_default_str();
   command.add_option("--db", database, "the database file (default: the user's cache)");
+  command.add_flag("--no-shipped", no_shipped, "without the winners that ship with cudadent");
   command
       .add_option("--templates", template_paths,
                   "a folder with operators and templates of your own; may be repeated")
@@ -24,6 +25,7 @@ RuntimeOptions CommonOptions::runtime_options() const {
   RuntimeOptions options;
   options.device = device;
   options.cache = database;
+  options.shipped_winners = !no_shipped;
   options.template_paths.assign(template_paths.begin(), template_paths.end());
   options.log = [](LogLevel level, std::string_view message) {
     fmt::print(stderr, "{}: {}\n", level == LogLevel::warning ? "warning" : "note", message);

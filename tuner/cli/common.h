@@ -17,6 +17,7 @@ struct CommonOptions {
   bool json = false;
   std::string device = "auto";
   std::string database;
+  bool no_shipped = false;
   std::vector<std::string> template_paths;
 
   void add_to(CLI::App& command);

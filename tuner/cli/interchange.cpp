@@ -53,7 +53,8 @@ struct ExportCommand {
   std::string format = "json";
   std::string output = "-";
   std::string device_kind;
-  bool trials = false;
+  std::vector<std::string> from;
+  bool trials = false, ship = false;
 };
 
 std::string in_exchange_format(const std::string& format, const std::vector<TrialRecord>& trials) {
@@ -89,8 +90,35 @@ void export_spaces(const ExportCommand& command, const Contents& contents) {
   }
 }
 
+// Leaves what a file of cache/shipped/ needs: winners that templates of today can use, without what tells the
+// very machine, or concerns binaries. How many winners were of templates that have changed since.
+std::size_t make_shippable(Contents& contents, const CommonOptions& common) {
+  contents.trials.clear();
+  contents.runs.clear();
+  TemplateLibrary library = common.library();
+  const std::size_t outdated = std::erase_if(
+      contents.winners, [&](const WinnerRecord& winner) { return !is_current(winner, library); });
+  if (contents.winners.empty())
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("there is nothing to ship: no winner{}",
+                            outdated == 0 ? " is in the database"
+                                          : fmt::format(" of a template as it is now; those of {} "
+                                                        "problems are of older ones",
+                                                        outdated)));
+  for (auto& winner : contents.winners) {
+    winner.uuid.clear();
+    winner.specialization_hash.clear();
+  }
+  return outdated;
+}
+
 void run_export(const ExportCommand& command) {
-  Contents contents = selected_contents(command.common, command.problem, command.device_kind);
+  Contents contents =
+      selected_contents(command.common, command.problem, command.device_kind, command.from);
+  const std::size_t outdated = command.ship ? make_shippable(contents, command.common) : 0;
+  if (outdated > 0)
+    fmt::print(stderr, "warning: {} winners are left out: their templates have changed since\n",
+               outdated);
   if (command.format != "json") {
     export_spaces(command, contents);
   } else {
@@ -228,6 +256,16 @@ void add_export(CLI::App& program) {
       ->check(CLI::IsMember({"json", "t4", "kernel_tuner"}))
       ->capture_default_str();
   command->add_flag("--trials", state->trials, "with every trial, not only winners");
+  command
+      ->add_flag("--ship", state->ship,
+                 "as cache/shipped/ holds winners: of templates as they are now, nothing else")
+      ->excludes("--trials")
+      ->excludes("--format");
+  command
+      ->add_option("--from", state->from,
+                   "a database, or a folder of them, to take together in the place of --db; may "
+                   "be repeated")
+      ->allow_extra_args(false);
   command->add_option("--device-kind", state->device_kind, "of this kind only, as show names it");
   command->add_option("-o,--output", state->output, "a file, or a folder with / at its end")
       ->capture_default_str();

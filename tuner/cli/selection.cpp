@@ -37,9 +37,33 @@ void check_operator(const ProblemWords& words, const CommonOptions& common,
               fmt::format("no operator \"{}\"; known: {}", words.op, fmt::join(known, ", ")));
 }
 
+namespace {
+
+// Each one named, and of a folder all that are called *.db.
+std::vector<std::filesystem::path> databases_in(const std::vector<std::string>& places) {
+  std::vector<std::filesystem::path> files;
+  for (const std::filesystem::path place : places) {
+    if (std::error_code ignored; !std::filesystem::is_directory(place, ignored)) {
+      files.push_back(place);
+      continue;
+    }
+    std::set<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator(place))
+      if (entry.path().extension() == ".db") found.insert(entry.path());
+    if (found.empty())
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("no database (*.db) in {}", place.string()));
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return files;
+}
+
+}  // namespace
+
 Contents selected_contents(const CommonOptions& common, const ProblemWords& words,
-                           const std::string& device_kind) {
-  Contents contents = read_contents(database_of(common), {}, device_kind);
+                           const std::string& device_kind, const std::vector<std::string>& from) {
+  Contents contents = from.empty() ? read_contents(database_of(common), {}, device_kind)
+                                   : merged_contents(databases_in(from), {}, device_kind);
   std::set<std::string> ops;
   for (const auto& record : contents.winners) ops.insert(record.problem.op);
   for (const auto& record : contents.trials) ops.insert(record.problem.op);
@@ -49,6 +73,13 @@ Contents selected_contents(const CommonOptions& common, const ProblemWords& word
   std::erase_if(contents.trials, other);
   std::erase_if(contents.runs, other);
   return contents;
+}
+
+bool is_current(const WinnerRecord& winner, TemplateLibrary& library) {
+  const auto known = library.operators();
+  if (std::find(known.begin(), known.end(), winner.problem.op) == known.end()) return false;
+  const auto kernel = library.find(winner.problem.op)->template_named(winner.kernel_template);
+  return kernel != nullptr && kernel->hash == winner.template_hash;
 }
 
 }  // namespace cudadent::cli

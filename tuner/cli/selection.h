@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "cache/interchange.h"
 #include "tuner/cli/common.h"
@@ -21,8 +22,13 @@ bool matches(const ProblemRecord& problem, const ProblemWords& words);
 void check_operator(const ProblemWords& words, const CommonOptions& common,
                     const std::set<std::string>& in_database);
 
-// What the database holds of the problems given.
+// What the database holds of the problems given; or, where `from` names databases and folders of them (*.db),
+// all of those together.
 Contents selected_contents(const CommonOptions& common, const ProblemWords& words,
-                           const std::string& device_kind = {});
+                           const std::string& device_kind = {},
+                           const std::vector<std::string>& from = {});
+
+// Whether the library has the template as it was when the winner was found.
+bool is_current(const WinnerRecord& winner, TemplateLibrary& library);
 
 }  // namespace cudadent::cli

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "cache/shipped.h"
 #include "runtime/value.h"
 #include "tuner/cli/common.h"
 #include "tuner/cli/selection.h"
@@ -17,8 +18,22 @@ struct ShowCommand {
   bool trials = false;
 };
 
+struct Shown : WinnerRecord {
+  bool outdated = false;  // it ships, and is not used since its template has changed
+};
+
+std::vector<Shown> with_state(std::vector<WinnerRecord> winners, const CommonOptions& common) {
+  std::vector<Shown> all;
+  for (auto& winner : winners) all.push_back({std::move(winner)});
+  if (std::none_of(all.begin(), all.end(), [](const Shown& winner) { return winner.shipped; }))
+    return all;
+  TemplateLibrary library = common.library();
+  for (Shown& winner : all) winner.outdated = winner.shipped && !is_current(winner, library);
+  return all;
+}
+
 // Winners of the op asked for, and of those the ones whose problem has every value given.
-std::vector<WinnerRecord> selected(Store& store, const ShowCommand& command) {
+std::vector<Shown> selected(Store& store, const ShowCommand& command) {
   std::set<std::string> ops;
   for (const auto& problem : store.problems()) ops.insert(problem.op);
   auto winners = store.winners();
@@ -27,7 +42,7 @@ std::vector<WinnerRecord> selected(Store& store, const ShowCommand& command) {
   std::erase_if(winners, [&](const WinnerRecord& winner) {
     return !matches(winner.problem, command.problem);
   });
-  return winners;
+  return with_state(std::move(winners), command.common);
 }
 
 std::string gain(const WinnerRecord& winner) {
@@ -36,7 +51,15 @@ std::string gain(const WinnerRecord& winner) {
              : "";
 }
 
-nlohmann::json winner_json(Store& store, const WinnerRecord& winner, bool with_trials) {
+// Where a winner comes from, if it is not the database.
+std::string origin_text(const Shown& winner) {
+  if (winner.layer.empty()) return "";
+  if (!winner.shipped) return "from " + winner.layer.string();
+  return fmt::format("shipped in {}{}", winner.layer.string(),
+                     winner.outdated ? ", not used: its template has changed" : "");
+}
+
+nlohmann::json winner_json(Store& store, const Shown& winner, bool with_trials) {
   nlohmann::json json{{"problem", winner.problem.description},
                       {"device", winner.problem.device_kind},
                       {"template", winner.kernel_template},
@@ -46,6 +69,10 @@ nlohmann::json winner_json(Store& store, const WinnerRecord& winner, bool with_t
                       {"compiler", winner.compiler},
                       {"created", winner.created}};
   if (!winner.layer.empty()) json["layer"] = winner.layer.string();
+  if (winner.shipped) {
+    json["shipped"] = true;
+    json["outdated"] = winner.outdated;
+  }
   if (!with_trials) return json;
   json["trials"] = nlohmann::json::array();
   for (const auto& record :
@@ -86,11 +113,25 @@ void print_trials(Store& store, const WinnerRecord& winner) {
   print_table(rows);
 }
 
+void print_shipped_counts(const std::vector<Shown>& winners) {
+  const auto shipped = std::count_if(winners.begin(), winners.end(),
+                                     [](const Shown& winner) { return winner.shipped; });
+  const auto outdated = std::count_if(winners.begin(), winners.end(),
+                                      [](const Shown& winner) { return winner.outdated; });
+  if (shipped > 0)
+    fmt::print(
+        "shipped with cudadent: {} winners, of which {} are not used: their templates have "
+        "changed\n",
+        shipped, outdated);
+}
+
 void run_show(const ShowCommand& command) {
   const Environment environment = Environment::read();
   Store store(command.common.database.empty() ? environment.cache
                                               : std::filesystem::path(command.common.database),
-              {.layers = environment.layers, .log = command.common.runtime_options().log});
+              {.layers = environment.layers,
+               .shipped = command.common.no_shipped ? nullptr : shipped_source(environment),
+               .log = command.common.runtime_options().log});
   const auto winners = selected(store, command);
   if (command.common.json) {
     auto json = nlohmann::json::array();
@@ -101,12 +142,13 @@ void run_show(const ShowCommand& command) {
   const auto counts = store.counts();
   fmt::print("{}: {} winners, {} trials, {} binaries ({})\n", store.file().string(), counts.winners,
              counts.trials, counts.binaries, byte_text(counts.binary_bytes));
+  print_shipped_counts(winners);
   std::vector<std::vector<std::string>> rows;
   for (const auto& winner : winners) {
     std::vector<std::string> row{
         winner.problem.description, duration_text(winner.seconds), gain(winner),
         winner.problem.device_kind, winner.kernel_template,        to_text(winner.configuration)};
-    if (!winner.layer.empty()) row.push_back("from " + winner.layer.string());
+    if (!winner.layer.empty()) row.push_back(origin_text(winner));
     if (!command.trials) {
       rows.push_back(std::move(row));
       continue;

@@ -89,7 +89,9 @@ void run_verify(VerifyCommand& command) {
   for (const auto& winner : winners) ops.insert(winner.problem.op);
   check_operator(command.problem, command.common, ops);
   std::erase_if(winners, [&](const WinnerRecord& winner) {
-    return !matches(winner.problem, command.problem);
+    // One that ships and is not heeded is none of the user's.
+    return !matches(winner.problem, command.problem) ||
+           (winner.shipped && !is_current(winner, parts.library));
   });
   catch_interrupt();
   auto json = nlohmann::json::array();

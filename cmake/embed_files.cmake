@@ -1,5 +1,6 @@
-# cmake -D root=… -D list=… -D output=… -P: writes the files named in `list`, which lie below `root`, as
-# string literals into the C++ source `output`.
+# cmake -D root=… -D list=… -D output=… -D function=… -D folder=… -P: writes the files named in `list`, which
+# lie below `root`, as string literals into the C++ source `output`, which defines `function`. `folder` is for
+# people.
 
 file(STRINGS "${list}" paths ENCODING UTF-8)
 
@@ -32,20 +33,22 @@ foreach(path IN LISTS paths)
 endforeach()
 
 list(LENGTH paths count)
-file(WRITE "${output}" "// Generated from kernel_templates/; edit the files there.
+if(count GREATER 0)
+  set(entries "{\n${entries}  }")
+endif()
+file(WRITE "${output}" "// Generated from ${folder}/; edit the files there.
 #include <array>
 #include <span>
 #include <string_view>
 
-#include \"runtime/template_library.h\"
+#include \"runtime/embedded_files.h\"
 
 namespace cudadent {
 
 using namespace std::string_view_literals;
 
-std::span<const EmbeddedFile> embedded_files() {
-  static constexpr std::array<EmbeddedFile, ${count}> files{{
-${entries}  }};
+std::span<const EmbeddedFile> ${function}() {
+  static constexpr std::array<EmbeddedFile, ${count}> files{${entries}};
   return files;
 }
 
