@@ -6,7 +6,7 @@
 // | CUDADENT_CACHE          | the database file (or a folder to keep cudadent.db in)                |
 // | XDG_CACHE_HOME, HOME    | where the default database lies: <cache home>/cudadent/cudadent.db    |
 // | CUDADENT_LAYERS         | colon-separated databases that are only read, below the user's own    |
-// | CUDADENT_SHIPPED        | "none": without the winners that ship with cudadent; else a folder of such files  |
+// | CUDADENT_SHIPPED        | a folder of winners in the place of those that ship; "none": no such  |
 // | CUDADENT_TEMPLATE_PATH  | colon-separated folders with operators and templates of the user's    |
 // | CUDADENT_DEVICE         | the device for "auto": host, cuda, cuda:1                             |
 // | CUDADENT_NVRTC          | the libnvrtc.so file to load before looking elsewhere                 |
