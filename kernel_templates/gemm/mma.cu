@@ -248,9 +248,15 @@ struct TileLoader {
       for (int piece = 0; piece < PIECES; ++piece) {
         const int first = piece * (ELEMENTS / PIECES);
         held[i].pieces[piece].clear();
-        if (takes_part(pass) && (INSIDE || valid(pass, first))) {
-          held[i].pieces[piece].load(from + first);
+        if (!takes_part(pass) || !(INSIDE || valid(pass, first))) continue;
+        if constexpr (PARTIAL && !INSIDE && Piece::BYTES > SIZE) {
+          const int left = (K_CONTIGUOUS ? k_left : outer_left) - (column + first);
+          if (left < Piece::BYTES / SIZE) {
+            held[i].pieces[piece].load_part(from + first, left);
+            continue;
+          }
         }
+        held[i].pieces[piece].load(from + first);
       }
     }
   }

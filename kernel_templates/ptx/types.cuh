@@ -403,6 +403,24 @@ struct Vector {
       words[0] = *reinterpret_cast<const u8*>(address);
     }
   }
+  // The first `count` elements, zeros behind them.
+  __device__ __forceinline__ void load_part(const T* address, int count) {
+    constexpr int SIZE = static_cast<int>(sizeof(T));
+    clear();
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      if (i >= count) break;
+      u32 bits;
+      if constexpr (SIZE == 1) {
+        bits = *reinterpret_cast<const u8*>(address + i);
+      } else if constexpr (SIZE == 2) {
+        bits = *reinterpret_cast<const u16*>(address + i);
+      } else {
+        bits = *reinterpret_cast<const u32*>(address + i);
+      }
+      words[i * SIZE / 4] |= bits << i * SIZE % 4 * 8;
+    }
+  }
   // As load_16_streaming where the vector is that wide.
   __device__ __forceinline__ void load_streaming(const T* address) {
     if constexpr (BYTES == 16) {
