@@ -392,6 +392,22 @@ std::string Problem::tuning_key() const {
   return to_json(key).dump();
 }
 
+Problem Problem::representative() const {
+  constexpr double always_bytes = 2e9, more = 1.5;
+  Values given = values_from_json(nlohmann::json::parse(key()));
+  for (const auto& [name, expression] : op->tuning_key)
+    given[name] = expression.evaluate(Scope(values));
+  try {
+    Problem result = make_problem(op, given);
+    result.scalars = scalars;
+    if (result.tuning_key() != tuning_key()) return *this;
+    if (result.bytes() > std::max(always_bytes, more * bytes())) return *this;
+    return result;
+  } catch (const Error&) {  // strides of this one's own, which do not fit others
+    return *this;
+  }
+}
+
 double Problem::flops() const {
   return op->flops ? as_real(op->flops->evaluate(Scope(values)), "flops") : 0;
 }

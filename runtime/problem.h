@@ -35,6 +35,11 @@ struct Problem {
   // The same without strides, and with the operator's tuning-key expressions applied: problems with
   // one key share a winner.
   [[nodiscard]] std::string tuning_key() const;
+  // The problem that is tuned for all of this one's key: the one whose values are what the tuning-key
+  // expressions make of them, for buckets that round up the largest, so that no other has more work than
+  // the winner was found for. This problem itself where there is no such problem with the same key, and
+  // where it would move much more memory: more than 2 GiB and 1.5 times as much.
+  [[nodiscard]] Problem representative() const;
   [[nodiscard]] double flops() const;  // 0 when the manifest has none
   [[nodiscard]] double bytes() const;
   // Largest ‖out − ref‖ / ‖ref‖ of an output of this type that verifies; 1e-5 when the manifest is silent.

@@ -74,6 +74,13 @@ std::optional<Choice> CachedSource::known(const OperatorEntry& entry, const Prob
   return choice;
 }
 
+Choice CachedSource::choice_by_tuning(const OperatorEntry& entry, const Problem& problem,
+                                      const TuneOptions& options) {
+  const TuneResult result = tune(context_, entry, problem, options);
+  return Choice{entry.template_named(result.winner.kernel_template), result.winner.configuration,
+                result.winner.seconds, Provenance::tuned};
+}
+
 std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Problem& problem,
                                           const TuneOptions& options) {
   const auto record = problem_record(problem, context_.backend.device());
@@ -82,9 +89,13 @@ std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Prob
     if (const auto claim = context_.store.claim(record)) {
       // Somebody may have finished since we looked.
       if (auto choice = known(entry, problem)) return choice;
-      const TuneResult result = tune(context_, entry, problem, options);
-      return Choice{entry.template_named(result.winner.kernel_template),
-                    result.winner.configuration, result.winner.seconds, Provenance::tuned};
+      // For the whole key, unless that winner does not do for this problem.
+      Choice choice = choice_by_tuning(entry, problem.representative(), options);
+      if (!why_invalid(*choice.kernel_template, problem, choice.configuration,
+                       context_.backend.device())
+               .empty())
+        choice = choice_by_tuning(entry, problem, options);
+      return choice;
     }
     if (seconds_since(start) >= policy_.wait_for_others) return std::nullopt;
     if (options.cancelled && options.cancelled()) return std::nullopt;

@@ -34,8 +34,9 @@ class CachedSource : public ConfigurationSource {
   // valid for this very problem.
   std::optional<Choice> known(const OperatorEntry& entry, const Problem& problem);
 
-  // Tunes, unless another process is at it: then waits for its winner. Nothing when that takes longer
-  // than the policy allows. Throws what tune() throws.
+  // Tunes the problem's representative, or itself if that winner is not valid for it, unless another
+  // process is at it: then waits for its winner. Nothing when that takes longer than the policy allows.
+  // Throws what tune() throws.
   std::optional<Choice> tuned(const OperatorEntry& entry, const Problem& problem,
                               const TuneOptions& options);
 
@@ -48,6 +49,8 @@ class CachedSource : public ConfigurationSource {
   Choice predicted(const OperatorEntry& entry, const Problem& problem);
 
  private:
+  Choice choice_by_tuning(const OperatorEntry& entry, const Problem& problem,
+                          const TuneOptions& options);
   std::optional<Choice> usable(const OperatorEntry& entry, const Problem& problem,
                                const WinnerRecord& winner, Provenance provenance) const;
 

@@ -99,6 +99,20 @@ TEST_CASE("keys tell problems apart, tuning keys tell those apart that share no 
   CHECK(five.key() != make_problem(op, values({{"bias", true}})).key());
 }
 
+TEST_CASE("what is tuned for a key: what its expressions make of the problem") {
+  const Problem six = make_problem(op, values({{"m", std::int64_t{6}}}));
+  CHECK(six.representative().values.at("m") == Value(std::int64_t{8}));
+  CHECK(six.representative().tuning_key() == six.tuning_key());
+  CHECK(six.representative().representative().key() == six.representative().key());
+  // Unaligned stays unaligned, run-time scalars stay what they are.
+  const Problem other = make_problem(op, values({{"m", std::int64_t{6}}, {"aligned", false}}));
+  CHECK(other.representative().tuning_key() == other.tuning_key());
+  CHECK(other.representative().scalars == other.scalars);
+  // Twice the memory is too much, where it is much.
+  const Problem large = make_problem(op, values({{"m", std::int64_t{1'100'000'000}}}));
+  CHECK(large.representative().key() == large.key());
+}
+
 TEST_CASE("a number is a number, however it is written") {
   CHECK(make_problem(op, values({{"m", 5.0}})).key() == make_problem(op, values()).key());
   CHECK(make_problem(op, values({{"bias", std::int64_t{1}}})).key() ==

@@ -45,6 +45,14 @@ TEST_CASE("a miss that tunes, then the cache") {
   CHECK(tuning.backend.timings == timings);
 }
 
+TEST_CASE("a miss tunes the largest problem of the key") {
+  Tuning tuning;
+  choose(tuning, OnMiss::tune, 70);
+  const auto problems = tuning.store.problems("twice", "");
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].description == "twice n=128 dtype=f32");
+}
+
 TEST_CASE("a miss that fails says how to tune") {
   Tuning tuning;
   CHECK(fails(ErrorCode::not_tuned,
