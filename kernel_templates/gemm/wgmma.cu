@@ -17,10 +17,9 @@
 //     that blocks which run together touch few rows of a and of b, and the L2 cache holds them.
 //   IN_FLIGHT: how many groups of wgmma are unfinished while the next stage is waited for.
 //
-// TMA reads zeros outside a tensor and does not write there. Of tiles at the edge, and those that a cluster
-// has beyond it, only what lies inside is loaded, EDGE_ROWS at a time; the rest is computed from what the
-// stages hold and dropped. Operands that TMA or wgmma cannot read as they lie are packed first (PACK_A,
-// PACK_B); a c that TMA cannot write is stored from registers.
+// Partial tiles need no care: TMA reads zeros outside a tensor and does not write there. Tiles that
+// a cluster has beyond the edge are computed from zeros and dropped. Operands that TMA or wgmma cannot
+// read as they lie are packed first (PACK_A, PACK_B); a c that TMA cannot write is stored from registers.
 //
 // Factors of blocks (scaling "block", 8-bit floats): a stage is as long as their blocks along k, so its
 // products are added up on their own and go into the sums times the two factors.
@@ -46,7 +45,6 @@ constexpr int K_BLOCKS = ALL_K_BLOCKS / K_SHARES;  // Of one block; with SPLIT, 
 constexpr int N_CLUSTERS = ceil_div(ceil_div(n, BN), CLUSTER_N);
 constexpr bool A_IS_M_MAJOR = !A_ALONG_K;
 constexpr bool B_IS_N_MAJOR = !B_ALONG_K;
-constexpr bool COLUMNS_FIT = n % (BN * CLUSTER_N) == 0;  // No tile of b is at its edge.
 constexpr bool BLOCK_SCALED = scaling == scaling_kind::block;
 
 // The rows of a tile that one warpgroup multiplies, 64 to an instruction.
@@ -55,8 +53,8 @@ constexpr int ROW_STEPS = ROWS / 64;
 
 // Registers a thread: a multiprocessor has 65536, and the producer needs few. With one consumer the
 // cap at entry is already as high as it can be.
-constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 40 : 32;
-constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 232 : 160;
+constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
+constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 
 // Shared memory: the stages of a, the stages of b, the buffers of c, the barriers. Every operand
 // tile starts at a multiple of 1024 bytes, as the 128-byte swizzle needs.
@@ -119,50 +117,23 @@ __device__ __forceinline__ void load_box(u32 destination, const TensorMap& map, 
   }
 }
 
-// A tile at the edge is loaded in pieces, only those that lie inside the operand: so many of m (or n). Boxes
-// with many rows outside are slow (a box of 64 with one row inside took 1.5 times as long on an H200); what a
-// stage keeps of older tiles instead ends in rows and columns that are not stored.
-template <bool K_MAJOR>
-constexpr int PIECE = K_MAJOR ? EDGE_ROWS : 64;
-
-// The bytes of a stage of one operand, of which `inside` of SIZE rows lie in it.
-template <bool K_MAJOR, int SIZE>
-__device__ __forceinline__ u32 stage_bytes(int inside) {
-  const int rows = min(SIZE, round_up(max(inside, 0), PIECE<K_MAJOR>));
-  return rows * (BK * static_cast<int>(sizeof(dtype)));
-}
-
-template <bool IS_WHOLE>
-struct Whole {
-  static constexpr bool VALUE = IS_WHOLE;
-};
-
 // Fills a stage of one operand with SIZE rows of m (or n) from `first`, and the k block at `k_start`.
 // Where SHARERS blocks share it, each copies a part of it to all of them: of the rows, or where the rows
-// are k's, of those. edge_map describes the same memory in pieces.
-template <bool K_MAJOR, int SIZE, int SHARERS>
-__device__ __forceinline__ void load_operand(u32 stage, const TensorMap& map,
-                                             const TensorMap& edge_map, u32 full, int first,
-                                             int inside, int k_start, int batch, int rank) {
-  constexpr bool SHARED = SHARERS > 1;
-  const int sharer = SHARED ? rank : 0;
+// are k's, of those.
+template <bool K_MAJOR, int SIZE, int SHARERS, typename T>
+__device__ __forceinline__ void load_operand(u32 stage, const TensorMap& map, u32 full, int first,
+                                             int k_start, int batch, int rank) {
   if constexpr (K_MAJOR) {
     constexpr int SHARE = SIZE / SHARERS;
-    if (inside >= SIZE) {
-      load_box<SHARED>(stage + sharer * SHARE * 128, map, full, k_start, first + sharer * SHARE,
-                       batch);
-    } else {
-      for (int row = sharer * EDGE_ROWS; row < inside; row += SHARERS * EDGE_ROWS) {
-        load_box<SHARED>(stage + row * 128, edge_map, full, k_start, first + row, batch);
-      }
-    }
+    const int share = SHARERS > 1 ? rank * SHARE : 0;
+    load_box<(SHARERS > 1)>(stage + share * 128, map, full, k_start, first + share, batch);
   } else {  // A box for every 64 of m or n.
     constexpr int SHARE = BK / SHARERS;
+    const int share = SHARERS > 1 ? rank * SHARE : 0;
 #pragma unroll
     for (int i = 0; i < SIZE / 64; ++i) {
-      if (i * 64 >= inside) break;
-      load_box<SHARED>(stage + i * (BK * 128) + sharer * SHARE * 128, map, full, first + i * 64,
-                       k_start + sharer * SHARE, batch);
+      load_box<(SHARERS > 1)>(stage + i * (BK * 128) + share * 128, map, full, first + i * 64,
+                              k_start + share, batch);
     }
   }
 }
@@ -419,7 +390,6 @@ extern "C" __global__ void __launch_bounds__(pack::THREADS)
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     gemm(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map,
-         const __grid_constant__ TensorMap a_edge_map, const __grid_constant__ TensorMap b_edge_map,
          const __grid_constant__ TensorMap c_map, const bias_dtype* bias, const float* scale_a,
          const float* scale_b, const out_dtype* residual, i64 row_stride_residual,
          i64 batch_stride_residual, out_dtype* c, i64 row_stride_c, i64 batch_stride_c,
@@ -470,32 +440,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       RingPosition<STAGES> ring;
       for (int index = first_work; index < work; index += work_step) {
         const TileOrigin tile(index, extents, rank);
-        const int rows = m - tile.row, columns = COLUMNS_FIT ? BN : n - tile.column;
-        auto load = [&](auto whole) {
-          constexpr bool WHOLE = decltype(whole)::VALUE;
-          // Known at compile time for most tiles.
-          const int rows_inside = WHOLE ? BM : rows, columns_inside = WHOLE ? BN : columns;
-          const u32 bytes = stage_bytes<!A_IS_M_MAJOR, BM>(rows_inside) +
-                            stage_bytes<!B_IS_N_MAJOR, BN>(columns_inside);
 #pragma unroll 1
-          for (int k_block = 0; k_block < k_blocks; ++k_block) {
-            const u32 full = full_barriers + 8 * ring.stage;
-            mbarrier_wait(empty_barriers + 8 * ring.stage, ring.parity ^ 1);
-            mbarrier_arrive_expect_bytes(full, bytes);
-            const int k_start = (first_k_block + k_block) * BK;
-            load_operand<!A_IS_M_MAJOR, BM, CLUSTER_N>(
-                shared + A_OFFSET + ring.stage * A_BYTES, a_map, a_edge_map, full, tile.row,
-                rows_inside, k_start, tile.batch * batch_step_a, rank);
-            load_operand<!B_IS_N_MAJOR, BN, CLUSTER_M>(
-                shared + B_OFFSET + ring.stage * B_BYTES, b_map, b_edge_map, full, tile.column,
-                columns_inside, k_start, tile.batch * batch_step_b, rank);
-            ring.advance();
-          }
-        };
-        if (rows >= BM && columns >= BN) {
-          load(Whole<true>{});
-        } else {
-          load(Whole<false>{});
+        for (int k_block = 0; k_block < k_blocks; ++k_block) {
+          const u32 full = full_barriers + 8 * ring.stage;
+          mbarrier_wait(empty_barriers + 8 * ring.stage, ring.parity ^ 1);
+          mbarrier_arrive_expect_bytes(full, A_BYTES + B_BYTES);
+          const int k_start = (first_k_block + k_block) * BK;
+          load_operand<!A_IS_M_MAJOR, BM, CLUSTER_N, dtype>(
+              shared + A_OFFSET + ring.stage * A_BYTES, a_map, full, tile.row, k_start,
+              tile.batch * batch_step_a, rank);
+          load_operand<!B_IS_N_MAJOR, BN, CLUSTER_M, b_dtype>(
+              shared + B_OFFSET + ring.stage * B_BYTES, b_map, full, tile.column, k_start,
+              tile.batch * batch_step_b, rank);
+          ring.advance();
         }
       }
     }
