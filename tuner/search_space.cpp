@@ -49,6 +49,18 @@ std::vector<Candidate> SearchSpace::neighbours(Candidate candidate, Neighbourhoo
   return result;
 }
 
+double predicted_cost(const KernelTemplate& kernel, const Problem& problem,
+                      const Values& configuration, const Values& device_facts) {
+  constexpr double last = std::numeric_limits<double>::infinity();
+  if (!kernel.prior) return last;
+  try {
+    const Values visible = evaluate_let(kernel, problem, configuration, device_facts);
+    return as_real(kernel.prior->evaluate(Scope(visible)), "prior");
+  } catch (const Error&) {
+    return last;
+  }
+}
+
 SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
                          const std::vector<std::string>& kernel_templates) {
   const auto reference = reference_template(entry, device.backend);
@@ -68,13 +80,7 @@ SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, con
     std::function<double(const Values&)> prior;
     if (kernel->prior)
       prior = [kernel, problem, facts = device.facts()](const Values& configuration) {
-        try {
-          const Values visible = evaluate_let(*kernel, problem, configuration, facts);
-          return as_real(kernel->prior->evaluate(Scope(visible)), "prior");
-        } catch (const Error&) {
-          // A prior only orders candidates: where it fails, it says "last".
-          return std::numeric_limits<double>::infinity();
-        }
+        return predicted_cost(*kernel, problem, configuration, facts);
       };
     members.push_back({kernel, std::move(space), 0, std::move(prior)});
   };

@@ -103,6 +103,7 @@ def test_the_page_shows_every_problem(page):
     assert "host: which parameters matter" in titles
     captions = [block.get("caption") for block in second["blocks"] if block["kind"] == "table"]
     assert {"Fastest trials", "Failures", "Tuning runs", "Where this comes from"} <= set(captions)
+    assert any(caption.startswith("How well priors rank") for caption in captions)
 
 
 def test_shares_of_a_run_make_up_the_whole(page):
@@ -115,7 +116,12 @@ def test_shares_of_a_run_make_up_the_whole(page):
 
 def test_words_choose_problems(database, page, tmp_path):
     answer = report("--db", database, "--html", tmp_path / "a.html", "--json", "rms_norm", "rows=3")
-    assert json.loads(answer.stdout)["problems"] == 1
+    told = json.loads(answer.stdout)
+    assert told["problems"] == 1
+    (prior,) = told["priors"]
+    assert (prior["template"], prior["trials"]) == ("host", 3)
+    assert -1 <= prior["correlation"] <= 1
+    assert 0 < prior["first_choice"] <= 1
     data = json.loads(Reader((tmp_path / "a.html").read_text()).scripts[0])
     assert len(data["sections"]) == 1
     assert not data["sections"][0]["folded"]

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "cache/records.h"
 #include "tuner/cli/common.h"
 #include "tuner/cli/page.h"
@@ -16,6 +18,23 @@ struct ReportCommand {
   std::string html;
   bool device_given = false;
 };
+
+nlohmann::json priors_json(const std::vector<ProblemReport>& reports) {
+  auto json = nlohmann::json::array();
+  for (const auto& report : reports)
+    for (const auto& prior : report.priors)
+      json.push_back(
+          {{"problem", report.problem.description},
+           {"device", report.problem.device_kind},
+           {"template", prior.kernel_template},
+           {"trials", prior.trials},
+           // JSON has no NaN.
+           {"correlation", std::isnan(prior.correlation) ? nlohmann::json(nullptr)
+                                                         : nlohmann::json(prior.correlation)},
+           {"first_choice", prior.first_choice},
+           {"over_predicted", prior.over_predicted}});
+  return json;
+}
 
 void run_report(const ReportCommand& command) {
   const std::filesystem::path file = command.common.database.empty()
@@ -43,7 +62,8 @@ void run_report(const ReportCommand& command) {
     print_json({{"file", command.html},
                 {"bytes", html.size()},
                 {"problems", reports.size()},
-                {"trials", trials}});
+                {"trials", trials},
+                {"priors", priors_json(reports)}});
   else
     fmt::print("{}: {} problem{}, {} trials, {}\n", command.html, reports.size(),
                reports.size() == 1 ? "" : "s", trials,

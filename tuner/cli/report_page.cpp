@@ -389,6 +389,23 @@ Table failure_table(const ProblemReport& report) {
   return table;
 }
 
+Table prior_table(const ProblemReport& report) {
+  Table table{.caption =
+                  "How well priors rank: Spearman's correlation of prediction and measurement over "
+                  "the trials that worked (1: the same order), the best of them over the prior's "
+                  "first choice, and what is measured over what is predicted, if that is seconds",
+              .headings = {"template", "trials", "correlation", "first choice", "over predicted"}};
+  for (const PriorQuality& prior : report.priors)
+    table.rows.push_back(
+        {{prior.kernel_template, {}, {}},
+         number_cell(std::to_string(prior.trials), static_cast<double>(prior.trials)),
+         number_cell(std::isnan(prior.correlation) ? "–" : fmt::format("{:.2f}", prior.correlation),
+                     prior.correlation),
+         number_cell(share_text(prior.first_choice), prior.first_choice),
+         number_cell(times_text(prior.over_predicted), prior.over_predicted)});
+  return table;
+}
+
 Table run_table(const ProblemReport& report) {
   Table table{.caption = "Tuning runs",
               .headings = {"started (UTC)", "took", "measured", "failed", "known before",
@@ -496,6 +513,7 @@ Section problem_section(const ProblemReport& report, std::size_t index, bool fol
   add_parameters(section, report);
   if (!medians_of(report.trials).empty()) section.blocks.emplace_back(best_trials_table(report));
   if (failures_of(report) > 0) section.blocks.emplace_back(failure_table(report));
+  if (!report.priors.empty()) section.blocks.emplace_back(prior_table(report));
   if (!report.runs.empty()) section.blocks.emplace_back(run_table(report));
   section.blocks.emplace_back(provenance_table(report));
   return section;

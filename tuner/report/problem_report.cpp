@@ -96,13 +96,26 @@ std::map<std::string, Values> facts_by_kind(const std::vector<ProblemReport>& re
   return facts;
 }
 
-void find_roofs(std::vector<ProblemReport>& reports, const std::vector<Device>& devices) {
+using Facts = std::map<std::string, Values>;  // of devices, by their kind
+
+void find_priors(ProblemReport& report, TemplateLibrary& library, const Facts& facts) {
+  const auto known = facts.find(report.problem.device_kind);
+  if (known == facts.end()) return;
+  try {
+    const auto entry = library.find(report.problem.op);
+    const Problem problem = make_problem(entry->manifest, values_of(report.problem));
+    report.priors = prior_qualities(report.trials, *entry, problem, known->second);
+  } catch (const Error&) {
+    report.priors.clear();  // not an operator known here, or another one of the same name
+  }
+}
+
+void find_roofs(std::vector<ProblemReport>& reports, const Facts& facts) {
   // What is alike has one roof: a kind of device and a data type.
   using Group = std::pair<std::string, std::string>;
   const auto group_of = [](const ProblemReport& report) {
     return Group(report.problem.device_kind, report.data_type);
   };
-  const auto facts = facts_by_kind(reports, devices);
   std::map<Group, std::vector<Reached>> reached;
   for (const auto& report : reports) {
     auto& group = reached[group_of(report)];
@@ -166,7 +179,9 @@ std::vector<ProblemReport> report_problems(Store& store, TemplateLibrary& librar
     if (has_all(values_of(problem), scope.values))
       reports.push_back(report_of(store, library, std::move(problem)));
   if (reports.empty()) nothing_to_report(store, library, scope);
-  find_roofs(reports, devices);
+  const auto facts = facts_by_kind(reports, devices);
+  find_roofs(reports, facts);
+  for (auto& report : reports) find_priors(report, library, facts);
   return reports;
 }
 

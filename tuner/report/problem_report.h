@@ -11,6 +11,7 @@
 #include "cache/store.h"
 #include "runtime/device.h"
 #include "runtime/template_library.h"
+#include "tuner/report/prior_quality.h"
 #include "tuner/report/roofline.h"
 #include "tuner/report/trial_figures.h"
 
@@ -25,6 +26,7 @@ struct ProblemReport {
   std::int64_t left_out = 0;           // trials of older templates, compilers or methods
   std::vector<RunRecord> runs;         // oldest first
   double flops = 0, bytes = 0;         // 0 unknown
+  std::vector<PriorQuality> priors;    // of templates as they are now
   Roofs roofs;
 
   // Seconds of the winner, if it was found for this problem, else of the best trial; 0 without either.
