@@ -1,5 +1,6 @@
 // Copies of operands as the copy engine can read them: rows along k that start at multiples of 16
-// bytes. For operands whose rows do not, and for those of 8 and 32 bits that are stored the other way,
+// bytes; of 128 in fact (PITCH elements, from the manifest), so that a row of a box is one line of the L2
+// cache. For operands whose rows do not, and for those of 8 and 32 bits that are stored the other way,
 // which wgmma cannot read.
 #pragma once
 
@@ -7,12 +8,12 @@ namespace pack {
 
 constexpr int THREADS = 256;
 
-// Where an operand is and where its copy goes; strides and pitch in elements.
+// Where an operand is and where its copy goes; strides in elements.
 template <typename T>
 struct Operand {
   const T* source;
   i64 row_stride, batch_stride;
-  T* packed;  // [batches, rows, pitch]
+  T* packed;  // [batches, rows, PITCH]
   int rows;   // Of m or n.
   int batches;
 };
@@ -56,7 +57,7 @@ __device__ __forceinline__ void copy_rows(const Operand<T>& operand) {
     const int row = static_cast<int>(row_of_all - batch * operand.rows);
     const T* const source =
         operand.source + batch * operand.batch_stride + row * operand.row_stride + at;
-    T* const packed = operand.packed + row_of_all * (CHUNKS * CHUNK) + at;
+    T* const packed = operand.packed + row_of_all * PITCH + at;
     // Blocks that reach out of the first or the last row may reach out of the tensor.
     if (row > 0 && row + 1 < operand.rows && at + CHUNK <= k) {
       store_16(packed, load_16_unaligned(source));
@@ -69,7 +70,6 @@ __device__ __forceinline__ void copy_rows(const Operand<T>& operand) {
 // Rows along m or n in the source: 32 by 32 elements at a time are transposed in shared memory.
 template <typename T>
 __device__ __forceinline__ void transpose(const Operand<T>& operand, T (&tile)[32][33]) {
-  constexpr int PITCH = round_up(k, per_16_bytes<T>);
   constexpr int K_TILES = ceil_div(k, 32);
   const int x = static_cast<int>(threadIdx.x) % 32;
   const int first_y = static_cast<int>(threadIdx.x) / 32;
