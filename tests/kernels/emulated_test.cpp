@@ -10,16 +10,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <thread>
 
 #include "cache/store.h"
 #include "tests/emulator/backend.h"
 #include "tests/emulator/cases.h"
+#include "tests/support/environment.h"
 #include "tuner/workbench.h"
 
 namespace cudadent {
 namespace {
+
+using test::number_from_environment;
 
 #if defined(__SANITIZE_THREAD__)
 constexpr std::uint64_t default_cases = 0;  // it does not know the emulator's fibers
@@ -30,11 +32,6 @@ constexpr std::uint64_t default_cases = 240;
 #endif
 constexpr std::uint64_t default_seed = 20250711;
 constexpr int launches_a_case = 3;
-
-std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::stoull(text);
-}
 
 TEST_CASE("cuda templates on the emulator") {
   const auto count = number_from_environment("CUDADENT_EMULATED_CASES", default_cases);

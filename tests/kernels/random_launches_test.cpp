@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -21,18 +20,15 @@
 #include "runtime/environment.h"
 #include "tests/emulator/cases.h"
 #include "tests/support/bench.h"
+#include "tests/support/environment.h"
 
 namespace cudadent {
 namespace {
 
 using test::Bench;
+using test::number_from_environment;
 
 constexpr int sizes_a_case = 4;
-
-std::uint64_t number_from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::stoull(text);
-}
 
 // Bytes of device memory that nobody uses, 0 where the driver does not tell.
 std::size_t free_device_memory(const cuda::Gpu& gpu) {
