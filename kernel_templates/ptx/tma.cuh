@@ -83,6 +83,16 @@ __device__ __forceinline__ void tma_store_3d(const TensorMap* map, u32 source, i
       : "memory");
 }
 
+// And of four.
+__device__ __forceinline__ void tma_load_4d(u32 destination, const TensorMap* map, u32 barrier,
+                                            int x, int y, int z, int w) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(destination),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
+      : "memory");
+}
+
 // Closes the bulk group of the copies that this thread issued since the last one.
 __device__ __forceinline__ void tma_commit_group() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");

@@ -1,6 +1,6 @@
 // Warpgroup matrix instructions (wgmma, sm_90a): 128 threads (4 consecutive warps, the first one's
 // index divisible by 4) multiply a 64×K by a K×N matrix and accumulate in f32; a row of K is 32 bytes.
-// Both operands are read from shared memory, asynchronously, through descriptors.
+// Operands are read asynchronously: from shared memory through descriptors, or a from registers.
 //
 // The accumulator of thread t of the warpgroup (warp w = t / 32, lane l = t % 32): d[4 j + 2 i + e]
 // is row 16 w + 8 i + l / 4, column 8 j + 2 (l % 4) + e. Source: PTX ISA, "Asynchronous Warpgroup
@@ -126,48 +126,67 @@ struct wgmma_instruction;
                " {" CUDADENT_NAMES_##EIGHTS "}, %" #A ", %" #B ", accumulate, 1, 1;\n}\n" \
                : CUDADENT_REGISTERS_##EIGHTS                                              \
                : "l"(a), "l"(b), "r"(accumulate))
-#define CUDADENT_WGMMA(N, EIGHTS, A, B, S, TA, TB)                                \
-  template <>                                                                     \
-  struct wgmma_instruction<N> {                                                   \
-    template <typename TYPE_A, typename TYPE_B, int TRANSPOSE_A, int TRANSPOSE_B> \
-    static __device__ __forceinline__ void issue(float (&d)[N / 2], u64 a, u64 b, \
-                                                 int accumulate) {                \
-      if constexpr (same_type<TYPE_A, bf16>) {                                    \
-        CUDADENT_WGMMA_16BIT(N, EIGHTS, "bf16", A, B, S, TA, TB);                 \
-      } else if constexpr (same_type<TYPE_A, f16>) {                              \
-        CUDADENT_WGMMA_16BIT(N, EIGHTS, "f16", A, B, S, TA, TB);                  \
-      } else if constexpr (same_type<TYPE_A, f32>) {                              \
-        CUDADENT_WGMMA_OTHER(N, EIGHTS, 8, "tf32.tf32", A, B, S);                 \
-      } else if constexpr (same_type<TYPE_A, e4m3> && same_type<TYPE_B, e4m3>) {  \
-        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e4m3.e4m3", A, B, S);                \
-      } else if constexpr (same_type<TYPE_A, e4m3>) {                             \
-        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e4m3.e5m2", A, B, S);                \
-      } else if constexpr (same_type<TYPE_B, e4m3>) {                             \
-        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e5m2.e4m3", A, B, S);                \
-      } else {                                                                    \
-        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e5m2.e5m2", A, B, S);                \
-      }                                                                           \
-    }                                                                             \
+// The same with a in registers: the operands after those of d are four of a, b, S and TB.
+#define CUDADENT_WGMMA_REGISTERS(N, EIGHTS, TYPE, A0, A1, A2, A3, B, S, TB)                        \
+  asm volatile(                                                                                    \
+      "{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #S                                    \
+      ", 0;\n"                                                                                     \
+      "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" CUDADENT_NAMES_##EIGHTS \
+      "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B ", accumulate, 1, 1, %" #TB ";\n}\n"     \
+      : CUDADENT_REGISTERS_##EIGHTS                                                                \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSE_B))
+#define CUDADENT_WGMMA(N, EIGHTS, A, B, S, TA, TB, C, D)                                         \
+  template <>                                                                                    \
+  struct wgmma_instruction<N> {                                                                  \
+    template <typename TYPE_A, typename TYPE_B, int TRANSPOSE_A, int TRANSPOSE_B>                \
+    static __device__ __forceinline__ void issue(float (&d)[N / 2], u64 a, u64 b,                \
+                                                 int accumulate) {                               \
+      if constexpr (same_type<TYPE_A, bf16>) {                                                   \
+        CUDADENT_WGMMA_16BIT(N, EIGHTS, "bf16", A, B, S, TA, TB);                                \
+      } else if constexpr (same_type<TYPE_A, f16>) {                                             \
+        CUDADENT_WGMMA_16BIT(N, EIGHTS, "f16", A, B, S, TA, TB);                                 \
+      } else if constexpr (same_type<TYPE_A, f32>) {                                             \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 8, "tf32.tf32", A, B, S);                                \
+      } else if constexpr (same_type<TYPE_A, e4m3> && same_type<TYPE_B, e4m3>) {                 \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e4m3.e4m3", A, B, S);                               \
+      } else if constexpr (same_type<TYPE_A, e4m3>) {                                            \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e4m3.e5m2", A, B, S);                               \
+      } else if constexpr (same_type<TYPE_B, e4m3>) {                                            \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e5m2.e4m3", A, B, S);                               \
+      } else {                                                                                   \
+        CUDADENT_WGMMA_OTHER(N, EIGHTS, 32, "e5m2.e5m2", A, B, S);                               \
+      }                                                                                          \
+    }                                                                                            \
+    template <typename TYPE, int TRANSPOSE_B>                                                    \
+    static __device__ __forceinline__ void issue_registers(float (&d)[N / 2], const u32 (&a)[4], \
+                                                           u64 b, int accumulate) {              \
+      if constexpr (same_type<TYPE, bf16>) {                                                     \
+        CUDADENT_WGMMA_REGISTERS(N, EIGHTS, "bf16", A, B, S, TA, TB, C, D);                      \
+      } else {                                                                                   \
+        CUDADENT_WGMMA_REGISTERS(N, EIGHTS, "f16", A, B, S, TA, TB, C, D);                       \
+      }                                                                                          \
+    }                                                                                            \
   }
-CUDADENT_WGMMA(16, 1, 8, 9, 10, 11, 12);
-CUDADENT_WGMMA(32, 2, 16, 17, 18, 19, 20);
-CUDADENT_WGMMA(48, 3, 24, 25, 26, 27, 28);
-CUDADENT_WGMMA(64, 4, 32, 33, 34, 35, 36);
-CUDADENT_WGMMA(80, 5, 40, 41, 42, 43, 44);
-CUDADENT_WGMMA(96, 6, 48, 49, 50, 51, 52);
-CUDADENT_WGMMA(112, 7, 56, 57, 58, 59, 60);
-CUDADENT_WGMMA(128, 8, 64, 65, 66, 67, 68);
-CUDADENT_WGMMA(144, 9, 72, 73, 74, 75, 76);
-CUDADENT_WGMMA(160, 10, 80, 81, 82, 83, 84);
-CUDADENT_WGMMA(176, 11, 88, 89, 90, 91, 92);
-CUDADENT_WGMMA(192, 12, 96, 97, 98, 99, 100);
-CUDADENT_WGMMA(208, 13, 104, 105, 106, 107, 108);
-CUDADENT_WGMMA(224, 14, 112, 113, 114, 115, 116);
-CUDADENT_WGMMA(240, 15, 120, 121, 122, 123, 124);
-CUDADENT_WGMMA(256, 16, 128, 129, 130, 131, 132);
+CUDADENT_WGMMA(16, 1, 8, 9, 10, 11, 12, 13, 14);
+CUDADENT_WGMMA(32, 2, 16, 17, 18, 19, 20, 21, 22);
+CUDADENT_WGMMA(48, 3, 24, 25, 26, 27, 28, 29, 30);
+CUDADENT_WGMMA(64, 4, 32, 33, 34, 35, 36, 37, 38);
+CUDADENT_WGMMA(80, 5, 40, 41, 42, 43, 44, 45, 46);
+CUDADENT_WGMMA(96, 6, 48, 49, 50, 51, 52, 53, 54);
+CUDADENT_WGMMA(112, 7, 56, 57, 58, 59, 60, 61, 62);
+CUDADENT_WGMMA(128, 8, 64, 65, 66, 67, 68, 69, 70);
+CUDADENT_WGMMA(144, 9, 72, 73, 74, 75, 76, 77, 78);
+CUDADENT_WGMMA(160, 10, 80, 81, 82, 83, 84, 85, 86);
+CUDADENT_WGMMA(176, 11, 88, 89, 90, 91, 92, 93, 94);
+CUDADENT_WGMMA(192, 12, 96, 97, 98, 99, 100, 101, 102);
+CUDADENT_WGMMA(208, 13, 104, 105, 106, 107, 108, 109, 110);
+CUDADENT_WGMMA(224, 14, 112, 113, 114, 115, 116, 117, 118);
+CUDADENT_WGMMA(240, 15, 120, 121, 122, 123, 124, 125, 126);
+CUDADENT_WGMMA(256, 16, 128, 129, 130, 131, 132, 133, 134);
 #undef CUDADENT_WGMMA
 #undef CUDADENT_WGMMA_16BIT
 #undef CUDADENT_WGMMA_OTHER
+#undef CUDADENT_WGMMA_REGISTERS
 
 }  // namespace detail
 
@@ -183,4 +202,21 @@ __device__ __forceinline__ void wgmma(float (&d)[N / 2], u64 a, u64 b, int accum
   static_assert(is_16bit_float<TYPE_A> || (TRANSPOSE_A == 0 && TRANSPOSE_B == 0));
   detail::wgmma_instruction<N>::template issue<TYPE_A, TYPE_B, TRANSPOSE_A, TRANSPOSE_B>(
       d, a, b, accumulate);
+}
+
+// The same for 16-bit types with 64×16 elements of a in registers: thread t of the warpgroup (warp w,
+// lane l) holds in a[2 h + i] columns 8 h + 2 (l % 4) and the next of row 16 w + 8 i + l / 4. So four
+// packed pairs of 16 columns of an accumulator are the a of another product. The registers, too, must not
+// be touched before wgmma_wait_group.
+template <typename TYPE, int N, int TRANSPOSE_B>
+__device__ __forceinline__ void wgmma_registers(float (&d)[N / 2], const u32 (&a)[4], u64 b,
+                                                int accumulate) {
+  static_assert(is_16bit_float<TYPE>, "a in registers is bf16 or f16");
+  detail::wgmma_instruction<N>::template issue_registers<TYPE, TRANSPOSE_B>(d, a, b, accumulate);
+}
+// As wgmma_pin, for registers of a.
+template <int COUNT>
+__device__ __forceinline__ void wgmma_pin_operand(u32 (&a)[COUNT]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) asm volatile("" : "+r"(a[i])::"memory");
 }

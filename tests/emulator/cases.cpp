@@ -4,6 +4,7 @@
 
 #include <array>
 #include <chrono>
+#include <map>
 #include <optional>
 
 #include "runtime/strides.h"
@@ -44,6 +45,13 @@ void add_random_strides(const TensorSpec& tensor, Values& given, std::mt19937_64
   }
 }
 
+// Dimensions of attention, drawn from these: others would be refused, or take long and show nothing new.
+const std::map<std::string, std::vector<std::int64_t>> few_are_enough{
+    {"batch", {1, 1, 1, 2, 3}},
+    {"heads", {1, 2, 4, 6, 12}},
+    {"kv_heads", {1, 2, 3, 4}},
+    {"head_dim", {8, 16, 40, 64, 64, 64, 72, 80, 96, 112, 128, 128, 128, 192, 256, 256}}};
+
 // Nothing where the manifest does not allow what was drawn. Many problems keep all types, all places, or
 // all optional tensors as they are by default: what templates refuse at once would leave few for some.
 std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManifest>& op,
@@ -52,7 +60,9 @@ std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManife
   const unsigned optional_tensors = happens(25, random) ? 0 : 50;
   Values given;
   for (const auto& dimension : op->dimensions)
-    if (!op->is_optional_dimension(dimension))
+    if (few_are_enough.contains(dimension) && !op->is_optional_dimension(dimension))
+      given[dimension] = any_of(few_are_enough.at(dimension), random);
+    else if (!op->is_optional_dimension(dimension))
       given[dimension] = random_extent(random);
     else
       given[dimension] =

@@ -303,6 +303,9 @@ inline void tma_store_3d(const void* map, U32 source, int x, int y, int z) {
 inline void tma_reduce_add_3d(const void* map, U32 source, int x, int y, int z) {
   machine().tensor_store({map, source, 3, {x, y, z}, 0, 0, true, "tma_reduce_add_3d"});
 }
+inline void tma_load_4d(U32 destination, const void* map, U32 barrier, int x, int y, int z, int w) {
+  machine().tensor_load({map, destination, 4, {x, y, z, w}, barrier, 0, false, "tma_load_4d"});
+}
 inline void tma_commit_group() { machine().bulk_commit(); }
 template <int PENDING>
 void tma_wait_group() {
@@ -345,5 +348,12 @@ template <typename ELEMENT, int N, int TRANSPOSE_B>
 void wgmma(float (&d)[N / 2], U64 a, U64 b, int accumulate) {
   wgmma<ELEMENT, ELEMENT, N, 0, TRANSPOSE_B>(d, a, b, accumulate);
 }
+template <typename TYPE, int N, int TRANSPOSE_B>
+void wgmma_registers(float (&d)[N / 2], const U32 (&a)[4], U64 b, int accumulate) {
+  machine().wgmma({element<TYPE>, element<TYPE>, N, elements_of_32_bytes<TYPE>, accumulate != 0,
+                   false, TRANSPOSE_B != 0, 0, b, a, d});
+}
+template <int COUNT>
+void wgmma_pin_operand(U32 (&)[COUNT]) {}
 
 }  // namespace emulated

@@ -1,0 +1,96 @@
+// Attention, slow and plainly right: what every other template is verified against.
+//
+// A block has TILE queries of one head and walks over all keys, TILE at a time. A score is a sum in f32
+// whose products are exact; exponentials are f32 to 2 units in the last place; the sums over keys of a
+// tile are added up in f64. So the error is about 1e-6 before the one rounding at the end.
+
+constexpr int TILE = 16;
+constexpr int PITCH = head_dim + 1;                // against bank conflicts
+constexpr int COLUMNS = ceil_div(head_dim, TILE);  // of out, a thread
+
+// Copies TILE rows from `first` to shared memory; zeros beyond `rows`.
+__device__ void load_rows(float (&tile)[TILE][PITCH], const dtype* from, i64 stride, int first,
+                          int rows) {
+  for (int i = static_cast<int>(threadIdx.x); i < TILE * head_dim; i += TILE * TILE) {
+    const int row = i / head_dim, column = i % head_dim;
+    tile[row][column] = first + row < rows ? to_f32(from[(first + row) * stride + column]) : 0.0f;
+  }
+}
+
+// Whether the query sees the key; `distance` is how far the key lies before the query's own position.
+__device__ bool sees(int distance, float window) {
+  if (causal && distance < 0) return false;
+  return !windowed || static_cast<float>(abs(distance)) < window;
+}
+
+extern "C" __global__ void __launch_bounds__(TILE* TILE)
+    attention(const dtype* q, const dtype* k, const dtype* v, dtype* out, float* lse, int heads,
+              int heads_a_kv_head, int query_length, int kv_length, float scale, float softcap,
+              float window, i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q,
+              i64 batch_stride_k, i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v,
+              i64 sequence_stride_v, i64 head_stride_v, i64 batch_stride_out,
+              i64 sequence_stride_out, i64 head_stride_out) {
+  __shared__ float q_tile[TILE][PITCH];
+  __shared__ float kv_tile[TILE][PITCH];
+  __shared__ float powers[TILE][TILE + 1];  // first the scores
+  const int x = static_cast<int>(threadIdx.x) % TILE;
+  const int y = static_cast<int>(threadIdx.x) / TILE;  // the query of the tile
+  const int tiles = ceil_div(query_length, TILE);
+  const int first = static_cast<int>(blockIdx.x) % tiles * TILE;
+  const int head = static_cast<int>(blockIdx.x) / tiles % heads;
+  const int batch = static_cast<int>(blockIdx.x) / tiles / heads;
+  const int position = first + y + kv_length - query_length;
+  if (scale == 0.0f) scale = 1.0f / sqrtf(static_cast<float>(head_dim));
+  q += batch * batch_stride_q + head * head_stride_q;
+  k += batch * batch_stride_k + head / heads_a_kv_head * head_stride_k;
+  v += batch * batch_stride_v + head / heads_a_kv_head * head_stride_v;
+  out += batch * batch_stride_out + head * head_stride_out;
+
+  load_rows(q_tile, q, sequence_stride_q, first, query_length);
+  double sums[COLUMNS] = {};
+  double total = 0;
+  float largest = -1e38f;
+  for (int first_key = 0; first_key < kv_length; first_key += TILE) {
+    __syncthreads();  // the last tile has been read
+    load_rows(kv_tile, k, sequence_stride_k, first_key, kv_length);
+    __syncthreads();
+    float score = 0.0f;
+    for (int i = 0; i < head_dim; ++i) score = fmaf(q_tile[y][i], kv_tile[x][i], score);
+    score *= scale;
+    if (capped) score = softcap * tanhf(score / softcap);
+    const int key = first_key + x;
+    if (key >= kv_length || !sees(position - key, window)) score = -1e38f;
+    powers[y][x] = score;
+    __syncthreads();
+    load_rows(kv_tile, v, sequence_stride_v, first_key, kv_length);
+    float new_largest = largest;
+    for (int i = 0; i < TILE; ++i) new_largest = fmaxf(new_largest, powers[y][i]);
+    __syncthreads();
+    powers[y][x] = score > -1e38f ? expf(score - new_largest) : 0.0f;
+    __syncthreads();
+    const double shrink = expf(largest - new_largest);
+    largest = new_largest;
+    float tile_sum = 0.0f;
+    for (int i = 0; i < TILE; ++i) tile_sum += powers[y][i];
+    total = total * shrink + tile_sum;
+    for (int j = 0; j < COLUMNS; ++j) {
+      if (j * TILE + x >= head_dim) break;
+      float sum = 0.0f;
+      for (int i = 0; i < TILE; ++i) sum = fmaf(powers[y][i], kv_tile[i][j * TILE + x], sum);
+      sums[j] = sums[j] * shrink + sum;
+    }
+  }
+
+  if (first + y >= query_length) return;
+  for (int j = 0; j < COLUMNS; ++j) {
+    const int column = j * TILE + x;
+    if (column >= head_dim) break;
+    const float result = total > 0 ? static_cast<float>(sums[j] / total) : 0.0f;
+    out[(first + y) * sequence_stride_out + column] = from_f32<dtype>(result);
+  }
+  if constexpr (has_lse) {
+    const i64 row = (static_cast<i64>(batch) * heads + head) * query_length + first + y;
+    const double logarithm = total > 0 ? largest + log(total) : -1.0 / 0.0;
+    if (x == 0) lse[row] = static_cast<float>(logarithm);
+  }
+}
