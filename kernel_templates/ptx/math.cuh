@@ -15,6 +15,12 @@ __device__ __forceinline__ float reciprocal_approx(float x) {
   return result;
 }
 
+// The hyperbolic tangent to about 2e-7 absolutely, by two instructions of the special-function unit. (The
+// unit's own tanh is right to 5e-4 only.)
+__device__ __forceinline__ float tanh_approx(float x) {
+  return fmaf(-2.0f, reciprocal_approx(1.0f + exp2_approx(x * 2.88539008f)), 1.0f);
+}
+
 // A NaN stays one, which fmaxf would make a zero of.
 __device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
 
