@@ -383,6 +383,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         multiply_values(sums, p, wgmma_advance(v_descriptors, v_ring.stage * KV_BYTES), accumulate);
         accumulate = 1;
       };
+      const auto wait_k = [&] { mbarrier_wait(barriers.k_full + 8 * k_ring.stage, k_ring.parity); };
       const auto release_k = [&] {
         if (tells) mbarrier_arrive(barriers.k_empty + 8 * k_ring.stage);
         k_ring.advance();
@@ -399,7 +400,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
       // A block's scores and exponentials; with OVERLAP, the last one's values meanwhile.
       const auto step = [&](auto masked) {
-        mbarrier_wait(barriers.k_full + 8 * k_ring.stage, k_ring.parity);
+        if constexpr (!OVERLAP) wait_k();
         if constexpr (PINGPONG) named_barrier_sync(1 + consumer, 256);
         wgmma_fence();
         issue_scores();
@@ -409,7 +410,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         wgmma_pin(scores);
         release_k();
         rows.template softmax<masked.value != 0>(scores, block, factor, inner_factor);
-        if constexpr (OVERLAP) finish_values();
+        if constexpr (OVERLAP) {
+          // Here, so that this wait's loop stands between the exponentials and the next wait, which the
+          // assembler would move in front of them otherwise.
+          if (block > tile.low) wait_k();
+          finish_values();
+        }
         shrink_sums(sums, rows.shrink);
         round_probabilities(p, scores);
         if constexpr (!OVERLAP) {
@@ -420,7 +426,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       };
 
       mbarrier_wait(barriers.q_full, q_parity);
-      mbarrier_wait(barriers.k_full + 8 * k_ring.stage, k_ring.parity);
+      wait_k();
       wgmma_fence();
       issue_scores();
       wgmma_wait_group<0>();
@@ -437,6 +443,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       // Blocks that all 64 queries see all of lie between.
       const int seen_high = max(0, sizes.high_key(position)) / BN;
       const int seen_low = windowed ? ceil_div(sizes.low_key(position + 63), BN) : 0;
+      if (OVERLAP && block > tile.low) wait_k();
       --block;
       if constexpr (causal || windowed) {
 #pragma unroll 1
