@@ -221,14 +221,12 @@ __device__ __forceinline__ void multiply_scores(float (&scores)[BN / 2], u64 q_d
   wgmma_commit_group();
 }
 
-// Issues the products of a block's probabilities and values as a group; overwrites the sums when
-// `accumulate` is 0.
+// Issues the products of a block's probabilities and values, added to the sums, as a group.
 __device__ __forceinline__ void multiply_values(float (&sums)[OUT_DIM / 2], const Probabilities& p,
-                                                u64 v_descriptor, int accumulate) {
+                                                u64 v_descriptor) {
 #pragma unroll
   for (int step = 0; step < BN / 16; ++step) {
-    wgmma_registers<dtype, OUT_DIM, 1>(sums, p[step], wgmma_advance(v_descriptor, step * 2048),
-                                       step > 0 ? 1 : accumulate);
+    wgmma_registers<dtype, OUT_DIM, 1>(sums, p[step], wgmma_advance(v_descriptor, step * 2048), 1);
   }
   wgmma_commit_group();
 }
@@ -366,11 +364,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const int position = tile.first_position + consumer * 64;
     Rows rows(position, sizes);
     float sums[OUT_DIM / 2];
+#pragma unroll
+    for (float& sum : sums) sum = 0.0f;
     if (tile.low < tile.high) {
       float scores[BN / 2];
       Probabilities p;
       int block = tile.high - 1;
-      int accumulate = 0;
 
       const auto issue_scores = [&] {
         wgmma_pin(scores);
@@ -380,8 +379,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       const auto issue_values = [&] {
         mbarrier_wait(barriers.v_full + 8 * v_ring.stage, v_ring.parity);
         wgmma_pin(sums);
-        multiply_values(sums, p, wgmma_advance(v_descriptors, v_ring.stage * KV_BYTES), accumulate);
-        accumulate = 1;
+        multiply_values(sums, p, wgmma_advance(v_descriptors, v_ring.stage * KV_BYTES));
       };
       const auto wait_k = [&] { mbarrier_wait(barriers.k_full + 8 * k_ring.stage, k_ring.parity); };
       const auto release_k = [&] {
@@ -463,9 +461,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         issue_values();
         finish_values();
       }
-    } else {
-#pragma unroll
-      for (float& sum : sums) sum = 0.0f;
     }
 
     rows.add_columns();
