@@ -1,0 +1,178 @@
+// Attention on CPU cores. A block has TILES times QUERIES queries of one head. The queries, scaled, and
+// their sums are f32 in scratch memory; keys are taken KEYS at a time, with the online softmax between
+// the two products. Rows of q, k and v are converted as they are loaded, and each serves QUERIES queries.
+
+using Floats = typename simd<LANES>::f32;
+constexpr int VECTORS = PADDED / LANES;
+
+// Vector `index` of a row; zeros beyond head_dim.
+static inline Floats load_of_row(const dtype* row, int index) {
+  const int left = head_dim - index * LANES;
+  if (left >= LANES) return load<LANES>(row + index * LANES);
+  return load_partial<LANES>(row + index * LANES, left > 0 ? left : 0);
+}
+
+struct Problem {
+  const dtype *k, *v;
+  i64 k_stride, v_stride;
+  int kv_length, shift;  // the position of query i is i + shift
+  float scale, softcap, window;
+};
+
+// Whether a query at a position sees a key.
+static inline bool sees(int position, int key, float window) {
+  const int distance = position - key;
+  if (causal && distance < 0) return false;
+  return !windowed || float(distance < 0 ? -distance : distance) < window;
+}
+
+// QUERIES queries, from the one at `position`.
+struct Tile {
+  float *query, *sums, *scores;  // in scratch memory
+  float largest[QUERIES], total[QUERIES];
+
+  explicit Tile(void* scratch)
+      : query(static_cast<float*>(scratch)),
+        sums(query + QUERIES * PADDED),
+        scores(sums + QUERIES * PADDED) {}
+
+  void begin(const dtype* q, i64 stride, int count, float scale) {
+    for (int i = 0; i < QUERIES; ++i) {
+      for (int c = 0; c < VECTORS; ++c) {
+        const Floats zero = {};
+        const Floats value = i < count ? load_of_row(q + i * stride, c) * scale : zero;
+        store<LANES>(query + i * PADDED + c * LANES, value);
+        store<LANES>(sums + i * PADDED + c * LANES, zero);
+      }
+      largest[i] = -__builtin_inff();
+      total[i] = 0;
+    }
+  }
+
+  void multiply_keys(const Problem& problem, int first, int count, int position) {
+    for (int j = 0; j < count; ++j) {
+      const dtype* row = problem.k + (first + j) * problem.k_stride;
+      Floats products[QUERIES] = {};
+      for (int c = 0; c < VECTORS; ++c) {
+        const Floats key = load_of_row(row, c);
+        CUDADENT_UNROLL_ALL
+        for (int i = 0; i < QUERIES; ++i)
+          products[i] += key * load<LANES>(query + i * PADDED + c * LANES);
+      }
+      CUDADENT_UNROLL_ALL
+      for (int i = 0; i < QUERIES; ++i) {
+        float score = sum_of_lanes<LANES>(products[i]);
+        if constexpr (capped) score = problem.softcap * __builtin_tanhf(score / problem.softcap);
+        const bool seen = sees(position + i, first + j, problem.window);
+        scores[i * KEYS + j] = seen ? score : -__builtin_inff();
+      }
+    }
+    for (int i = 0; i < QUERIES; ++i)
+      for (int j = count; j < KEYS; ++j) scores[i * KEYS + j] = -__builtin_inff();
+  }
+
+  // Scores become their exponentials. Large negative finite numbers stand for the logarithm of zero, so
+  // that a row that has seen no key makes no NaN.
+  void exponentials() {
+    for (int i = 0; i < QUERIES; ++i) {
+      float* row = scores + i * KEYS;
+      float now = largest[i];
+      for (int j = 0; j < KEYS; ++j) now = maximum(now, row[j]);
+      if (now == -__builtin_inff()) {
+        for (int j = 0; j < KEYS; ++j) row[j] = 0;
+        continue;
+      }
+      Floats sum = {};
+      for (int j = 0; j < KEYS; j += LANES) {
+        const Floats difference = load<LANES>(row + j) - now;
+        const Floats least = Floats{} - 200.0f;
+        Floats power = exponential<LANES>(difference < least ? least : difference);
+        power = difference < least ? Floats{} : power;
+        store<LANES>(row + j, power);
+        sum += power;
+      }
+      const float shrink = largest[i] == now ? 1.0f : __builtin_expf(largest[i] - now);
+      if (shrink != 1.0f)
+        for (int c = 0; c < PADDED; ++c) sums[i * PADDED + c] *= shrink;
+      total[i] = total[i] * shrink + sum_of_lanes<LANES>(sum);
+      largest[i] = now;
+    }
+  }
+
+  void multiply_values(const Problem& problem, int first, int count) {
+    for (int c = 0; c < VECTORS; c += COLUMNS) {
+      Floats held[QUERIES][COLUMNS];
+      CUDADENT_UNROLL_ALL
+      for (int i = 0; i < QUERIES; ++i) {
+        CUDADENT_UNROLL_ALL
+        for (int x = 0; x < COLUMNS; ++x)
+          held[i][x] = load<LANES>(sums + i * PADDED + (c + x) * LANES);
+      }
+      for (int j = 0; j < count; ++j) {
+        const dtype* row = problem.v + (first + j) * problem.v_stride;
+        CUDADENT_UNROLL_ALL
+        for (int x = 0; x < COLUMNS; ++x) {
+          const Floats value = load_of_row(row, c + x);
+          CUDADENT_UNROLL_ALL
+          for (int i = 0; i < QUERIES; ++i) held[i][x] += value * scores[i * KEYS + j];
+        }
+      }
+      CUDADENT_UNROLL_ALL
+      for (int i = 0; i < QUERIES; ++i) {
+        CUDADENT_UNROLL_ALL
+        for (int x = 0; x < COLUMNS; ++x)
+          store<LANES>(sums + i * PADDED + (c + x) * LANES, held[i][x]);
+      }
+    }
+  }
+};
+
+void attention(const Block& block, const dtype* q, const dtype* k, const dtype* v, dtype* out,
+               float* lse, int heads_a_kv_head, int query_length, int kv_length, float scale,
+               float softcap, float window, i64 batch_stride_q, i64 sequence_stride_q,
+               i64 head_stride_q, i64 batch_stride_k, i64 sequence_stride_k, i64 head_stride_k,
+               i64 batch_stride_v, i64 sequence_stride_v, i64 head_stride_v, i64 batch_stride_out,
+               i64 sequence_stride_out, i64 head_stride_out) {
+  const i64 head = block.y, batch = block.z, kv_head = head / heads_a_kv_head;
+  const Problem problem{k + batch * batch_stride_k + kv_head * head_stride_k,
+                        v + batch * batch_stride_v + kv_head * head_stride_v,
+                        sequence_stride_k,
+                        sequence_stride_v,
+                        kv_length,
+                        kv_length - query_length,
+                        scale == 0 ? 1 / __builtin_sqrtf(float(head_dim)) : scale,
+                        softcap,
+                        window};
+  // Beyond this no two keys differ.
+  const int reach = int(window < 0 ? 0 : window > 1e9f ? 1e9f : __builtin_ceilf(window));
+  q += batch * batch_stride_q + head * head_stride_q;
+  out += batch * batch_stride_out + head * head_stride_out;
+  Tile tile(block.scratch);
+  for (int t = 0; t < TILES; ++t) {
+    const int row = (block.x * TILES + t) * QUERIES;
+    if (row >= query_length) break;
+    const int count = minimum(QUERIES, query_length - row);
+    const int position = row + problem.shift, last = position + count - 1;
+    int low = 0, high = kv_length;
+    if (causal) high = minimum(high, last + 1);
+    if (windowed) low = maximum(0, position - reach + 1);
+    if (windowed && !causal) high = minimum(high, last + reach);
+
+    tile.begin(q + row * sequence_stride_q, sequence_stride_q, count, problem.scale);
+    for (int first = low; first < high; first += KEYS) {
+      const int keys = minimum(KEYS, high - first);
+      tile.multiply_keys(problem, first, keys, position);
+      tile.exponentials();
+      tile.multiply_values(problem, first, keys);
+    }
+    for (int i = 0; i < count; ++i) {
+      const float total = tile.total[i], factor = total > 0 ? 1 / total : 0;
+      dtype* result = out + (row + i) * sequence_stride_out;
+      for (int c = 0; c < head_dim; ++c)
+        result[c] = from_f32<dtype>(tile.sums[i * PADDED + c] * factor);
+      if constexpr (has_lse)
+        lse[(batch * block.grid_y + head) * query_length + row + i] =
+            total > 0 ? tile.largest[i] + float(__builtin_log(total)) : -__builtin_inff();
+    }
+  }
+}
