@@ -8,6 +8,10 @@
 //   PINGPONG: consumers take turns in issuing products, so that one multiplies while another computes
 //     exponentials.
 //   SCHEDULE persistent: as many blocks as multiprocessors walk over all tiles; single: a block a tile.
+//   PACK: rows of a tile are the query heads that share k and v, query by query, instead of queries
+//     of one head: for few queries, which would not fill the 64 rows of a product.
+//   SPLIT: so many blocks have a share of a tile's keys each. The last one to finish puts their results
+//     together, which pass through global memory, in a fixed order.
 //   SECTION: so many heads are worked on at a time, the longest tiles of all of them first when
 //     causal. Their k and v should fit in the L2 cache.
 //
@@ -25,7 +29,8 @@ namespace {
 constexpr int THREADS = 128 * (CONSUMERS + 1);
 constexpr bool PERSISTENT = SCHEDULE == SCHEDULE_kind::persistent;
 constexpr int OUT_DIM = round_up(head_dim, 16);  // columns that are multiplied
-constexpr int BOXES = SHARED_DIM / 64;           // of 64 columns, 128 bytes
+constexpr int QUERIES = BM / GROUP;     // of a tile; rows beyond QUERIES * GROUP are not used
+constexpr int BOXES = SHARED_DIM / 64;  // of 64 columns, 128 bytes
 constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
 constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
@@ -35,6 +40,7 @@ constexpr int V_OFFSET = K_OFFSET + STAGES * KV_BYTES;
 constexpr int BARRIER_OFFSET = V_OFFSET + STAGES * KV_BYTES;
 static_assert(BARRIER_OFFSET + 16 + 32 * STAGES <= shared_bytes, "the manifest's shared memory");
 static_assert(BN % 16 == 0 && BM == 64 * CONSUMERS);
+static_assert(QUERIES > 0);
 static_assert(!PINGPONG || (OVERLAP && CONSUMERS > 1));
 
 // Barriers, as addresses of shared memory.
@@ -66,8 +72,10 @@ struct Sizes {
   int batch, heads, heads_a_kv_head, query_length, kv_length;
   int reach;  // with windowed, a query sees keys less than this away
 
-  __device__ __forceinline__ int query_blocks() const { return ceil_div(query_length, BM); }
-  __device__ __forceinline__ int tiles() const { return query_blocks() * heads * batch; }
+  __device__ __forceinline__ int query_blocks() const { return ceil_div(query_length, QUERIES); }
+  // Heads, or with PACK groups of them.
+  __device__ __forceinline__ int groups() const { return heads / GROUP; }
+  __device__ __forceinline__ int work() const { return query_blocks() * groups() * batch * SPLIT; }
   // Keys that the queries from position `first` to `last` see lie from low_key to below high_key. The
   // position of a query is the index of the key that it stands at.
   __device__ __forceinline__ int low_key(int first) const {
@@ -79,28 +87,41 @@ struct Sizes {
   }
 };
 
-// BM queries of a head, and the blocks of keys that they see: from `low` to below `high`.
+// QUERIES queries of a head or a group of them, and the blocks of keys that this block multiplies them
+// with: from `low` to below `high`.
 struct Tile {
-  int first_query, head, batch;
+  int index;
+  int first_query, group, batch;
   int first_position;
   int low, high;
+  int part;  // of SPLIT
 
-  __device__ __forceinline__ Tile(int index, const Sizes& sizes) {
-    const int query_blocks = sizes.query_blocks(), heads = sizes.heads * sizes.batch;
+  __device__ __forceinline__ Tile(int work, const Sizes& sizes) {
+    index = work / SPLIT;
+    part = work - index * SPLIT;
+    const int query_blocks = sizes.query_blocks(), heads = sizes.groups() * sizes.batch;
     const int section = index / (SECTION * query_blocks);
     const int within = index - section * (SECTION * query_blocks);
     const int section_heads = min(SECTION, heads - section * SECTION);
     const int along = within / section_heads;
     const int any_head = section * SECTION + within - along * section_heads;
-    batch = any_head / sizes.heads;
-    head = any_head - batch * sizes.heads;
-    first_query = (causal ? query_blocks - 1 - along : along) * BM;
+    batch = any_head / sizes.groups();
+    group = any_head - batch * sizes.groups();
+    first_query = (causal ? query_blocks - 1 - along : along) * QUERIES;
     first_position = first_query + sizes.kv_length - sizes.query_length;
     const int last_position =
-        min(first_query + BM, sizes.query_length) - 1 + sizes.kv_length - sizes.query_length;
+        min(first_query + QUERIES, sizes.query_length) - 1 + sizes.kv_length - sizes.query_length;
     low = sizes.low_key(first_position) / BN;
     high = ceil_div(max(0, sizes.high_key(last_position)), BN);
     low = min(low, high);
+    if constexpr (SPLIT > 1) {
+      const int blocks = high - low;
+      high = low + blocks * (part + 1) / SPLIT;
+      low += blocks * part / SPLIT;
+    }
+  }
+  __device__ __forceinline__ int kv_head(const Sizes& sizes) const {
+    return GROUP > 1 ? group : group / sizes.heads_a_kv_head;
   }
 };
 
@@ -108,7 +129,7 @@ struct Tile {
 struct Walk {
   int round = 0;
 
-  // The number of the next tile; tiles() or more when there is none. When causal, tiles become shorter:
+  // The number of the next piece of work; work() or more when there is none. When causal, tiles become shorter:
   // every other round goes backwards, which evens out what the blocks get.
   __device__ __forceinline__ int next() {
     const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
@@ -117,19 +138,30 @@ struct Walk {
   }
 };
 
-// Copies `ROWS` rows of a head to shared memory, 64 columns a box.
-template <int ROWS>
-__device__ __forceinline__ void load_rows(u32 destination, const TensorMap& map, u32 full, int head,
-                                          int row, int batch) {
-  mbarrier_arrive_expect_bytes(full, ROWS * SHARED_DIM * 2);
+// Copies the rows of q, or of a block of k or v, to shared memory, 64 columns a box.
+__device__ __forceinline__ void load_queries(u32 destination, const TensorMap& map, u32 full,
+                                             const Tile& tile) {
+  mbarrier_arrive_expect_bytes(full, QUERIES * GROUP * SHARED_DIM * 2);
 #pragma unroll
   for (int box = 0; box < BOXES; ++box) {
-    tma_load_4d(destination + box * (ROWS * 128), &map, full, box * 64, head, row, batch);
+    tma_load_5d(destination + box * (BM * 128), &map, full, box * 64, 0, tile.first_query,
+                tile.group, tile.batch);
+  }
+}
+__device__ __forceinline__ void load_block(u32 destination, const TensorMap& map, u32 full,
+                                           int kv_head, int block, int batch) {
+  mbarrier_arrive_expect_bytes(full, KV_BYTES);
+#pragma unroll
+  for (int box = 0; box < BOXES; ++box) {
+    tma_load_4d(destination + box * (BN * 128), &map, full, box * 64, kv_head, block * BN, batch);
   }
 }
 
-// 64 queries of one warpgroup: what a thread of it knows of its two rows, those of the accumulators
-// with bit 1 of the index clear, and set.
+// The row of a tile that a thread's first accumulators belong to; the others are 8 further down.
+__device__ __forceinline__ int first_row() { return (warp_index() - 4) * 16 + lane_index() / 4; }
+
+// 64 rows of one warpgroup: what a thread of it knows of its two, those of the accumulators with bit 1
+// of the index clear, and set.
 struct Rows {
   float largest[2];     // of the scores so far; -infinity before the first
   float total[2];       // of the exponentials in this thread's columns
@@ -142,7 +174,7 @@ struct Rows {
     for (int i = 0; i < 2; ++i) {
       largest[i] = __uint_as_float(0xff800000u);
       total[i] = 0.0f;
-      const int position = first_position + warp_index() % 4 * 16 + i * 8 + lane_index() / 4;
+      const int position = first_position + (first_row() + i * 8) / GROUP;
       low[i] = sizes.low_key(position) - column;
       high[i] = sizes.high_key(position) - column;
     }
@@ -282,14 +314,86 @@ __device__ __forceinline__ void store_rows(dtype* first, dtype* second,
   }
 }
 
+// Every block of a tile calls this with its own results, and leaves them in `partials`. In the one that
+// is last they are replaced by those of all parts together, and true is returned. Parts are taken in
+// their order, so that equal inputs give equal bits. Each warpgroup counts for itself; only a thread with
+// the same index reads what a thread wrote.
+__device__ __forceinline__ bool combine_parts(Rows& rows, float (&sums)[OUT_DIM / 2],
+                                              const bool (&exist)[2], float factor, float* partials,
+                                              u32* counters, int tile, int part) {
+  constexpr int GROUP_THREADS = 128 * CONSUMERS;
+  constexpr int PART_FLOATS = GROUP_THREADS * (4 + OUT_DIM / 2);
+  const int thread = static_cast<int>(threadIdx.x) - 128;
+  const int barrier = 8 + thread / 128;
+  float* const parts = partials + static_cast<i64>(tile) * SPLIT * PART_FLOATS;
+  const auto statistics_of = [&](int other) {
+    return reinterpret_cast<float4*>(parts + other * PART_FLOATS) + thread;
+  };
+  const auto sums_of = [&](int other) {
+    return reinterpret_cast<float2*>(parts + other * PART_FLOATS + 4 * GROUP_THREADS) + thread;
+  };
+  *statistics_of(part) =
+      make_float4(rows.largest[0], rows.largest[1], rows.total[0], rows.total[1]);
+#pragma unroll
+  for (int j = 0; j < OUT_DIM / 4; ++j) {
+    if (exist[j % 2]) {
+      sums_of(part)[j * GROUP_THREADS] = make_float2(sums[2 * j], sums[2 * j + 1]);
+    }
+  }
+
+  // As in split_k.cuh: write, fence, count.
+  __threadfence();
+  named_barrier_sync(barrier, 128);
+  bool is_last = false;
+  if (thread % 128 == 0) {
+    u32* const counter = counters + tile * CONSUMERS + thread / 128;
+    is_last = atomicAdd(counter, 1u) == SPLIT - 1;
+    if (is_last) *counter = 0;
+  }
+  if (!named_barrier_any(barrier, 128, is_last)) return false;
+  __threadfence();
+
+  float largest[2] = {__uint_as_float(0xff800000u), __uint_as_float(0xff800000u)};
+  for (int other = 0; other < SPLIT; ++other) {
+    const float4 theirs = __ldcg(statistics_of(other));
+    largest[0] = fmaxf(largest[0], theirs.x);
+    largest[1] = fmaxf(largest[1], theirs.y);
+  }
+  float subtract[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    rows.largest[i] = largest[i];
+    rows.total[i] = 0.0f;
+    subtract[i] = largest[i] == __uint_as_float(0xff800000u) ? 0.0f : largest[i] * factor;
+  }
+#pragma unroll
+  for (float& sum : sums) sum = 0.0f;
+#pragma unroll 1
+  for (int other = 0; other < SPLIT; ++other) {
+    const float4 theirs = __ldcg(statistics_of(other));
+    const float weights[2] = {exp2_approx(fmaf(theirs.x, factor, -subtract[0])),
+                              exp2_approx(fmaf(theirs.y, factor, -subtract[1]))};
+    rows.total[0] = fmaf(theirs.z, weights[0], rows.total[0]);
+    rows.total[1] = fmaf(theirs.w, weights[1], rows.total[1]);
+#pragma unroll
+    for (int j = 0; j < OUT_DIM / 4; ++j) {
+      if (!exist[j % 2]) continue;
+      const float2 value = __ldcg(sums_of(other) + j * GROUP_THREADS);
+      sums[2 * j] = fmaf(value.x, weights[j % 2], sums[2 * j]);
+      sums[2 * j + 1] = fmaf(value.y, weights[j % 2], sums[2 * j + 1]);
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attention(const __grid_constant__ TensorMap q_map, const __grid_constant__ TensorMap k_map,
               const __grid_constant__ TensorMap v_map, dtype* out, i64 batch_stride_out,
-              i64 sequence_stride_out, i64 head_stride_out, float* lse, int batches, int heads,
-              int heads_a_kv_head, int query_length, int kv_length, float scale, float softcap,
-              float window) {
+              i64 sequence_stride_out, i64 head_stride_out, float* lse, float* partials,
+              u32* counters, int batches, int heads, int heads_a_kv_head, int query_length,
+              int kv_length, float scale, float softcap, float window) {
   extern __shared__ __align__(1024) u8 shared_memory[];
   const u32 shared = shared_address(shared_memory);
   const Barriers barriers(shared + BARRIER_OFFSET);
@@ -308,7 +412,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     barriers.init();
   }
   __syncthreads();
-  const int tiles = sizes.tiles();
+  const int work = sizes.work();
   Walk walk;
 
   if (warpgroup == 0) {
@@ -316,27 +420,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (warp != 0 || lane_index() != 0) return;
     RingPosition<STAGES> k_ring, v_ring;
     u32 q_parity = 0;
-    for (int index = walk.next(); index < tiles; index = walk.next()) {
+    for (int index = walk.next(); index < work; index = walk.next()) {
       const Tile tile(index, sizes);
       if (tile.low == tile.high) continue;
-      const int kv_head = tile.head / heads_a_kv_head;
+      const int kv_head = tile.kv_head(sizes);
       // Values follow the keys at a distance of one block: that is the order in which they are used.
 #pragma unroll 1
       for (int block = tile.high - 1; block >= tile.low - 1; --block) {
         if (block >= tile.low) {
           mbarrier_wait(barriers.k_empty + 8 * k_ring.stage, k_ring.parity ^ 1);
-          load_rows<BN>(shared + K_OFFSET + k_ring.stage * KV_BYTES, k_map,
-                        barriers.k_full + 8 * k_ring.stage, kv_head, block * BN, tile.batch);
+          load_block(shared + K_OFFSET + k_ring.stage * KV_BYTES, k_map,
+                     barriers.k_full + 8 * k_ring.stage, kv_head, block, tile.batch);
           k_ring.advance();
         }
         if (block == tile.high - 1) {
           mbarrier_wait(barriers.q_empty, q_parity ^ 1);
-          load_rows<BM>(shared, q_map, barriers.q_full, tile.head, tile.first_query, tile.batch);
+          load_queries(shared, q_map, barriers.q_full, tile);
           q_parity ^= 1;
         } else {
           mbarrier_wait(barriers.v_empty + 8 * v_ring.stage, v_ring.parity ^ 1);
-          load_rows<BN>(shared + V_OFFSET + v_ring.stage * KV_BYTES, v_map,
-                        barriers.v_full + 8 * v_ring.stage, kv_head, (block + 1) * BN, tile.batch);
+          load_block(shared + V_OFFSET + v_ring.stage * KV_BYTES, v_map,
+                     barriers.v_full + 8 * v_ring.stage, kv_head, block + 1, tile.batch);
           v_ring.advance();
         }
       }
@@ -359,10 +463,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (consumer == CONSUMERS - 1) named_barrier_arrive(1, 256);  // The first one's first turn.
   }
 
-  for (int index = walk.next(); index < tiles; index = walk.next()) {
+  for (int index = walk.next(); index < work; index = walk.next()) {
     const Tile tile(index, sizes);
-    const int position = tile.first_position + consumer * 64;
-    Rows rows(position, sizes);
+    Rows rows(tile.first_position, sizes);
     float sums[OUT_DIM / 2];
 #pragma unroll
     for (float& sum : sums) sum = 0.0f;
@@ -438,9 +541,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         finish_values();
       }
 
-      // Blocks that all 64 queries see all of lie between.
+      // Blocks that all 64 rows see all of lie between.
+      const int position = tile.first_position + consumer * 64 / GROUP;
+      const int last_position = tile.first_position + (consumer * 64 + 63) / GROUP;
       const int seen_high = max(0, sizes.high_key(position)) / BN;
-      const int seen_low = windowed ? ceil_div(sizes.low_key(position + 63), BN) : 0;
+      const int seen_low = windowed ? ceil_div(sizes.low_key(last_position), BN) : 0;
       if (OVERLAP && block > tile.low) wait_k();
       --block;
       if constexpr (causal || windowed) {
@@ -464,22 +569,34 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
 
     rows.add_columns();
-    const int row = tile.first_query + consumer * 64 + warp % 4 * 16 + lane_index() / 4;
-    dtype* const head_out = out + tile.batch * batch_stride_out + tile.head * head_stride_out;
-    dtype* starts[2];
+    dtype* starts[2];  // Where the rows lie in the output; null where they do not exist.
+    i64 lse_at[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = first_row() + i * 8;
+      const int query = tile.first_query + row / GROUP;
+      const int head = tile.group * GROUP + row % GROUP;
+      const bool exists = row < QUERIES * GROUP && query < query_length;
+      starts[i] = exists ? out + tile.batch * batch_stride_out + query * sequence_stride_out +
+                               head * head_stride_out
+                         : nullptr;
+      lse_at[i] = (static_cast<i64>(tile.batch) * heads + head) * query_length + query;
+    }
+    if constexpr (SPLIT > 1) {
+      const bool exist[2] = {starts[0] != nullptr, starts[1] != nullptr};
+      if (!combine_parts(rows, sums, exist, factor, partials, counters, tile.index, tile.part)) {
+        continue;
+      }
+    }
     float factors[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const bool exists = row + i * 8 < query_length;
-      starts[i] = exists ? head_out + (row + i * 8) * sequence_stride_out : nullptr;
-      factors[i] = rows.total[i] > 0.0f ? 1.0f / rows.total[i] : 0.0f;
+      const float total = rows.total[i];
+      factors[i] = total > 0.0f ? 1.0f / total : 0.0f;
       if constexpr (has_lse) {
-        if (exists && lane_index() % 4 == 0) {
-          const float logarithm = rows.total[i] > 0.0f
-                                      ? fmaf(rows.largest[i], factor * LN_2, logf(rows.total[i]))
-                                      : __uint_as_float(0xff800000u);
-          lse[(static_cast<i64>(tile.batch) * heads + tile.head) * query_length + row + i * 8] =
-              logarithm;
+        if (starts[i] != nullptr && lane_index() % 4 == 0) {
+          lse[lse_at[i]] = total > 0.0f ? fmaf(rows.largest[i], factor * LN_2, logf(total))
+                                        : __uint_as_float(0xff800000u);
         }
       }
     }

@@ -306,6 +306,10 @@ inline void tma_reduce_add_3d(const void* map, U32 source, int x, int y, int z) 
 inline void tma_load_4d(U32 destination, const void* map, U32 barrier, int x, int y, int z, int w) {
   machine().tensor_load({map, destination, 4, {x, y, z, w}, barrier, 0, false, "tma_load_4d"});
 }
+inline void tma_load_5d(U32 destination, const void* map, U32 barrier, int x, int y, int z, int w,
+                        int v) {
+  machine().tensor_load({map, destination, 5, {x, y, z, w, v}, barrier, 0, false, "tma_load_5d"});
+}
 inline void tma_commit_group() { machine().bulk_commit(); }
 template <int PENDING>
 void tma_wait_group() {
