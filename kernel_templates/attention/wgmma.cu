@@ -12,6 +12,8 @@
 //     of one head: for few queries, which would not fill the 64 rows of a product.
 //   SPLIT: so many blocks have a share of a tile's keys each. The last one to finish puts their results
 //     together, which pass through global memory, in a fixed order.
+//   FMA_EXP2: one of so many exponentials is a polynomial: the special-function unit has only 16 a
+//     cycle, which at a small head_dim is what everything else waits for. 0: none is.
 //   SECTION: so many heads are worked on at a time, the longest tiles of all of them first when
 //     causal. Their k and v should fit in the L2 cache.
 //
@@ -157,6 +159,14 @@ __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map
   }
 }
 
+// 2^x of the column with this number of those of a thread.
+template <bool MASKED>
+__device__ __forceinline__ float exponential(float x, int column) {
+  // -infinity is for the special-function unit.
+  if (!MASKED && FMA_EXP2 > 0 && column % maximum(1, FMA_EXP2) == 1) return exp2_by_fma(x);
+  return exp2_approx(x);
+}
+
 // The row of a tile that a thread's first accumulators belong to; the others are 8 further down.
 __device__ __forceinline__ int first_row() { return (warp_index() - 4) * 16 + lane_index() / 4; }
 
@@ -215,7 +225,7 @@ struct Rows {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& score = scores[4 * j + 2 * i + e];
-          score = exp2_approx(fmaf(score, factor, -subtract));
+          score = exponential<MASKED>(fmaf(score, factor, -subtract), 2 * j + e);
           sum += score;
         }
       }

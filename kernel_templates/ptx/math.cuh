@@ -8,6 +8,20 @@ __device__ __forceinline__ float exp2_approx(float x) {
   return result;
 }
 
+// 2^x for x up to 120 without the special-function unit: a relative error of 3e-6. Below -126 it stays at
+// 2^-126, even for -infinity. The integer part is found by adding 1.5 · 2^23, which rounds to nearest, and
+// goes into the exponent of a polynomial of what is left.
+__device__ __forceinline__ float exp2_by_fma(float x) {
+  const float bounded = fmaxf(x, -126.0f);
+  const float shifted = bounded + 12582912.0f;
+  const float rest = bounded - (shifted - 12582912.0f);
+  float power = fmaf(0.00957010169f, rest, 0.0559178603f);
+  power = fmaf(power, rest, 0.240247448f);
+  power = fmaf(power, rest, 0.693121815f);
+  power = fmaf(power, rest, 0.999999261f);
+  return __uint_as_float(__float_as_uint(power) + (__float_as_uint(shifted) << 23));
+}
+
 // 1 / x by the special-function unit: within 1 unit in the last place (PTX ISA, rcp.approx.ftz).
 __device__ __forceinline__ float reciprocal_approx(float x) {
   float result;
