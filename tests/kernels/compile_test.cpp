@@ -45,6 +45,18 @@ Values rms_norm(std::int64_t rows, std::int64_t columns, const char* dtype, Valu
   return more;
 }
 
+Values attention(std::int64_t batch, std::int64_t queries, std::int64_t keys, std::int64_t heads,
+                 std::int64_t kv_heads, std::int64_t dim, const char* dtype, Values more = {}) {
+  more.insert({{"batch", batch},
+               {"query_length", queries},
+               {"kv_length", keys},
+               {"heads", heads},
+               {"kv_heads", kv_heads},
+               {"head_dim", dim},
+               {"dtype", std::string(dtype)}});
+  return more;
+}
+
 std::vector<GivenProblem> given_problems() {
   const Values gelu{{"activation", std::string("gelu")}, {"bias", true}};
   const Values silu{{"activation", std::string("silu")}, {"out_dtype", std::string("f32")}};
@@ -62,7 +74,13 @@ std::vector<GivenProblem> given_problems() {
                        {"row_stride_a", std::int64_t{1024}},
                        {"batch_stride_a", std::int64_t{64}},
                        {"batch_stride_b", std::int64_t{0}}};
+  const Values causal{{"causal", true}}, all{{"causal", true}, {"lse", true}, {"capped", true}};
   return {
+      {"attention", attention(4, 4096, 4096, 16, 16, 128, "bf16")},
+      {"attention", attention(4, 4096, 4096, 32, 8, 64, "f16", causal)},
+      {"attention", attention(1, 1, 8192, 32, 8, 128, "bf16", all)},
+      {"attention", attention(2, 127, 333, 6, 2, 200, "f16", {{"windowed", true}})},
+      {"attention", attention(2, 2048, 2048, 8, 8, 256, "bf16", all)},
       {"gemm", gemm(4096, 4096, 4096, "bf16", gelu)},
       {"gemm", gemm(8192, 14336, 4096, "f16", relu)},
       {"gemm", gemm(2048, 2048, 2048, "f32", silu)},

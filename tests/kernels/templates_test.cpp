@@ -209,6 +209,52 @@ void rms_norm_shapes(TemplateTest& test, std::span<const char* const> dtypes) {
     }
 }
 
+Values attention_problem(std::int64_t queries, std::int64_t keys, std::int64_t heads,
+                         std::int64_t kv_heads, std::int64_t dim, const char* dtype,
+                         Values more = {}) {
+  more.insert({{"batch", std::int64_t{2}},
+               {"query_length", queries},
+               {"kv_length", keys},
+               {"heads", heads},
+               {"kv_heads", kv_heads},
+               {"head_dim", dim},
+               {"dtype", std::string(dtype)}});
+  return more;
+}
+
+void attention_shapes(TemplateTest& test) {
+  const auto number = [](std::int64_t x) { return Value(x); };
+  const Values causal{{"causal", true}, {"lse", true}}, capped{{"capped", true}, {"softcap", 2.0}};
+  const Values near{{"windowed", true}, {"window", 37.0}, {"lse", true}};
+  Values all = near;
+  all.insert(capped.begin(), capped.end());
+  all["causal"] = true;
+  for (const char* dtype : {"bf16", "f16"}) {
+    test.run("attention", attention_problem(1, 1, 1, 1, 8, dtype, causal));
+    test.run("attention", attention_problem(127, 129, 4, 4, 64, dtype, causal));
+    test.run("attention", attention_problem(257, 191, 6, 2, 128, dtype, near));
+    test.run("attention", attention_problem(64, 300, 4, 1, 256, dtype, all));
+    test.run("attention", attention_problem(65, 333, 2, 2, 96, dtype, capped));
+    test.run("attention", attention_problem(1, 777, 8, 2, 192, dtype, causal));
+    test.run("attention", attention_problem(7, 1031, 10, 2, 80, dtype, all));
+    // Queries that see no key, and no keys at all.
+    test.run("attention", attention_problem(200, 61, 2, 1, 64, dtype, causal));
+    test.run("attention", attention_problem(5, 0, 2, 1, 64, dtype, causal));
+    // Factors of scores; q, and what comes out, as batch × heads × sequence × head_dim.
+    test.run("attention", attention_problem(100, 100, 3, 3, 72, dtype,
+                                            {{"scale", 0.5},
+                                             {"sequence_stride_q", number(72)},
+                                             {"head_stride_q", number(7200)},
+                                             {"sequence_stride_out", number(72)},
+                                             {"head_stride_out", number(7200)}}));
+    // Rows that start anywhere.
+    test.run("attention", attention_problem(33, 65, 2, 1, 40, dtype,
+                                            {{"sequence_stride_k", number(43)},
+                                             {"head_stride_v", number(41)},
+                                             {"base_aligned", false}}));
+  }
+}
+
 TEST_CASE("host templates are right over awkward shapes") {
   TemplateTest test(open_device("host", Environment::read()), 1);
   constexpr std::array dtypes{"f32", "bf16"};
@@ -217,6 +263,7 @@ TEST_CASE("host templates are right over awkward shapes") {
   SUBCASE("places of gemm") { gemm_places(test, dtypes); }
   SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
+  SUBCASE("attention") { attention_shapes(test); }
 }
 
 TEST_CASE("cuda templates are right over awkward shapes") {
@@ -232,6 +279,7 @@ TEST_CASE("cuda templates are right over awkward shapes") {
   SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
   SUBCASE("layouts of gemm") { gemm_layouts(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
+  SUBCASE("attention") { attention_shapes(test); }
 }
 
 // Small enough for compute-sanitizer, which slows kernels down by hundreds of times.
@@ -252,6 +300,7 @@ TEST_CASE("cuda templates under a checker") {
   // So long a k that it is split, over clusters and through memory.
   test.run("gemm", gemm_problem(5, 24, 16384, "bf16"));
   test.run("gemm", gemm_problem(37, 48, 261, "e5m2", {{"layout_a", km}, {"layout_b", kn}}));
+  test.run("attention", attention_problem(133, 200, 4, 2, 64, "bf16", {{"causal", true}}));
   test.run("rms_norm", {{"rows", std::int64_t{5}},
                         {"columns", std::int64_t{1000}},
                         {"dtype", std::string("bf16")},
