@@ -20,7 +20,8 @@
 // Exponentials are powers of 2: the factor of the scores and log2(e) are one multiplication, fused
 // with the subtraction of the largest score. Blocks with keys that some query does not see go through
 // another copy of the loop. Rows of zeros beyond head_dim, query_length and kv_length come from TMA.
-#include "ptx/math.cuh"
+#include "attention/rows.cuh"
+#include "attention/tiles.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/ring.cuh"
 #include "ptx/tma.cuh"
@@ -30,19 +31,15 @@ namespace {
 
 constexpr int THREADS = 128 * (CONSUMERS + 1);
 constexpr bool PERSISTENT = SCHEDULE == SCHEDULE_kind::persistent;
-constexpr int OUT_DIM = round_up(head_dim, 16);  // columns that are multiplied
-constexpr int QUERIES = BM / GROUP;     // of a tile; rows beyond QUERIES * GROUP are not used
 constexpr int BOXES = SHARED_DIM / 64;  // of 64 columns, 128 bytes
 constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
 constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
-constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 
 constexpr int K_OFFSET = Q_BYTES;
 constexpr int V_OFFSET = K_OFFSET + STAGES * KV_BYTES;
 constexpr int BARRIER_OFFSET = V_OFFSET + STAGES * KV_BYTES;
 static_assert(BARRIER_OFFSET + 16 + 32 * STAGES <= shared_bytes, "the manifest's shared memory");
 static_assert(BN % 16 == 0 && BM == 64 * CONSUMERS);
-static_assert(QUERIES > 0);
 static_assert(!PINGPONG || (OVERLAP && CONSUMERS > 1));
 
 // Barriers, as addresses of shared memory.
@@ -66,64 +63,6 @@ struct Barriers {
       mbarrier_init(v_empty + 8 * i, CONSUMERS);
     }
     mbarrier_init_fence();
-  }
-};
-
-// The problem's sizes.
-struct Sizes {
-  int batch, heads, heads_a_kv_head, query_length, kv_length;
-  int reach;  // with windowed, a query sees keys less than this away
-
-  __device__ __forceinline__ int query_blocks() const { return ceil_div(query_length, QUERIES); }
-  // Heads, or with PACK groups of them.
-  __device__ __forceinline__ int groups() const { return heads / GROUP; }
-  __device__ __forceinline__ int work() const { return query_blocks() * groups() * batch * SPLIT; }
-  // Keys that the queries from position `first` to `last` see lie from low_key to below high_key. The
-  // position of a query is the index of the key that it stands at.
-  __device__ __forceinline__ int low_key(int first) const {
-    return windowed ? max(0, first - reach + 1) : 0;
-  }
-  __device__ __forceinline__ int high_key(int last) const {
-    if constexpr (causal) return min(kv_length, last + 1);
-    return windowed ? min(kv_length, last + reach) : kv_length;
-  }
-};
-
-// QUERIES queries of a head or a group of them, and the blocks of keys that this block multiplies them
-// with: from `low` to below `high`.
-struct Tile {
-  int index;
-  int first_query, group, batch;
-  int first_position;
-  int low, high;
-  int part;  // of SPLIT
-
-  __device__ __forceinline__ Tile(int work, const Sizes& sizes) {
-    index = work / SPLIT;
-    part = work - index * SPLIT;
-    const int query_blocks = sizes.query_blocks(), heads = sizes.groups() * sizes.batch;
-    const int section = index / (SECTION * query_blocks);
-    const int within = index - section * (SECTION * query_blocks);
-    const int section_heads = min(SECTION, heads - section * SECTION);
-    const int along = within / section_heads;
-    const int any_head = section * SECTION + within - along * section_heads;
-    batch = any_head / sizes.groups();
-    group = any_head - batch * sizes.groups();
-    first_query = (causal ? query_blocks - 1 - along : along) * QUERIES;
-    first_position = first_query + sizes.kv_length - sizes.query_length;
-    const int last_position =
-        min(first_query + QUERIES, sizes.query_length) - 1 + sizes.kv_length - sizes.query_length;
-    low = sizes.low_key(first_position) / BN;
-    high = ceil_div(max(0, sizes.high_key(last_position)), BN);
-    low = min(low, high);
-    if constexpr (SPLIT > 1) {
-      const int blocks = high - low;
-      high = low + blocks * (part + 1) / SPLIT;
-      low += blocks * part / SPLIT;
-    }
-  }
-  __device__ __forceinline__ int kv_head(const Sizes& sizes) const {
-    return GROUP > 1 ? group : group / sizes.heads_a_kv_head;
   }
 };
 
@@ -159,96 +98,19 @@ __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map
   }
 }
 
-// 2^x of the column with this number of those of a thread.
-template <bool MASKED>
-__device__ __forceinline__ float exponential(float x, int column) {
-  // -infinity is for the special-function unit.
-  if (!MASKED && FMA_EXP2 > 0 && column % maximum(1, FMA_EXP2) == 1) return exp2_by_fma(x);
-  return exp2_approx(x);
-}
-
-// The row of a tile that a thread's first accumulators belong to; the others are 8 further down.
+// The row of a tile that a thread's first accumulators belong to.
 __device__ __forceinline__ int first_row() { return (warp_index() - 4) * 16 + lane_index() / 4; }
 
-// 64 rows of one warpgroup: what a thread of it knows of its two, those of the accumulators with bit 1
-// of the index clear, and set.
-struct Rows {
-  float largest[2];     // of the scores so far; -infinity before the first
-  float total[2];       // of the exponentials in this thread's columns
-  float shrink[2];      // what totals and sums of earlier blocks are multiplied by
-  int low[2], high[2];  // Keys seen, relative to this thread's first column of block 0.
+// A warpgroup that counts for itself where keys are split: see is_last_part.
+struct Consumer {
+  int index;
 
-  __device__ __forceinline__ Rows(int first_position, const Sizes& sizes) {
-    const int column = lane_index() % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      largest[i] = __uint_as_float(0xff800000u);
-      total[i] = 0.0f;
-      const int position = first_position + (first_row() + i * 8) / GROUP;
-      low[i] = sizes.low_key(position) - column;
-      high[i] = sizes.high_key(position) - column;
-    }
-  }
-
-  // Makes exponentials of the scores of a block, and takes them into the totals.
-  template <bool MASKED>
-  __device__ __forceinline__ void softmax(float (&scores)[BN / 2], int block, float factor,
-                                          float inner_factor) {
-    if constexpr (capped) {
-#pragma unroll
-      for (float& score : scores) score = tanh_approx(score * inner_factor);
-    }
-    if constexpr (MASKED) {
-#pragma unroll
-      for (int j = 0; j < BN / 2; ++j) {
-        const int column = block * BN + j / 4 * 8 + j % 2, i = j / 2 % 2;
-        const bool seen = column < high[i] && (!windowed || column >= low[i]);
-        if (!seen) scores[j] = __uint_as_float(0xff800000u);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float now = largest[i];
-#pragma unroll
-      for (int j = 0; j < BN / 8; ++j) {
-        now = fmaxf(now, fmaxf(scores[4 * j + 2 * i], scores[4 * j + 2 * i + 1]));
-      }
-      now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
-      now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
-      // A row may not have seen any key yet: its scores are -infinity, as they shall stay.
-      const float subtract = MASKED && now == __uint_as_float(0xff800000u) ? 0.0f : now * factor;
-      shrink[i] = exp2_approx(fmaf(largest[i], factor, -subtract));
-      largest[i] = now;
-      float sum = 0.0f;
-#pragma unroll
-      for (int j = 0; j < BN / 8; ++j) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& score = scores[4 * j + 2 * i + e];
-          score = exponential<MASKED>(fmaf(score, factor, -subtract), 2 * j + e);
-          sum += score;
-        }
-      }
-      total[i] = fmaf(total[i], shrink[i], sum);
-    }
-  }
-  // The totals over all columns.
-  __device__ __forceinline__ void add_columns() {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      total[i] += __shfl_xor_sync(0xffffffffu, total[i], 1);
-      total[i] += __shfl_xor_sync(0xffffffffu, total[i], 2);
-    }
+  __device__ __forceinline__ int thread() const { return static_cast<int>(threadIdx.x) % 128; }
+  __device__ __forceinline__ void sync() const { named_barrier_sync(8 + index, 128); }
+  __device__ __forceinline__ bool any(bool predicate) const {
+    return named_barrier_any(8 + index, 128, predicate);
   }
 };
-
-// Probabilities of 16 keys each, as an operand of wgmma.
-using Probabilities = u32[BN / 16][4];
-
-__device__ __forceinline__ void round_probabilities(Probabilities& p, const float (&s)[BN / 2]) {
-#pragma unroll
-  for (int j = 0; j < BN / 4; ++j) p[j / 4][j % 4] = pack2<dtype>(s[2 * j], s[2 * j + 1]);
-}
 
 // Issues the products of scores as a group.
 __device__ __forceinline__ void multiply_scores(float (&scores)[BN / 2], u64 q_descriptor,
@@ -271,129 +133,6 @@ __device__ __forceinline__ void multiply_values(float (&sums)[OUT_DIM / 2], cons
     wgmma_registers<dtype, OUT_DIM, 1>(sums, p[step], wgmma_advance(v_descriptor, step * 2048), 1);
   }
   wgmma_commit_group();
-}
-
-__device__ __forceinline__ void shrink_sums(float (&sums)[OUT_DIM / 2], const float (&by)[2]) {
-#pragma unroll
-  for (int j = 0; j < OUT_DIM / 2; ++j) sums[j] *= by[j / 2 % 2];
-}
-
-// Four lanes hold 4 words each: afterwards lane l has word l of each, in the order of the lanes.
-__device__ __forceinline__ void transpose_quad(u32 (&words)[4]) {
-  const int lane = lane_index();
-#pragma unroll
-  for (int bit = 1; bit <= 2; bit *= 2) {
-    const bool upper = (lane & bit) != 0;
-#pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      const int first = bit == 1 ? 2 * pair : pair;
-      u32 &a = words[first], &b = words[first + bit];
-      const u32 other = __shfl_xor_sync(0xffffffffu, upper ? a : b, bit);
-      if (upper) {
-        a = other;
-      } else {
-        b = other;
-      }
-    }
-  }
-}
-
-// Stores two rows of sums, 8 apart, times their factors. `out` is the first row's; a null second row is
-// beyond the end, as both may be.
-__device__ __forceinline__ void store_rows(dtype* first, dtype* second,
-                                           const float (&sums)[OUT_DIM / 2],
-                                           const float (&factors)[2]) {
-#pragma unroll
-  for (int group = 0; group < ceil_div(OUT_DIM, 32); ++group) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      u32 words[4];
-#pragma unroll
-      for (int piece = 0; piece < 4; ++piece) {
-        const int j = 4 * (4 * group + piece) + 2 * i;
-        words[piece] =
-            j < OUT_DIM / 2 ? pack2<dtype>(sums[j] * factors[i], sums[j + 1] * factors[i]) : 0;
-      }
-      transpose_quad(words);
-      dtype* const row = i == 0 ? first : second;
-      const int column = group * 32 + lane_index() % 4 * 8;
-      if (row != nullptr && column < head_dim) {
-        store_16(row + column, make_uint4(words[0], words[1], words[2], words[3]));
-      }
-    }
-  }
-}
-
-// Every block of a tile calls this with its own results, and leaves them in `partials`. In the one that
-// is last they are replaced by those of all parts together, and true is returned. Parts are taken in
-// their order, so that equal inputs give equal bits. Each warpgroup counts for itself; only a thread with
-// the same index reads what a thread wrote.
-__device__ __forceinline__ bool combine_parts(Rows& rows, float (&sums)[OUT_DIM / 2],
-                                              const bool (&exist)[2], float factor, float* partials,
-                                              u32* counters, int tile, int part) {
-  constexpr int GROUP_THREADS = 128 * CONSUMERS;
-  constexpr int PART_FLOATS = GROUP_THREADS * (4 + OUT_DIM / 2);
-  const int thread = static_cast<int>(threadIdx.x) - 128;
-  const int barrier = 8 + thread / 128;
-  float* const parts = partials + static_cast<i64>(tile) * SPLIT * PART_FLOATS;
-  const auto statistics_of = [&](int other) {
-    return reinterpret_cast<float4*>(parts + other * PART_FLOATS) + thread;
-  };
-  const auto sums_of = [&](int other) {
-    return reinterpret_cast<float2*>(parts + other * PART_FLOATS + 4 * GROUP_THREADS) + thread;
-  };
-  *statistics_of(part) =
-      make_float4(rows.largest[0], rows.largest[1], rows.total[0], rows.total[1]);
-#pragma unroll
-  for (int j = 0; j < OUT_DIM / 4; ++j) {
-    if (exist[j % 2]) {
-      sums_of(part)[j * GROUP_THREADS] = make_float2(sums[2 * j], sums[2 * j + 1]);
-    }
-  }
-
-  // As in split_k.cuh: write, fence, count.
-  __threadfence();
-  named_barrier_sync(barrier, 128);
-  bool is_last = false;
-  if (thread % 128 == 0) {
-    u32* const counter = counters + tile * CONSUMERS + thread / 128;
-    is_last = atomicAdd(counter, 1u) == SPLIT - 1;
-    if (is_last) *counter = 0;
-  }
-  if (!named_barrier_any(barrier, 128, is_last)) return false;
-  __threadfence();
-
-  float largest[2] = {__uint_as_float(0xff800000u), __uint_as_float(0xff800000u)};
-  for (int other = 0; other < SPLIT; ++other) {
-    const float4 theirs = __ldcg(statistics_of(other));
-    largest[0] = fmaxf(largest[0], theirs.x);
-    largest[1] = fmaxf(largest[1], theirs.y);
-  }
-  float subtract[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    rows.largest[i] = largest[i];
-    rows.total[i] = 0.0f;
-    subtract[i] = largest[i] == __uint_as_float(0xff800000u) ? 0.0f : largest[i] * factor;
-  }
-#pragma unroll
-  for (float& sum : sums) sum = 0.0f;
-#pragma unroll 1
-  for (int other = 0; other < SPLIT; ++other) {
-    const float4 theirs = __ldcg(statistics_of(other));
-    const float weights[2] = {exp2_approx(fmaf(theirs.x, factor, -subtract[0])),
-                              exp2_approx(fmaf(theirs.y, factor, -subtract[1]))};
-    rows.total[0] = fmaf(theirs.z, weights[0], rows.total[0]);
-    rows.total[1] = fmaf(theirs.w, weights[1], rows.total[1]);
-#pragma unroll
-    for (int j = 0; j < OUT_DIM / 4; ++j) {
-      if (!exist[j % 2]) continue;
-      const float2 value = __ldcg(sums_of(other) + j * GROUP_THREADS);
-      sums[2 * j] = fmaf(value.x, weights[j % 2], sums[2 * j]);
-      sums[2 * j + 1] = fmaf(value.y, weights[j % 2], sums[2 * j + 1]);
-    }
-  }
-  return true;
 }
 
 }  // namespace
@@ -461,9 +200,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   if constexpr (CONSUMERS > 1) registers_increase<CONSUMER_REGISTERS>();
   const int consumer = warpgroup - 1;
   const bool tells = threadIdx.x % 128 == 0;  // One thread a warpgroup says what has been read.
-  if (scale == 0.0f) scale = rsqrtf(static_cast<float>(head_dim));
-  const float factor = (capped ? softcap : scale) * LOG2_E;
-  const float inner_factor = capped ? scale / softcap : 0.0f;
+  const Factors factors(scale, softcap);
   const u64 q_descriptor = wgmma_descriptor_128b(shared + consumer * (64 * 128), 16, 1024);
   const u64 k_descriptors = wgmma_descriptor_128b(shared + K_OFFSET, 16, 1024);
   const u64 v_descriptors = wgmma_descriptor_128b(shared + V_OFFSET, BN * 128, 1024);
@@ -475,7 +212,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
   for (int index = walk.next(); index < work; index = walk.next()) {
     const Tile tile(index, sizes);
-    Rows rows(tile.first_position, sizes);
+    Rows rows(tile.first_position, first_row(), sizes);
     float sums[OUT_DIM / 2];
 #pragma unroll
     for (float& sum : sums) sum = 0.0f;
@@ -520,7 +257,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         wgmma_wait_group<OVERLAP ? 1 : 0>();
         wgmma_pin(scores);
         release_k();
-        rows.template softmax<masked.value != 0>(scores, block, factor, inner_factor);
+        rows.template softmax<masked.value != 0>(scores, block, factors);
         if constexpr (OVERLAP) {
           // Here, so that this wait's loop stands between the exponentials and the next wait, which the
           // assembler would move in front of them otherwise.
@@ -543,7 +280,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       wgmma_wait_group<0>();
       wgmma_pin(scores);
       release_k();
-      rows.template softmax<true>(scores, block, factor, inner_factor);
+      rows.template softmax<true>(scores, block, factors);
       round_probabilities(p, scores);
       if constexpr (!OVERLAP) {
         wgmma_fence();
@@ -579,37 +316,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
 
     rows.add_columns();
-    dtype* starts[2];  // Where the rows lie in the output; null where they do not exist.
-    i64 lse_at[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = first_row() + i * 8;
-      const int query = tile.first_query + row / GROUP;
-      const int head = tile.group * GROUP + row % GROUP;
-      const bool exists = row < QUERIES * GROUP && query < query_length;
-      starts[i] = exists ? out + tile.batch * batch_stride_out + query * sequence_stride_out +
-                               head * head_stride_out
-                         : nullptr;
-      lse_at[i] = (static_cast<i64>(tile.batch) * heads + head) * query_length + query;
-    }
+    const Output output(out, batch_stride_out, sequence_stride_out, head_stride_out, first_row(),
+                        tile, sizes);
     if constexpr (SPLIT > 1) {
-      const bool exist[2] = {starts[0] != nullptr, starts[1] != nullptr};
-      if (!combine_parts(rows, sums, exist, factor, partials, counters, tile.index, tile.part)) {
-        continue;
-      }
+      const Consumer group{consumer};
+      const int counter = tile.index * CONSUMERS + consumer;
+      const Parts parts{partials + static_cast<i64>(counter) * (SPLIT * Parts::FLOATS<128, 1>)};
+      parts.leave<128, 1>(tile.part, 0, group.thread(), rows, sums, output);
+      if (!is_last_part(group, counters + counter)) continue;
+      parts.add_up<128, 1>(0, group.thread(), rows, sums, output, factors.outer);
     }
-    float factors[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const float total = rows.total[i];
-      factors[i] = total > 0.0f ? 1.0f / total : 0.0f;
-      if constexpr (has_lse) {
-        if (starts[i] != nullptr && lane_index() % 4 == 0) {
-          lse[lse_at[i]] = total > 0.0f ? fmaf(rows.largest[i], factor * LN_2, logf(total))
-                                        : __uint_as_float(0xff800000u);
-        }
-      }
-    }
-    store_rows(starts[0], starts[1], sums, factors);
+    output.store(rows, sums, factors, lse);
   }
 }

@@ -1,0 +1,288 @@
+// Softmax and output of rows whose scores and sums lie in the registers of a warp as tensor instructions
+// leave them: thread l of the warp has of 16 rows l / 4 and 8 further down, and of 8 columns 2 (l % 4) and
+// the next. Element [4 j + 2 i + e] of an array is of row 8 i, column 8 j + e of these. Shared by the CUDA
+// templates, whose manifests say FMA_EXP2: one of so many exponentials is a polynomial (0: none is).
+#pragma once
+#include "attention/tiles.cuh"
+#include "ptx/math.cuh"
+
+constexpr int OUT_DIM = round_up(head_dim, 16);  // columns that are multiplied
+constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
+
+// What scores are multiplied by.
+struct Factors {
+  float inner;  // before the tanh of a soft cap
+  float outer;  // in front of a power of 2
+
+  __device__ __forceinline__ Factors(float scale, float softcap) {
+    if (scale == 0.0f) scale = rsqrtf(static_cast<float>(head_dim));
+    inner = capped ? scale / softcap : 1.0f;
+    outer = (capped ? softcap : scale) * LOG2_E;
+  }
+};
+
+// 2^x of the column with this number of those of a thread.
+template <bool MASKED>
+__device__ __forceinline__ float exponential(float x, int column) {
+  // -infinity is for the special-function unit.
+  if (!MASKED && FMA_EXP2 > 0 && column % maximum(1, FMA_EXP2) == 1) return exp2_by_fma(x);
+  return exp2_approx(x);
+}
+
+// Two rows of a thread, 8 apart.
+struct Rows {
+  float largest[2];     // of the scores so far; -infinity before the first
+  float total[2];       // of the exponentials in this thread's columns
+  float shrink[2];      // what totals and sums of earlier blocks are multiplied by
+  int low[2], high[2];  // Keys seen, relative to this thread's first column of block 0.
+
+  // `row` is the first one's of a tile whose first query stands at `first_position`.
+  __device__ __forceinline__ Rows(int first_position, int row, const Sizes& sizes) {
+    const int column = lane_index() % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      largest[i] = __uint_as_float(0xff800000u);
+      total[i] = 0.0f;
+      const int position = first_position + (row + i * 8) / GROUP;
+      low[i] = sizes.low_key(position) - column;
+      high[i] = sizes.high_key(position) - column;
+    }
+  }
+
+  // Makes exponentials of the scores of a block, and takes them into the totals.
+  template <bool MASKED>
+  __device__ __forceinline__ void softmax(float (&scores)[BN / 2], int block,
+                                          const Factors& factors) {
+    const float factor = factors.outer;
+    if constexpr (capped) {
+#pragma unroll
+      for (float& score : scores) score = tanh_approx(score * factors.inner);
+    }
+    if constexpr (MASKED) {
+#pragma unroll
+      for (int j = 0; j < BN / 2; ++j) {
+        const int column = block * BN + j / 4 * 8 + j % 2, i = j / 2 % 2;
+        const bool seen = column < high[i] && (!windowed || column >= low[i]);
+        if (!seen) scores[j] = __uint_as_float(0xff800000u);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float now = largest[i];
+#pragma unroll
+      for (int j = 0; j < BN / 8; ++j) {
+        now = fmaxf(now, fmaxf(scores[4 * j + 2 * i], scores[4 * j + 2 * i + 1]));
+      }
+      now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
+      now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
+      // A row may not have seen any key yet: its scores are -infinity, as they shall stay.
+      const float subtract = MASKED && now == __uint_as_float(0xff800000u) ? 0.0f : now * factor;
+      shrink[i] = exp2_approx(fmaf(largest[i], factor, -subtract));
+      largest[i] = now;
+      float sum = 0.0f;
+#pragma unroll
+      for (int j = 0; j < BN / 8; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& score = scores[4 * j + 2 * i + e];
+          score = exponential<MASKED>(fmaf(score, factor, -subtract), 2 * j + e);
+          sum += score;
+        }
+      }
+      total[i] = fmaf(total[i], shrink[i], sum);
+    }
+  }
+  // The totals over all columns.
+  __device__ __forceinline__ void add_columns() {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      total[i] += __shfl_xor_sync(0xffffffffu, total[i], 1);
+      total[i] += __shfl_xor_sync(0xffffffffu, total[i], 2);
+    }
+  }
+};
+
+// Probabilities of 16 keys each, as the first operand of a product.
+using Probabilities = u32[BN / 16][4];
+
+__device__ __forceinline__ void round_probabilities(Probabilities& p, const float (&s)[BN / 2]) {
+#pragma unroll
+  for (int j = 0; j < BN / 4; ++j) p[j / 4][j % 4] = pack2<dtype>(s[2 * j], s[2 * j + 1]);
+}
+
+__device__ __forceinline__ void shrink_sums(float (&sums)[OUT_DIM / 2], const float (&by)[2]) {
+#pragma unroll
+  for (int j = 0; j < OUT_DIM / 2; ++j) sums[j] *= by[j / 2 % 2];
+}
+
+// Four lanes hold 4 words each: afterwards lane l has word l of each, in the order of the lanes.
+__device__ __forceinline__ void transpose_quad(u32 (&words)[4]) {
+  const int lane = lane_index();
+#pragma unroll
+  for (int bit = 1; bit <= 2; bit *= 2) {
+    const bool upper = (lane & bit) != 0;
+#pragma unroll
+    for (int pair = 0; pair < 2; ++pair) {
+      const int first = bit == 1 ? 2 * pair : pair;
+      u32 &a = words[first], &b = words[first + bit];
+      const u32 other = __shfl_xor_sync(0xffffffffu, upper ? a : b, bit);
+      if (upper) {
+        a = other;
+      } else {
+        b = other;
+      }
+    }
+  }
+}
+
+// Stores two rows of sums, times their factors; a null row does not exist.
+__device__ __forceinline__ void store_rows(dtype* first, dtype* second,
+                                           const float (&sums)[OUT_DIM / 2],
+                                           const float (&factors)[2]) {
+#pragma unroll
+  for (int group = 0; group < ceil_div(OUT_DIM, 32); ++group) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      u32 words[4];
+#pragma unroll
+      for (int piece = 0; piece < 4; ++piece) {
+        const int j = 4 * (4 * group + piece) + 2 * i;
+        words[piece] =
+            j < OUT_DIM / 2 ? pack2<dtype>(sums[j] * factors[i], sums[j + 1] * factors[i]) : 0;
+      }
+      transpose_quad(words);
+      dtype* const row = i == 0 ? first : second;
+      const int column = group * 32 + lane_index() % 4 * 8;
+      if (row != nullptr && column < head_dim) {
+        store_16(row + column, make_uint4(words[0], words[1], words[2], words[3]));
+      }
+    }
+  }
+}
+
+// Where two rows of a thread go, 8 apart.
+struct Output {
+  dtype* rows[2];  // null where a row does not exist
+  i64 lse_at[2];
+
+  // `row` is the first one's of the tile.
+  __device__ __forceinline__ Output(dtype* out, i64 batch_stride, i64 sequence_stride,
+                                    i64 head_stride, int row, const Tile& tile,
+                                    const Sizes& sizes) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i, row += 8) {
+      const int query = tile.first_query + row / GROUP;
+      const int head = tile.group * GROUP + row % GROUP;
+      const bool exists = row < QUERIES * GROUP && query < sizes.query_length;
+      rows[i] = exists
+                    ? out + tile.batch * batch_stride + query * sequence_stride + head * head_stride
+                    : nullptr;
+      lse_at[i] = (static_cast<i64>(tile.batch) * sizes.heads + head) * sizes.query_length + query;
+    }
+  }
+  __device__ __forceinline__ void store(const Rows& results, const float (&sums)[OUT_DIM / 2],
+                                        const Factors& factors, float* lse) const {
+    float by[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float total = results.total[i];
+      by[i] = total > 0.0f ? 1.0f / total : 0.0f;
+      if constexpr (has_lse) {
+        if (rows[i] != nullptr && lane_index() % 4 == 0) {
+          lse[lse_at[i]] = total > 0.0f
+                               ? fmaf(results.largest[i], factors.outer * LN_2, logf(total))
+                               : __uint_as_float(0xff800000u);
+        }
+      }
+    }
+    store_rows(rows[0], rows[1], sums, by);
+  }
+};
+
+// The results of the parts of a tile, whose keys SPLIT blocks share, on their way through global memory.
+// Only a thread with the same index reads what a thread wrote.
+struct Parts {
+  float* first;  // of this tile, THREADS threads and SLOTS pairs of rows
+
+  template <int THREADS, int SLOTS>
+  static constexpr int FLOATS = THREADS * SLOTS * (4 + OUT_DIM / 2);
+
+  // What a thread leaves is one float4 of maxima and totals, then pairs of its sums.
+  template <int THREADS, int SLOTS>
+  __device__ __forceinline__ float4* statistics(int part, int slot, int thread) const {
+    return reinterpret_cast<float4*>(first + part * FLOATS<THREADS, SLOTS>) + slot * THREADS +
+           thread;
+  }
+  template <int THREADS, int SLOTS>
+  __device__ __forceinline__ float2* sums(int part, int slot, int thread) const {
+    return reinterpret_cast<float2*>(first + part * FLOATS<THREADS, SLOTS> + 4 * THREADS * SLOTS) +
+           slot * (THREADS * OUT_DIM / 4) + thread;
+  }
+
+  template <int THREADS, int SLOTS>
+  __device__ __forceinline__ void leave(int part, int slot, int thread, const Rows& rows,
+                                        const float (&values)[OUT_DIM / 2],
+                                        const Output& output) const {
+    *statistics<THREADS, SLOTS>(part, slot, thread) =
+        make_float4(rows.largest[0], rows.largest[1], rows.total[0], rows.total[1]);
+#pragma unroll
+    for (int j = 0; j < OUT_DIM / 4; ++j) {
+      if (output.rows[j % 2] == nullptr) continue;
+      sums<THREADS, SLOTS>(part, slot, thread)[j * THREADS] =
+          make_float2(values[2 * j], values[2 * j + 1]);
+    }
+  }
+  // Replaces a thread's results by those of all parts together. They are taken in their order, so that
+  // equal inputs give equal bits.
+  template <int THREADS, int SLOTS>
+  __device__ __forceinline__ void add_up(int slot, int thread, Rows& rows,
+                                         float (&values)[OUT_DIM / 2], const Output& output,
+                                         float factor) const {
+    const float nothing = __uint_as_float(0xff800000u);
+    rows.largest[0] = rows.largest[1] = nothing;
+    for (int part = 0; part < SPLIT; ++part) {
+      const float4 theirs = __ldcg(statistics<THREADS, SLOTS>(part, slot, thread));
+      rows.largest[0] = fmaxf(rows.largest[0], theirs.x);
+      rows.largest[1] = fmaxf(rows.largest[1], theirs.y);
+    }
+    float subtract[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      rows.total[i] = 0.0f;
+      subtract[i] = rows.largest[i] == nothing ? 0.0f : rows.largest[i] * factor;
+    }
+#pragma unroll
+    for (float& value : values) value = 0.0f;
+#pragma unroll 1
+    for (int part = 0; part < SPLIT; ++part) {
+      const float4 theirs = __ldcg(statistics<THREADS, SLOTS>(part, slot, thread));
+      const float weights[2] = {exp2_approx(fmaf(theirs.x, factor, -subtract[0])),
+                                exp2_approx(fmaf(theirs.y, factor, -subtract[1]))};
+      rows.total[0] = fmaf(theirs.z, weights[0], rows.total[0]);
+      rows.total[1] = fmaf(theirs.w, weights[1], rows.total[1]);
+#pragma unroll
+      for (int j = 0; j < OUT_DIM / 4; ++j) {
+        if (output.rows[j % 2] == nullptr) continue;
+        const float2 value = __ldcg(sums<THREADS, SLOTS>(part, slot, thread) + j * THREADS);
+        values[2 * j] = fmaf(value.x, weights[j % 2], values[2 * j]);
+        values[2 * j + 1] = fmaf(value.y, weights[j % 2], values[2 * j + 1]);
+      }
+    }
+  }
+};
+
+// Whether this block is the last of SPLIT that have left what they have. `group` is that of split_k.cuh.
+template <typename Group>
+__device__ __forceinline__ bool is_last_part(const Group& group, u32* counter) {
+  // As there: write, fence, count.
+  __threadfence();
+  group.sync();
+  bool is_last = false;
+  if (group.thread() == 0) {
+    is_last = atomicAdd(counter, 1u) == SPLIT - 1;
+    if (is_last) *counter = 0;
+  }
+  if (!group.any(is_last)) return false;
+  __threadfence();
+  return true;
+}
