@@ -82,15 +82,16 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
   }
 
   if (first + y >= query_length) return;
+  const float sum = static_cast<float>(total);
+  const double factor = total > 0 ? 1.0f / sum : 0.0f;
   for (int j = 0; j < COLUMNS; ++j) {
     const int column = j * TILE + x;
     if (column >= head_dim) break;
-    const float result = total > 0 ? static_cast<float>(sums[j] / total) : 0.0f;
-    out[(first + y) * sequence_stride_out + column] = from_f32<dtype>(result);
+    out[(first + y) * sequence_stride_out + column] =
+        from_f32<dtype>(static_cast<float>(sums[j] * factor));
   }
   if constexpr (has_lse) {
     const i64 row = (static_cast<i64>(batch) * heads + head) * query_length + first + y;
-    const double logarithm = total > 0 ? largest + log(total) : -1.0 / 0.0;
-    if (x == 0) lse[row] = static_cast<float>(logarithm);
+    if (x == 0) lse[row] = total > 0 ? largest + logf(sum) : __uint_as_float(0xff800000u);
   }
 }

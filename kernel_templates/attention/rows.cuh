@@ -36,6 +36,7 @@ struct Rows {
   float shrink[2];      // what totals and sums of earlier blocks are multiplied by
   int low[2], high[2];  // Keys seen, relative to this thread's first column of block 0.
 
+  Rows() = default;
   // `row` is the first one's of a tile whose first query stands at `first_position`.
   __device__ __forceinline__ Rows(int first_position, int row, const Sizes& sizes) {
     const int column = lane_index() % 4 * 2;

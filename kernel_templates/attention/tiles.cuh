@@ -6,6 +6,11 @@
 constexpr int QUERIES = BM / GROUP;  // of a tile; rows beyond QUERIES * GROUP are not used
 static_assert(QUERIES > 0);
 
+// How far apart a query and the keys that it sees are less than, from the caller's window.
+__device__ __forceinline__ int reach_of(float window) {
+  return static_cast<int>(fminf(fmaxf(ceilf(window), 0.0f), 1e9f));
+}
+
 // The problem's sizes.
 struct Sizes {
   int batch, heads, heads_a_kv_head, query_length, kv_length;

@@ -30,7 +30,6 @@
 namespace {
 
 constexpr int THREADS = 128 * (CONSUMERS + 1);
-constexpr bool PERSISTENT = SCHEDULE == SCHEDULE_kind::persistent;
 constexpr int BOXES = SHARED_DIM / 64;  // of 64 columns, 128 bytes
 constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
 constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
@@ -146,9 +145,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   extern __shared__ __align__(1024) u8 shared_memory[];
   const u32 shared = shared_address(shared_memory);
   const Barriers barriers(shared + BARRIER_OFFSET);
-  const Sizes sizes{batches,         heads,
-                    heads_a_kv_head, query_length,
-                    kv_length,       static_cast<int>(fminf(fmaxf(ceilf(window), 0.0f), 1e9f))};
+  const Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, reach_of(window)};
   const int warp = warp_index();
   const int warpgroup = warp / 4;
 

@@ -1,0 +1,228 @@
+// Attention on the warp-level tensor instruction mma.sync, for sm_75 and later.
+//
+// A block has a tile of BM queries of one head, 16 · ROW_TILES of each of WARPS warps, and walks over the
+// keys from the last to the first, BN at a time. Values are copied to shared memory while scores are
+// multiplied, and the next keys during the softmax and the second product (cp.async; on sm_75 copies pass
+// through registers and are waited for). Rows are 16-byte chunks, swizzled so that ldmatrix has no bank
+// conflicts. Scores and probabilities stay in registers.
+//
+//   HOLD_Q: the queries' fragments stay in registers too, instead of being read for every block.
+//   PACK, SPLIT, SECTION: as in wgmma.cu; see tiles.cuh.
+#include "attention/rows.cuh"
+#include "attention/tiles.cuh"
+#include "ptx/async_copy.cuh"
+#include "ptx/mma.cuh"
+#include "ptx/split_k.cuh"
+
+namespace {
+
+constexpr bool has_async_copy = device_sm >= 80;
+constexpr int CHUNKS = SHARED_DIM / 8;  // 16 bytes each, of a row in shared memory
+constexpr int STEPS = OUT_DIM / 16;
+constexpr int K_OFFSET = BM * CHUNKS * 16;
+constexpr int V_OFFSET = K_OFFSET + BN * CHUNKS * 16;
+static_assert(V_OFFSET + BN * CHUNKS * 16 <= shared_bytes, "the manifest's shared memory");
+
+// Copies a chunk, or 16 zeros.
+__device__ __forceinline__ void copy_chunk(u8* to, const dtype* from, bool valid) {
+  if constexpr (has_async_copy) {
+    copy_async_16(shared_address(to), from, valid);
+  } else {
+    store_16(to, valid ? load_16(from) : make_uint4(0, 0, 0, 0));
+  }
+}
+__device__ __forceinline__ void end_of_copies() {
+  if constexpr (has_async_copy) copy_async_commit();
+}
+__device__ __forceinline__ void wait_for_copies() {
+  if constexpr (has_async_copy) copy_async_wait<0>();
+  __syncthreads();
+}
+
+// Copies ROWS rows; `row_at(row)` is where one lies, null where there is none.
+template <int ROWS, typename RowAt>
+__device__ __forceinline__ void copy_rows(u8* to, RowAt&& row_at) {
+#pragma unroll
+  for (int first = 0; first < ROWS * CHUNKS; first += THREADS) {
+    const int index = first + static_cast<int>(threadIdx.x);
+    if (ROWS * CHUNKS % THREADS != 0 && index >= ROWS * CHUNKS) break;
+    const int row = index / CHUNKS, chunk = index % CHUNKS;
+    const dtype* const from = row_at(row);
+    const bool valid = from != nullptr && chunk * 8 < head_dim;
+    copy_chunk(to + swizzled_chunk<CHUNKS>(row, chunk) * 16, from + (valid ? chunk * 8 : 0), valid);
+  }
+}
+
+// Two products beside each other: b is 16 by 16.
+__device__ __forceinline__ void multiply_pair(float* d, const u32 (&a)[4], const u32 (&b)[4]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const u32 half[2] = {b[2 * i], b[2 * i + 1]};
+    float(&sums)[4] = *reinterpret_cast<float(*)[4]>(d + 4 * i);
+    if constexpr (device_sm >= 80) {
+      mma_16x8x16<dtype>(sums, a, half);
+    } else {
+      mma_16x8x16_turing(sums, a, half);
+    }
+  }
+}
+
+// Fragments of 16 queries and 16 columns of q, of which `step` is the number.
+__device__ __forceinline__ void load_queries(u32 (&fragments)[4], u32 q_tile, int first_row,
+                                             int step) {
+  const int lane = lane_index();
+  const int row = first_row + lane % 16, chunk = 2 * step + lane / 16;
+  load_matrix_x4(fragments, q_tile + swizzled_chunk<CHUNKS>(row, chunk) * 16);
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    attention(const dtype* q, const dtype* k, const dtype* v, dtype* out, float* lse,
+              float* partials, u32* counters, int batches, int heads, int heads_a_kv_head,
+              int query_length, int kv_length, float scale, float softcap, float window,
+              i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q, i64 batch_stride_k,
+              i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v, i64 sequence_stride_v,
+              i64 head_stride_v, i64 batch_stride_out, i64 sequence_stride_out,
+              i64 head_stride_out) {
+  extern __shared__ __align__(128) u8 shared_memory[];
+  const u32 q_tile = shared_address(shared_memory);
+  const u32 k_tile = q_tile + K_OFFSET, v_tile = q_tile + V_OFFSET;
+  const Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, reach_of(window)};
+  const Tile tile(static_cast<int>(blockIdx.x), sizes);
+  const Factors factors(scale, softcap);
+  const int lane = lane_index();
+  const int warp_row = warp_index() * (16 * ROW_TILES);
+  const int thread_row = warp_row + lane / 4;
+
+  q += tile.batch * batch_stride_q + tile.group * GROUP * head_stride_q;
+  k += tile.batch * batch_stride_k + tile.kv_head(sizes) * head_stride_k;
+  v += tile.batch * batch_stride_v + tile.kv_head(sizes) * head_stride_v;
+  const auto copy_block = [&](int offset, const dtype* from, i64 stride, int block) {
+    copy_rows<BN>(shared_memory + offset, [&](int row) {
+      const int key = block * BN + row;
+      return key < kv_length ? from + key * stride : nullptr;
+    });
+    end_of_copies();
+  };
+  if (tile.low < tile.high) {
+    copy_rows<BM>(shared_memory, [&](int row) {
+      const int query = tile.first_query + row / GROUP;
+      return row < QUERIES * GROUP && query < query_length
+                 ? q + query * sequence_stride_q + row % GROUP * head_stride_q
+                 : nullptr;
+    });
+    copy_block(K_OFFSET, k, sequence_stride_k, tile.high - 1);
+  }
+
+  Rows rows[ROW_TILES];
+  float sums[ROW_TILES][OUT_DIM / 2];
+#pragma unroll
+  for (int t = 0; t < ROW_TILES; ++t) {
+    rows[t] = Rows(tile.first_position, thread_row + t * 16, sizes);
+#pragma unroll
+    for (float& sum : sums[t]) sum = 0.0f;
+  }
+  // Blocks that all of the warp's rows see all of lie between.
+  const int position = tile.first_position + warp_row / GROUP;
+  const int last_position = tile.first_position + (warp_row + 16 * ROW_TILES - 1) / GROUP;
+  const int seen_high = max(0, sizes.high_key(position)) / BN;
+  const int seen_low = windowed ? ceil_div(sizes.low_key(last_position), BN) : 0;
+
+  u32 held[HOLD_Q ? ROW_TILES : 1][HOLD_Q ? STEPS : 1][4];
+#pragma unroll 1
+  for (int block = tile.high - 1; block >= tile.low; --block) {
+    wait_for_copies();  // the keys are there, and nobody reads values any more
+    copy_block(V_OFFSET, v, sequence_stride_v, block);
+    if constexpr (HOLD_Q) {
+      if (block == tile.high - 1) {
+#pragma unroll
+        for (int i = 0; i < ROW_TILES * STEPS; ++i) {
+          load_queries(held[i / STEPS][i % STEPS], q_tile, warp_row + i / STEPS * 16, i % STEPS);
+        }
+      }
+    }
+
+    float scores[ROW_TILES][BN / 2];
+#pragma unroll
+    for (int i = 0; i < ROW_TILES * BN / 2; ++i) scores[i / (BN / 2)][i % (BN / 2)] = 0.0f;
+#pragma unroll
+    for (int step = 0; step < STEPS; ++step) {
+      u32 queries[ROW_TILES][4];
+      if constexpr (!HOLD_Q) {
+#pragma unroll
+        for (int t = 0; t < ROW_TILES; ++t) {
+          load_queries(queries[t], q_tile, warp_row + t * 16, step);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < BN / 16; ++j) {
+        // Two times 8 keys, each with the lower and the upper half of 16 columns.
+        u32 keys[4];
+        const int row = j * 16 + lane / 16 * 8 + lane % 8, chunk = 2 * step + lane / 8 % 2;
+        load_matrix_x4(keys, k_tile + swizzled_chunk<CHUNKS>(row, chunk) * 16);
+#pragma unroll
+        for (int t = 0; t < ROW_TILES; ++t) {
+          if constexpr (HOLD_Q) {
+            multiply_pair(scores[t] + 8 * j, held[t][step], keys);
+          } else {
+            multiply_pair(scores[t] + 8 * j, queries[t], keys);
+          }
+        }
+      }
+    }
+    wait_for_copies();  // the values are there, and nobody reads keys any more
+    if (block > tile.low) copy_block(K_OFFSET, k, sequence_stride_k, block - 1);
+
+    Probabilities p[ROW_TILES];
+#pragma unroll
+    for (int t = 0; t < ROW_TILES; ++t) {
+      if (block >= seen_high || block < seen_low) {
+        rows[t].softmax<true>(scores[t], block, factors);
+      } else {
+        rows[t].softmax<false>(scores[t], block, factors);
+      }
+      shrink_sums(sums[t], rows[t].shrink);
+      round_probabilities(p[t], scores[t]);
+    }
+#pragma unroll
+    for (int step = 0; step < BN / 16; ++step) {
+#pragma unroll
+      for (int j = 0; j < OUT_DIM / 16; ++j) {
+        // Two times 8 columns, each with the lower and the upper half of 16 keys.
+        u32 values[4];
+        const int row = step * 16 + lane % 16, chunk = 2 * j + lane / 16;
+        load_matrix_transposed_x4(values, v_tile + swizzled_chunk<CHUNKS>(row, chunk) * 16);
+#pragma unroll
+        for (int t = 0; t < ROW_TILES; ++t) multiply_pair(sums[t] + 8 * j, p[t][step], values);
+      }
+    }
+  }
+
+  const auto output_of = [&](int t) {
+    return Output(out, batch_stride_out, sequence_stride_out, head_stride_out, thread_row + t * 16,
+                  tile, sizes);
+  };
+  const Parts parts{partials +
+                    static_cast<i64>(tile.index) * (SPLIT * Parts::FLOATS<THREADS, ROW_TILES>)};
+#pragma unroll
+  for (int t = 0; t < ROW_TILES; ++t) {
+    rows[t].add_columns();
+    if constexpr (SPLIT > 1) {
+      parts.leave<THREADS, ROW_TILES>(tile.part, t, static_cast<int>(threadIdx.x), rows[t], sums[t],
+                                      output_of(t));
+    }
+  }
+  if constexpr (SPLIT > 1) {
+    if (!is_last_part(WholeBlock<THREADS>(), counters + tile.index)) return;
+  }
+#pragma unroll
+  for (int t = 0; t < ROW_TILES; ++t) {
+    const Output output = output_of(t);
+    if constexpr (SPLIT > 1) {
+      parts.add_up<THREADS, ROW_TILES>(t, static_cast<int>(threadIdx.x), rows[t], sums[t], output,
+                                       factors.outer);
+    }
+    output.store(rows[t], sums[t], factors, lse);
+  }
+}
