@@ -42,7 +42,7 @@ __device__ __forceinline__ void wait_for_copies() {
 // Copies ROWS rows; `row_at(row)` is where one lies, null where there is none.
 template <int ROWS, typename RowAt>
 __device__ __forceinline__ void copy_rows(u8* to, RowAt&& row_at) {
-#pragma unroll
+#pragma unroll 4
   for (int first = 0; first < ROWS * CHUNKS; first += THREADS) {
     const int index = first + static_cast<int>(threadIdx.x);
     if (ROWS * CHUNKS % THREADS != 0 && index >= ROWS * CHUNKS) break;
