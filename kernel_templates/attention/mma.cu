@@ -199,30 +199,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
   }
 
-  const auto output_of = [&](int t) {
-    return Output(out, batch_stride_out, sequence_stride_out, head_stride_out, thread_row + t * 16,
-                  tile, sizes);
-  };
-  const Parts parts{partials +
-                    static_cast<i64>(tile.index) * (SPLIT * Parts::FLOATS<THREADS, ROW_TILES>)};
+  const Destination destination{out, batch_stride_out, sequence_stride_out, head_stride_out};
+  const Parts<BM> parts{partials + static_cast<i64>(tile.index) * (SPLIT * Parts<BM>::FLOATS), 0};
 #pragma unroll
   for (int t = 0; t < ROW_TILES; ++t) {
     rows[t].add_columns();
+    const Output output(destination, thread_row + t * 16, tile, sizes);
     if constexpr (SPLIT > 1) {
-      parts.leave<THREADS, ROW_TILES>(tile.part, t, static_cast<int>(threadIdx.x), rows[t], sums[t],
-                                      output_of(t));
+      parts.leave(tile.part, thread_row + t * 16, rows[t], sums[t], output);
+    } else {
+      output.store(rows[t], sums[t], factors, lse);
     }
   }
   if constexpr (SPLIT > 1) {
-    if (!is_last_part(WholeBlock<THREADS>(), counters + tile.index)) return;
-  }
-#pragma unroll
-  for (int t = 0; t < ROW_TILES; ++t) {
-    const Output output = output_of(t);
-    if constexpr (SPLIT > 1) {
-      parts.add_up<THREADS, ROW_TILES>(t, static_cast<int>(threadIdx.x), rows[t], sums[t], output,
-                                       factors.outer);
+    if (is_last_part(WholeBlock<THREADS>(), counters + tile.index)) {
+      parts.combine<THREADS>(static_cast<int>(threadIdx.x), destination, lse, tile, sizes, factors);
     }
-    output.store(rows[t], sums[t], factors, lse);
   }
 }

@@ -3,6 +3,7 @@
 // A block has TILE queries of one head and walks over all keys, TILE at a time. A score is a sum in f32
 // whose products are exact; exponentials are f32 to 2 units in the last place; the sums over keys of a
 // tile are added up in f64. So the error is about 1e-6 before the one rounding at the end.
+#include "ptx/math.cuh"
 
 constexpr int TILE = 16;
 constexpr int PITCH = head_dim + 1;                // against bank conflicts
@@ -40,7 +41,8 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
   const int head = static_cast<int>(blockIdx.x) / tiles % heads;
   const int batch = static_cast<int>(blockIdx.x) / tiles / heads;
   const int position = first + y + kv_length - query_length;
-  if (scale == 0.0f) scale = 1.0f / sqrtf(static_cast<float>(head_dim));
+  if (scale == 0.0f) scale = rsqrtf(static_cast<float>(head_dim));
+  const float inner = capped ? scale / softcap : scale;
   q += batch * batch_stride_q + head * head_stride_q;
   k += batch * batch_stride_k + head / heads_a_kv_head * head_stride_k;
   v += batch * batch_stride_v + head / heads_a_kv_head * head_stride_v;
@@ -56,8 +58,8 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
     __syncthreads();
     float score = 0.0f;
     for (int i = 0; i < head_dim; ++i) score = fmaf(q_tile[y][i], kv_tile[x][i], score);
-    score *= scale;
-    if (capped) score = softcap * tanhf(score / softcap);
+    score *= inner;
+    if (capped) score = softcap * tanhf(score);
     const int key = first_key + x;
     if (key >= kv_length || !sees(position - key, window)) score = -1e38f;
     powers[y][x] = score;
@@ -83,7 +85,7 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
 
   if (first + y >= query_length) return;
   const float sum = static_cast<float>(total);
-  const double factor = total > 0 ? 1.0f / sum : 0.0f;
+  const double factor = total > 0 ? reciprocal_approx(sum) : 0.0f;
   for (int j = 0; j < COLUMNS; ++j) {
     const int column = j * TILE + x;
     if (column >= head_dim) break;

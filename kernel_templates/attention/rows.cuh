@@ -161,24 +161,47 @@ __device__ __forceinline__ void store_rows(dtype* first, dtype* second,
   }
 }
 
+// The output; strides in elements.
+struct Destination {
+  dtype* out;
+  i64 batch_stride, sequence_stride, head_stride;
+};
+
+// Where a row of a tile goes.
+struct RowOfOutput {
+  int batch, query, head;
+  bool exists;
+  i64 lse_at;
+
+  __device__ __forceinline__ RowOfOutput(int row, const Tile& tile, const Sizes& sizes)
+      : batch(tile.batch),
+        query(tile.first_query + row / GROUP),
+        head(tile.group * GROUP + row % GROUP),
+        exists(row < QUERIES * GROUP && query < sizes.query_length),
+        lse_at((static_cast<i64>(batch) * sizes.heads + head) * sizes.query_length + query) {}
+  __device__ __forceinline__ dtype* address(const Destination& to) const {
+    return to.out + batch * to.batch_stride + query * to.sequence_stride + head * to.head_stride;
+  }
+};
+
+__device__ __forceinline__ float log_of_sum(float largest, float total, const Factors& factors) {
+  return total > 0.0f ? fmaf(largest, factors.outer * LN_2, logf(total))
+                      : __uint_as_float(0xff800000u);
+}
+
 // Where two rows of a thread go, 8 apart.
 struct Output {
   dtype* rows[2];  // null where a row does not exist
   i64 lse_at[2];
 
   // `row` is the first one's of the tile.
-  __device__ __forceinline__ Output(dtype* out, i64 batch_stride, i64 sequence_stride,
-                                    i64 head_stride, int row, const Tile& tile,
+  __device__ __forceinline__ Output(const Destination& destination, int row, const Tile& tile,
                                     const Sizes& sizes) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i, row += 8) {
-      const int query = tile.first_query + row / GROUP;
-      const int head = tile.group * GROUP + row % GROUP;
-      const bool exists = row < QUERIES * GROUP && query < sizes.query_length;
-      rows[i] = exists
-                    ? out + tile.batch * batch_stride + query * sequence_stride + head * head_stride
-                    : nullptr;
-      lse_at[i] = (static_cast<i64>(tile.batch) * sizes.heads + head) * sizes.query_length + query;
+    for (int i = 0; i < 2; ++i) {
+      const RowOfOutput to(row + 8 * i, tile, sizes);
+      rows[i] = to.exists ? to.address(destination) : nullptr;
+      lse_at[i] = to.lse_at;
     }
   }
   __device__ __forceinline__ void store(const Rows& results, const float (&sums)[OUT_DIM / 2],
@@ -188,86 +211,87 @@ struct Output {
     for (int i = 0; i < 2; ++i) {
       const float total = results.total[i];
       by[i] = total > 0.0f ? 1.0f / total : 0.0f;
-      if constexpr (has_lse) {
-        if (rows[i] != nullptr && lane_index() % 4 == 0) {
-          lse[lse_at[i]] = total > 0.0f
-                               ? fmaf(results.largest[i], factors.outer * LN_2, logf(total))
-                               : __uint_as_float(0xff800000u);
-        }
+      if (has_lse && rows[i] != nullptr && lane_index() % 4 == 0) {
+        lse[lse_at[i]] = log_of_sum(results.largest[i], total, factors);
       }
     }
     store_rows(rows[0], rows[1], sums, by);
   }
 };
 
-// The results of the parts of a tile, whose keys SPLIT blocks share, on their way through global memory.
-// Only a thread with the same index reads what a thread wrote.
+// What the parts of a tile, whose keys SPLIT blocks share, have of ROWS of its rows from `first_row` on, on
+// its way through global memory: each has maxima and totals, a pair a row, and its sums, row by row.
+template <int ROWS>
 struct Parts {
-  float* first;  // of this tile, THREADS threads and SLOTS pairs of rows
+  static constexpr int FLOATS = ROWS * (2 + OUT_DIM);  // a part
 
-  template <int THREADS, int SLOTS>
-  static constexpr int FLOATS = THREADS * SLOTS * (4 + OUT_DIM / 2);
+  float* first;
+  int first_row;
 
-  // What a thread leaves is one float4 of maxima and totals, then pairs of its sums.
-  template <int THREADS, int SLOTS>
-  __device__ __forceinline__ float4* statistics(int part, int slot, int thread) const {
-    return reinterpret_cast<float4*>(first + part * FLOATS<THREADS, SLOTS>) + slot * THREADS +
-           thread;
+  __device__ __forceinline__ float2* statistics(int part, int row) const {
+    return reinterpret_cast<float2*>(first + part * FLOATS) + row;
   }
-  template <int THREADS, int SLOTS>
-  __device__ __forceinline__ float2* sums(int part, int slot, int thread) const {
-    return reinterpret_cast<float2*>(first + part * FLOATS<THREADS, SLOTS> + 4 * THREADS * SLOTS) +
-           slot * (THREADS * OUT_DIM / 4) + thread;
+  __device__ __forceinline__ float* sums(int part, int row) const {
+    return first + part * FLOATS + ROWS * 2 + row * OUT_DIM;
   }
 
-  template <int THREADS, int SLOTS>
-  __device__ __forceinline__ void leave(int part, int slot, int thread, const Rows& rows,
+  // Leaves a thread's results of two rows, of which `row` is the first one's of the tile.
+  __device__ __forceinline__ void leave(int part, int row, const Rows& rows,
                                         const float (&values)[OUT_DIM / 2],
                                         const Output& output) const {
-    *statistics<THREADS, SLOTS>(part, slot, thread) =
-        make_float4(rows.largest[0], rows.largest[1], rows.total[0], rows.total[1]);
-#pragma unroll
-    for (int j = 0; j < OUT_DIM / 4; ++j) {
-      if (output.rows[j % 2] == nullptr) continue;
-      sums<THREADS, SLOTS>(part, slot, thread)[j * THREADS] =
-          make_float2(values[2 * j], values[2 * j + 1]);
-    }
-  }
-  // Replaces a thread's results by those of all parts together. They are taken in their order, so that
-  // equal inputs give equal bits.
-  template <int THREADS, int SLOTS>
-  __device__ __forceinline__ void add_up(int slot, int thread, Rows& rows,
-                                         float (&values)[OUT_DIM / 2], const Output& output,
-                                         float factor) const {
-    const float nothing = __uint_as_float(0xff800000u);
-    rows.largest[0] = rows.largest[1] = nothing;
-    for (int part = 0; part < SPLIT; ++part) {
-      const float4 theirs = __ldcg(statistics<THREADS, SLOTS>(part, slot, thread));
-      rows.largest[0] = fmaxf(rows.largest[0], theirs.x);
-      rows.largest[1] = fmaxf(rows.largest[1], theirs.y);
-    }
-    float subtract[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      rows.total[i] = 0.0f;
-      subtract[i] = rows.largest[i] == nothing ? 0.0f : rows.largest[i] * factor;
-    }
-#pragma unroll
-    for (float& value : values) value = 0.0f;
-#pragma unroll 1
-    for (int part = 0; part < SPLIT; ++part) {
-      const float4 theirs = __ldcg(statistics<THREADS, SLOTS>(part, slot, thread));
-      const float weights[2] = {exp2_approx(fmaf(theirs.x, factor, -subtract[0])),
-                                exp2_approx(fmaf(theirs.y, factor, -subtract[1]))};
-      rows.total[0] = fmaf(theirs.z, weights[0], rows.total[0]);
-      rows.total[1] = fmaf(theirs.w, weights[1], rows.total[1]);
-#pragma unroll
-      for (int j = 0; j < OUT_DIM / 4; ++j) {
-        if (output.rows[j % 2] == nullptr) continue;
-        const float2 value = __ldcg(sums<THREADS, SLOTS>(part, slot, thread) + j * THREADS);
-        values[2 * j] = fmaf(value.x, weights[j % 2], values[2 * j]);
-        values[2 * j + 1] = fmaf(value.y, weights[j % 2], values[2 * j + 1]);
+      if (output.rows[i] == nullptr) continue;
+      const int at = row - first_row + i * 8;
+      if (lane_index() % 4 == 0) {
+        *statistics(part, at) = make_float2(rows.largest[i], rows.total[i]);
       }
+      float2* const to = reinterpret_cast<float2*>(sums(part, at) + lane_index() % 4 * 2);
+#pragma unroll
+      for (int j = 0; j < OUT_DIM / 8; ++j) {
+        to[4 * j] = make_float2(values[4 * j + 2 * i], values[4 * j + 2 * i + 1]);
+      }
+    }
+  }
+
+  // Puts the results of all parts together and stores them, by THREADS threads of which this is number
+  // `thread`. Parts are taken in their order, so that equal inputs give equal bits.
+  template <int THREADS>
+  __device__ __forceinline__ void combine(int thread, const Destination& destination, float* lse,
+                                          const Tile& tile, const Sizes& sizes,
+                                          const Factors& factors) const {
+    constexpr int FOURS = OUT_DIM / 4;
+    const int existing = min(QUERIES, sizes.query_length - tile.first_query) * GROUP - first_row;
+#pragma unroll 1
+    for (int index = thread; index < min(ROWS, existing) * FOURS; index += THREADS) {
+      const int row = index / FOURS, column = index % FOURS * 4;
+      float largest = __uint_as_float(0xff800000u);
+#pragma unroll 16
+      for (int part = 0; part < SPLIT; ++part) {
+        largest = fmaxf(largest, __ldcg(statistics(part, row)).x);
+      }
+      const float subtract =
+          largest == __uint_as_float(0xff800000u) ? 0.0f : largest * factors.outer;
+      float total = 0.0f, values[4] = {};
+#pragma unroll 8
+      for (int part = 0; part < SPLIT; ++part) {
+        const float2 theirs = __ldcg(statistics(part, row));
+        const float4 added = __ldcg(reinterpret_cast<const float4*>(sums(part, row) + column));
+        const float weight = exp2_approx(fmaf(theirs.x, factors.outer, -subtract));
+        total = fmaf(theirs.y, weight, total);
+        values[0] = fmaf(added.x, weight, values[0]);
+        values[1] = fmaf(added.y, weight, values[1]);
+        values[2] = fmaf(added.z, weight, values[2]);
+        values[3] = fmaf(added.w, weight, values[3]);
+      }
+      const float by = total > 0.0f ? 1.0f / total : 0.0f;
+      const RowOfOutput to(first_row + row, tile, sizes);
+      if (column < head_dim) {
+        *reinterpret_cast<uint2*>(to.address(destination) + column) =
+            make_uint2(pack2<dtype>(values[0] * by, values[1] * by),
+                       pack2<dtype>(values[2] * by, values[3] * by));
+      }
+      if (has_lse && column == 0) lse[to.lse_at] = log_of_sum(largest, total, factors);
     }
   }
 };

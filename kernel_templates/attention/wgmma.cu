@@ -101,13 +101,14 @@ __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map
 __device__ __forceinline__ int first_row() { return (warp_index() - 4) * 16 + lane_index() / 4; }
 
 // A warpgroup that counts for itself where keys are split: see is_last_part.
+template <int FIRST_BARRIER>
 struct Consumer {
   int index;
 
   __device__ __forceinline__ int thread() const { return static_cast<int>(threadIdx.x) % 128; }
-  __device__ __forceinline__ void sync() const { named_barrier_sync(8 + index, 128); }
+  __device__ __forceinline__ void sync() const { named_barrier_sync(FIRST_BARRIER + index, 128); }
   __device__ __forceinline__ bool any(bool predicate) const {
-    return named_barrier_any(8 + index, 128, predicate);
+    return named_barrier_any(FIRST_BARRIER + index, 128, predicate);
   }
 };
 
@@ -313,16 +314,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
 
     rows.add_columns();
-    const Output output(out, batch_stride_out, sequence_stride_out, head_stride_out, first_row(),
-                        tile, sizes);
+    const Destination destination{out, batch_stride_out, sequence_stride_out, head_stride_out};
+    const Output output(destination, first_row(), tile, sizes);
     if constexpr (SPLIT > 1) {
-      const Consumer group{consumer};
+      const Consumer<8> group{consumer};
       const int counter = tile.index * CONSUMERS + consumer;
-      const Parts parts{partials + static_cast<i64>(counter) * (SPLIT * Parts::FLOATS<128, 1>)};
-      parts.leave<128, 1>(tile.part, 0, group.thread(), rows, sums, output);
-      if (!is_last_part(group, counters + counter)) continue;
-      parts.add_up<128, 1>(0, group.thread(), rows, sums, output, factors.outer);
+      const Parts<64> parts{partials + static_cast<i64>(counter) * (SPLIT * Parts<64>::FLOATS),
+                            consumer * 64};
+      parts.leave(tile.part, first_row(), rows, sums, output);
+      if (is_last_part(group, counters + counter)) {
+        parts.combine<128>(group.thread(), destination, lse, tile, sizes, factors);
+      }
+    } else {
+      output.store(rows, sums, factors, lse);
     }
-    output.store(rows, sums, factors, lse);
   }
 }
