@@ -12,6 +12,7 @@ constexpr int COLUMNS = ceil_div(head_dim, TILE);  // of out, a thread
 // Copies TILE rows from `first` to shared memory; zeros beyond `rows`.
 __device__ void load_rows(float (&tile)[TILE][PITCH], const dtype* from, i64 stride, int first,
                           int rows) {
+#pragma unroll 2
   for (int i = static_cast<int>(threadIdx.x); i < TILE * head_dim; i += TILE * TILE) {
     const int row = i / head_dim, column = i % head_dim;
     tile[row][column] = first + row < rows ? to_f32(from[(first + row) * stride + column]) : 0.0f;
@@ -57,6 +58,7 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
     load_rows(kv_tile, k, sequence_stride_k, first_key, kv_length);
     __syncthreads();
     float score = 0.0f;
+#pragma unroll 4
     for (int i = 0; i < head_dim; ++i) score = fmaf(q_tile[y][i], kv_tile[x][i], score);
     score *= inner;
     if (capped) score = softcap * tanhf(score);
