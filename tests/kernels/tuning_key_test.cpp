@@ -82,5 +82,30 @@ TEST_CASE("what is valid for one problem of a bucket is valid for all of it") {
   }
 }
 
+TEST_CASE("what is valid for one attention of a bucket is valid for all of it") {
+  TemplateLibrary library({});
+  const auto entry = library.find("attention");
+  const auto problem = [&](std::int64_t batch, std::int64_t queries, std::int64_t keys) {
+    return make_problem(entry->manifest, {{"batch", batch},
+                                          {"query_length", queries},
+                                          {"kv_length", keys},
+                                          {"heads", std::int64_t{12}},
+                                          {"kv_heads", std::int64_t{4}},
+                                          {"head_dim", std::int64_t{128}},
+                                          {"dtype", std::string("f16")},
+                                          {"causal", true}});
+  };
+  for (const char* architecture : {"sm_75", "sm_90a"}) {
+    const Device device = nominal_cuda_device(architecture).value();
+    for (const std::int64_t queries : {1, 2, 16, 128, 1024})
+      for (const std::int64_t keys : {64, 2048}) {
+        const Problem most = problem(4, queries, keys);
+        const Problem least = problem(3, queries / 2 + 1, keys / 2 + 1);
+        CHECK(most.tuning_key() == least.tuning_key());
+        for (const auto& kernel : entry->templates) check_alike(*kernel, most, least, device);
+      }
+  }
+}
+
 }  // namespace
 }  // namespace cudadent
