@@ -52,6 +52,13 @@ const std::map<std::string, std::vector<std::int64_t>> few_are_enough{
     {"kv_heads", {1, 2, 3, 4}},
     {"head_dim", {8, 16, 40, 64, 64, 64, 72, 80, 96, 112, 128, 128, 128, 192, 256, 256}}};
 
+// What scalars are, where not what they are by default.
+const std::map<std::string, std::vector<double>> scalar_values{
+    {"scale", {0.05, 0.5, 1}},
+    {"softcap", {0.5, 5, 50}},
+    {"window", {0, 1, 5, 37, 64, 100, 200}},
+    {"eps", {1e-5, 0.1}}};
+
 // Nothing where the manifest does not allow what was drawn. Many problems keep all types, all places, or
 // all optional tensors as they are by default: what templates refuse at once would leave few for some.
 std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManifest>& op,
@@ -71,6 +78,9 @@ std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManife
     if (!dtype.otherwise || (!usual_types && happens(60, random)))
       given[dtype.symbol] = any_of(dtype.values, random);
   for (const auto& option : op->options) given[option.name] = any_of(option.values, random);
+  for (const auto& scalar : op->scalars)
+    if (scalar_values.contains(scalar.name) && happens(70, random))
+      given[scalar.name] = any_of(scalar_values.at(scalar.name), random);
   for (const auto& tensor : op->tensors)
     if (tensor.optional && !rules.problem.contains(tensor.name))
       given["has_" + tensor.name] = happens(optional_tensors, random);
@@ -140,7 +150,10 @@ std::vector<std::string> Case::features() const {
 }
 
 std::string Case::describe() const {
-  const std::string words = problem.describe();  // begins with the operator
+  std::string words = problem.describe();  // begins with the operator
+  for (std::size_t i = 0; i < problem.scalars.size(); ++i)
+    if (const auto& scalar = problem.op->scalars[i]; problem.scalars[i] != scalar.default_value)
+      words += fmt::format(" {}={}", scalar.name, problem.scalars[i]);
   return fmt::format("emulate {} {}{}{}{} --sm {} --sms {} --seed {}", kernel->op, kernel->name,
                      words.substr(std::min(words.find(' '), words.size())),
                      configuration.empty() ? "" : " --set ", to_text(configuration), sm, sm_count,
