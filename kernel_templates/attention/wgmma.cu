@@ -78,10 +78,11 @@ struct Walk {
   }
 };
 
-// Copies the rows of q, or of a block of k or v, to shared memory, 64 columns a box.
+// Copies the rows of q, or of a block of k or v, to shared memory, 64 columns a box. Those of q that a tile
+// lacks where there are few queries are not written: what lies there ends in rows that are not stored.
 __device__ __forceinline__ void load_queries(u32 destination, const TensorMap& map, u32 full,
-                                             const Tile& tile) {
-  mbarrier_arrive_expect_bytes(full, QUERIES * GROUP * SHARED_DIM * 2);
+                                             const Tile& tile, int box_queries) {
+  mbarrier_arrive_expect_bytes(full, box_queries * (GROUP * SHARED_DIM * 2));
 #pragma unroll
   for (int box = 0; box < BOXES; ++box) {
     tma_load_5d(destination + box * (BM * 128), &map, full, box * 64, 0, tile.first_query,
@@ -182,7 +183,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
         if (block == tile.high - 1) {
           mbarrier_wait(barriers.q_empty, q_parity ^ 1);
-          load_queries(shared, q_map, barriers.q_full, tile);
+          load_queries(shared, q_map, barriers.q_full, tile, box_queries);
           q_parity ^= 1;
         } else {
           mbarrier_wait(barriers.v_empty + 8 * v_ring.stage, v_ring.parity ^ 1);
