@@ -16,6 +16,14 @@
 
 namespace {
 
+// Where 16-byte chunk `chunk` of a row of CHUNKS lies, in chunks: so that eight rows read at once, and a
+// row's neighbours written at once, are in different banks.
+template <int CHUNKS>
+__device__ __forceinline__ constexpr int swizzled_chunk(int row, int chunk) {
+  static_assert(CHUNKS % 4 == 0);
+  return row * CHUNKS + (chunk ^ (CHUNKS % 8 == 0 ? row & 7 : row >> 1 & 3));
+}
+
 constexpr bool has_async_copy = device_sm >= 80;
 constexpr int CHUNKS = SHARED_DIM / 8;  // 16 bytes each, of a row in shared memory
 constexpr int STEPS = OUT_DIM / 16;
