@@ -1,12 +1,21 @@
 """What the benchmarks share: timing in turns, what is done so far, and where figures come from."""
 
+import argparse
+import contextlib
 import datetime
+import importlib
 import json
+import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "kernel_templates"
 
 # Tuning starts from nothing, and what is launched is what was tuned. A process may have said otherwise.
 os.environ.setdefault("CUDADENT_SHIPPED", "none")
@@ -65,13 +74,191 @@ def timed(contenders, rounds):
     return [statistics.median(times) for times in samples]
 
 
+def copy_bandwidth():
+    """Bytes a second that a copy on the device reads and writes."""
+    import torch
+
+    source = torch.empty(1 << 30, dtype=torch.int8, device="cuda").zero_()
+    target = torch.empty_like(source)
+    (seconds,) = timed([lambda: target.copy_(source)], 20)
+    return 2 * source.numel() / seconds
+
+
+def smallest_launch():
+    """Seconds that are measured of a kernel of one thread that does nothing: the floor of any."""
+    import torch
+
+    (seconds,) = timed([lambda: torch.cuda._sleep(0)], 100)
+    return seconds
+
+
+def measured_floors():
+    """What no contender can beat, measured here and said."""
+    floors = {"copy_bandwidth": copy_bandwidth(), "smallest_launch": smallest_launch()}
+    print(
+        f"device copy {floors['copy_bandwidth'] / 1e12:.2f} TB/s, "
+        f"the smallest launch {floors['smallest_launch'] * 1e6:.2f} µs"
+    )
+    return floors
+
+
+def tuned(operator, values, budget, database):
+    """Tunes one problem into `database`: the winner, and what finding it took."""
+    import cudadent
+
+    start = time.perf_counter()
+    with cudadent.Runtime("cuda", cache=database) as runtime:
+        result = runtime.tune(operator, budget=budget, **values)
+    return {
+        "seconds": time.perf_counter() - start,
+        "template": result.winner.template,
+        "configuration": result.winner.configuration,
+        "median": result.winner.seconds,
+        "tried": len(result.trials),
+        "candidates": result.candidates,
+        "stopped_by": result.stopped_by,
+    }
+
+
+def workspace_bytes(operator, template, configuration, values):
+    """What a configuration takes of the device's memory beside its tensors, by its manifest.
+
+    `values` are the problem's dimensions, data types and options. Expressions are Python.
+    """
+    text = (TEMPLATES / operator / f"{template}.json").read_text()
+    manifest = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+    names = {
+        "ceil_div": lambda a, b: -(-a // b),
+        "round_up": lambda a, b: -(-a // b) * b,
+        "pow2_ceil": lambda a: 1 << max(0, a - 1).bit_length(),
+        **values,
+        **configuration,
+    }
+
+    def value_of(expression):
+        return eval(expression, {}, names) if isinstance(expression, str) else expression
+
+    for name, expression in manifest.get("let", {}).items():
+        with contextlib.suppress(NameError):  # what is said of the device is none of a workspace's
+            names[name] = value_of(expression)
+    spaces = manifest.get("workspace", {}).values()
+    return sum(value_of(space["bytes"]) for space in spaces if value_of(space.get("when", True)))
+
+
+def options_parser(description, groups):
+    """The options of a benchmark that works through groups of problems."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="keeps winners and what is done")
+    parser.add_argument("--group", action="append", choices=groups, help="may be repeated")
+    parser.add_argument("--only", default="", help="problems whose names match this pattern")
+    parser.add_argument("--budget", default="15s", help="of each tuning run")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--output", type=Path, help="write the results here, as JSON")
+    parser.add_argument("--chart", type=Path, help="draw ratios here: SVG, PNG (needs matplotlib)")
+    parser.add_argument("--limit", type=float, default=math.inf, help="begin nothing after seconds")
+    return parser
+
+
+def work_through(arguments, groups, operator, tune, compare):
+    """Tunes and compares every problem asked for that is not done yet.
+
+    Yields each group's name with its cases that have been compared, now or earlier, each with what
+    `tune` and `compare` returned: (case, tuned, compared). Both are called with a case, the arguments
+    and the case's database.
+    """
+    import cudadent
+
+    state = State(arguments.work)
+    start = time.monotonic()
+    for group in arguments.group or groups:
+        cases = [case for case in groups[group] if re.search(arguments.only, case.name)]
+        for case in cases:
+            steps = [
+                (part, step)
+                for part, step in (("tune", tune), ("compare", compare))
+                if not state.done(part, case.name)
+            ]
+            if steps and time.monotonic() - start > arguments.limit:
+                print(f"{case.name}: left for another call", flush=True)
+                continue
+            database = state.database(operator, case.name)
+            try:
+                for part, step in steps:
+                    state.put(part, case.name, step(case, arguments, database))
+            except (cudadent.Error, RuntimeError) as error:
+                print(f"{case.name}: {first_line(error)}", flush=True)
+        done = [
+            (case, state.done("tune", case.name), state.done("compare", case.name))
+            for case in cases
+            if state.done("compare", case.name)
+        ]
+        if done:
+            yield group, done
+
+
+def first_line(error):
+    """What an exception says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def draw_ratios(ratios_of_groups, file):
+    """Bars of how many times as fast as each peer, a group a panel: group → peer → problem → ratio.
+
+    A problem's bars stand in the order of the title, from above, the first in full colour.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    problems = {  # from the bottom up
+        group: list(dict.fromkeys(problem for ratios in peers.values() for problem in ratios))[::-1]
+        for group, peers in ratios_of_groups.items()
+    }
+    heights = [len(names) for names in problems.values()]
+    figure, axes = pyplot.subplots(
+        len(heights),
+        1,
+        figsize=(9, 1.2 * len(heights) + 0.26 * sum(heights)),
+        gridspec_kw={"height_ratios": heights},
+        squeeze=False,
+        layout="constrained",
+    )
+    for (group, peers), panel in zip(ratios_of_groups.items(), axes[:, 0]):
+        names = problems[group]
+        thickness = 0.8 / len(peers)
+        for index, (peer, ratios) in enumerate(peers.items()):
+            middle = 0.4 - (index + 0.5) * thickness
+            places = [names.index(problem) + middle for problem in ratios]
+            colours = ["#2a7" if ratio >= 1 else "#c55" for ratio in ratios.values()]
+            bars = panel.barh(
+                places,
+                list(ratios.values()),
+                thickness,
+                color=colours,
+                alpha=1 / (1 + index),
+                label=peer,
+            )
+            panel.bar_label(bars, fmt="%.2f", padding=3, fontsize=6 + 4 / len(peers))
+        panel.set_yticks(range(len(names)), names)
+        panel.axvline(1, color="black", linewidth=0.8)
+        largest = max(ratio for ratios in peers.values() for ratio in ratios.values())
+        panel.set_xlim(0, max(2, 1.15 * largest))
+        panel.set_ylim(-0.6, len(names) - 0.4)
+        panel.set_title(f"{group}: times as fast as {', '.join(peers)}", loc="left")
+    figure.savefig(file)
+
+
 def geometric_mean(values):
     return statistics.geometric_mean(values) if values else None
 
 
 def version_of(package):
+    """What a module says of itself; "?" where it says nothing, None where there is none."""
     try:
-        return __import__(package).__version__
+        return getattr(importlib.import_module(package), "__version__", "?")
     except ImportError:
         return None
 

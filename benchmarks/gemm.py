@@ -16,18 +16,22 @@ The copy bandwidth that weights are compared with is measured in the same run: r
 (rows that start anywhere), layouts (the other transpositions, a batch), types (f16, tf32, 8-bit).
 """
 
-import argparse
 import json
-import math
-import re
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 import cudadent
-from common import State, geometric_mean, provenance, timed
+from common import (
+    draw_ratios,
+    geometric_mean,
+    measured_floors,
+    options_parser,
+    provenance,
+    timed,
+    tuned,
+    work_through,
+)
 
 TORCH_TYPES = {
     "bf16": torch.bfloat16,
@@ -161,16 +165,7 @@ def tune(case, arguments, database):
     values = {"m": case.m, "n": case.n, "k": case.k, "dtype": case.dtype, **case.options}
     if case.batch > 1:
         values["batch"] = case.batch
-    start = time.perf_counter()
-    with cudadent.Runtime("cuda", cache=database) as runtime:
-        result = runtime.tune("gemm", budget=arguments.budget, **values)
-    return {
-        "seconds": time.perf_counter() - start,
-        "template": result.winner.template,
-        "configuration": result.winner.configuration,
-        "median": result.winner.seconds,
-        "tried": len(result.trials),
-    }
+    return tuned("gemm", values, arguments.budget, database)
 
 
 def compare(case, arguments, database):
@@ -195,22 +190,7 @@ def compare(case, arguments, database):
     return {"seconds": seconds, "differences": differences}
 
 
-def copy_bandwidth():
-    """Bytes a second that a copy on the device reads and writes."""
-    source = torch.empty(1 << 30, dtype=torch.int8, device="cuda").zero_()
-    target = torch.empty_like(source)
-    (seconds,) = timed([lambda: target.copy_(source)], 20)
-    return 2 * source.numel() / seconds
-
-
-def smallest_launch():
-    """Seconds that are measured of a kernel of one thread that does nothing: the floor of any."""
-    (seconds,) = timed([lambda: torch.cuda._sleep(0)], 100)
-    return seconds
-
-
-def row_of(case, state, bandwidth):
-    compared, tuned = state.done("compare", case.name), state.done("tune", case.name)
+def row_of(case, winner, compared, bandwidth):
     seconds = compared["seconds"]
     ours = seconds["cudadent"]
     best_peer = min(value for name, value in seconds.items() if name.startswith("cublas"))
@@ -223,9 +203,9 @@ def row_of(case, state, bandwidth):
         "over_best_cublas": best_peer / ours,
         "over_triton": seconds["triton"] / ours if "triton" in seconds else None,
         "differences": compared["differences"],
-        "tuning_seconds": tuned["seconds"],
-        "template": tuned["template"],
-        "configuration": tuned["configuration"],
+        "tuning_seconds": winner["seconds"],
+        "template": winner["template"],
+        "configuration": winner["configuration"],
     }
 
 
@@ -247,90 +227,25 @@ def print_group(group, rows):
     print(f"geometric mean over cuBLAS {mean:.3f}, worst {min(row['over_cublas'] for row in rows):.3f}")
 
 
-def draw(rows_of_groups, file):
-    """Bars of how many times as fast as cuBLAS, a group a panel."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    heights = [len(rows) for rows in rows_of_groups.values()]
-    figure, axes = pyplot.subplots(
-        len(heights),
-        1,
-        figsize=(9, 1.2 * len(heights) + 0.26 * sum(heights)),
-        gridspec_kw={"height_ratios": heights},
-        squeeze=False,
-        layout="constrained",
-    )
-    for (group, rows), panel in zip(rows_of_groups.items(), axes[:, 0]):
-        names = [row["problem"] for row in rows][::-1]
-        ratios = [row["over_cublas"] for row in rows][::-1]
-        colours = ["#2a7" if ratio >= 1 else "#c55" for ratio in ratios]
-        bars = panel.barh(names, ratios, color=colours)
-        panel.bar_label(bars, fmt="%.2f", padding=3)
-        panel.axvline(1, color="black", linewidth=0.8)
-        panel.set_xlim(0, max(2, 1.15 * max(ratios)))
-        panel.set_title(f"{group}: times as fast as cuBLAS", loc="left")
-    figure.savefig(file)
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, required=True, help="keeps winners and what is done")
-    parser.add_argument("--group", action="append", choices=GROUPS, help="may be repeated")
-    parser.add_argument("--only", default="", help="problems whose names match this pattern")
-    parser.add_argument("--budget", default="15s", help="of each tuning run")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--triton", action="store_true", help="tune and time Triton too: minutes")
-    parser.add_argument("--output", type=Path, help="write the results here, as JSON")
-    parser.add_argument("--chart", type=Path, help="draw ratios here: SVG, PNG (needs matplotlib)")
-    parser.add_argument("--limit", type=float, default=math.inf, help="begin nothing after seconds")
-    return parser.parse_args()
-
-
 def main():
-    arguments = parse_arguments()
-    state = State(arguments.work)
-    only = re.compile(arguments.only)
-    groups = {
-        name: [case for case in GROUPS[name] if only.search(case.name)]
-        for name in arguments.group or GROUPS
-    }
-    start = time.monotonic()
-    bandwidth, smallest = copy_bandwidth(), smallest_launch()
-    print(f"device copy {bandwidth / 1e12:.2f} TB/s, the smallest launch {smallest * 1e6:.2f} µs")
+    parser = options_parser(__doc__, GROUPS)
+    parser.add_argument("--triton", action="store_true", help="tune and time Triton too: minutes")
+    arguments = parser.parse_args()
+    floors = measured_floors()
     rows_of_groups = {}
-    for group, cases in groups.items():
-        for case in cases:
-            if time.monotonic() - start > arguments.limit:
-                print(f"{case.name}: left for another call", flush=True)
-                continue
-            database = state.database("gemm", case.name)
-            try:
-                if not state.done("tune", case.name):
-                    state.put("tune", case.name, tune(case, arguments, database))
-                if not state.done("compare", case.name):
-                    state.put("compare", case.name, compare(case, arguments, database))
-            except (cudadent.Error, RuntimeError) as error:
-                print(f"{case.name}: {str(error).splitlines()[0]}", flush=True)
-        compared = [case for case in cases if state.done("compare", case.name)]
-        rows = [row_of(case, state, bandwidth) for case in compared]
-        if rows:
-            rows_of_groups[group] = rows
-            print_group(group, rows)
+    for group, done in work_through(arguments, GROUPS, "gemm", tune, compare):
+        rows = [row_of(*case, floors["copy_bandwidth"]) for case in done]
+        rows_of_groups[group] = rows
+        print_group(group, rows)
     if arguments.output:
-        results = {
-            "provenance": provenance(),
-            "copy_bandwidth": bandwidth,
-            "smallest_launch": smallest,
-            "groups": rows_of_groups,
-        }
+        results = {"provenance": provenance(), **floors, "groups": rows_of_groups}
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.chart and rows_of_groups:
-        draw(rows_of_groups, arguments.chart)
+        ratios = {
+            group: {"cuBLAS": {row["problem"]: row["over_cublas"] for row in rows}}
+            for group, rows in rows_of_groups.items()
+        }
+        draw_ratios(ratios, arguments.chart)
 
 
 if __name__ == "__main__":
