@@ -1,10 +1,10 @@
 """Attention beside PyTorch's flash and cuDNN backends, and FlashAttention-3 and -4 where installed.
 
-    python benchmarks/attention.py --work FOLDER [--group forward] … [--output FILE] [--chart FILE.svg]
+    python benchmarks/attention.py --work FOLDER [--group forward] … [--output FILE] [--chart FILE]
 
-Tunes each problem once, from nothing: winners that ship with cudadent are left out, unless CUDADENT_SHIPPED
-says which. (FOLDER keeps winners and what is done, so an interrupted run goes on.) Then times, in turns, on
-random inputs, the L2 cache flushed before each run:
+Tunes each problem once, from nothing: winners that ship with cudadent are left out, unless
+CUDADENT_SHIPPED says which. (FOLDER keeps winners and what is done, so an interrupted run goes on.)
+Then times, in turns, on random inputs, the L2 cache flushed before each run:
 
     cudadent   the winner
     flash      torch's scaled_dot_product_attention, flash backend (FlashAttention-2)
@@ -12,13 +12,14 @@ random inputs, the L2 cache flushed before each run:
     fa3, fa4   flash_attn_interface and flash_attn.cute, where they can be imported
     flex       with --flex: torch's compiled flex_attention, for windows and softcap only
 
-A contender that refuses a problem is left out of it; the results say why. Tensors lie as batch × sequence ×
-heads × head_dim, of which PyTorch gets transposed views. Groups of problems: forward (bf16, 16384 tokens in
-all), decode (one query, 32 heads on 8), other (options, sizes and types beside these).
+A contender that refuses a problem is left out of it; the results say why. Tensors lie as batch ×
+sequence × heads × head_dim, of which PyTorch gets transposed views. Groups of problems: forward
+(bf16, 16384 tokens in all), decode (one query, 32 heads on 8), other (options, sizes and types
+beside these).
 
-TFLOP/s count two products for each pair of a query and a key that it sees, so causal problems count about half.
-Errors are relative to float64 (root of the squares' sums), on the first and last head of the first and last
-batch. Memory is what a call takes beside inputs and output.
+TFLOP/s count two products for each pair of a query and a key that it sees, so causal problems count
+about half. Errors are relative to float64 (root of the squares' sums), on the first and last head
+of the first and last batch. Memory is what a call takes beside inputs and output.
 """
 
 import importlib
@@ -106,8 +107,9 @@ class Case:
     @property
     def pairs(self):
         """Queries times the keys that they see, of one head."""
-        ahead = 0 if self.causal else self.keys
-        reach = self.keys + self.queries if self.window is None else self.window - 1
+        unlimited = self.keys + self.queries
+        ahead = 0 if self.causal else unlimited
+        reach = unlimited if self.window is None else self.window - 1
         seen = 0
         for place in range(self.keys - self.queries, self.keys):
             first = max(0, place - reach)
@@ -166,7 +168,7 @@ def inputs(case):
 def visible(case, places, keys):
     """Which of the keys the queries at these places see: a mask that broadcasts the two."""
     distance = places - keys
-    mask = distance >= (0 if case.causal else -case.keys)
+    mask = distance >= (0 if case.causal else -case.keys - case.queries)
     if case.window is not None:
         mask = mask & (distance.abs() < case.window)
     return mask
@@ -254,7 +256,7 @@ def flex_peer(case, q, k, v):
 def peers(case, q, k, v, flex=False):
     """Calls that may refuse, by name; each returns batch × queries × heads × head_dim."""
     plain = case.window is None and case.softcap is None
-    # With fewer queries than keys torch's causal mask is another: it puts the first beside the first.
+    # With fewer queries than keys torch's causal mask is another: the first stands at the first.
     same_mask = not case.causal or case.queries == case.keys
     found = {}
     if plain and same_mask:
@@ -384,7 +386,8 @@ def print_group(group, rows):
         print(
             f"{row['problem']:34}{row['microseconds']['cudadent']:9.1f}{shown(row[rate]['cudadent'])}"
             f"{''.join(cells)}{errors['cudadent']:9.1e}{least}"
-            f"{row['memory_bytes']['cudadent'] / 1024:8.0f}{row['tuning_seconds']:8.1f}{row['tried']:6}"
+            f"{row['memory_bytes']['cudadent'] / 1024:8.0f}"
+            f"{row['tuning_seconds']:8.1f}{row['tried']:6}"
             f"  {row['template']} {configuration}",
             flush=True,
         )
