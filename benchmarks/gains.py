@@ -1,11 +1,11 @@
-"""What each part of the wgmma template gains, from the trials of benchmarks/gemm.py.
+"""What each part of an operator's wgmma template gains, from the trials of its benchmark.
 
-    python benchmarks/gains.py FOLDER [--pattern REGEX]
+    python benchmarks/gains.py FOLDER [--operator attention] [--pattern REGEX]
 
-FOLDER is what gemm.py was given as --work. For each problem: the best time of any configuration, and how
-many times as long the best one takes without a part, among what the search has measured ("–" where it
-measured none). A search spends its time on good configurations, so these are bounds from above of what a
-part gains, near to it where many were measured; the count is given.
+FOLDER is what gemm.py or attention.py was given as --work. For each problem: the best time of any
+configuration, and how many times as long the best one takes without a part, among what the search
+has measured ("–" where it measured none). A search spends its time on good configurations, so these
+are bounds from above of what a part gains, near to it where many were measured; the count is given.
 """
 
 import argparse
@@ -14,7 +14,8 @@ import re
 import sqlite3
 from pathlib import Path
 
-WITHOUT = {
+# What a configuration without a part looks like.
+WITHOUT_OF_GEMM = {
     "multicast": lambda c: c["CLUSTER_M"] * c["CLUSTER_N"] == 1,
     "k over a cluster": lambda c: c["CLUSTER_K"] == 1,
     "k over memory": lambda c: c["SPLIT_K"] == 1,
@@ -26,6 +27,21 @@ WITHOUT = {
     "bands": lambda c: c["RASTER"] == 1,
     "tiles but 128×128": lambda c: c["BM"] == 128 and c["BN"] == 128,
 }
+WITHOUT_OF_ATTENTION = {
+    "OVERLAP": lambda c: not c["OVERLAP"],
+    "PINGPONG": lambda c: not c["PINGPONG"],
+    "FMA_EXP2": lambda c: c["FMA_EXP2"] == 0,
+    "persistent": lambda c: c["SCHEDULE"] != "persistent",
+    "single": lambda c: c["SCHEDULE"] != "single",
+    "SECTION": lambda c: c["SECTION"] == 1,
+    "PACK": lambda c: not c["PACK"],
+    "SPLIT": lambda c: c["SPLIT"] == 1,
+    "2, 3 consumers": lambda c: c["CONSUMERS"] == 1,
+    "3 consumers": lambda c: c["CONSUMERS"] < 3,
+    "over 2 stages": lambda c: c["STAGES"] <= 2,
+    "BN but 128": lambda c: c["BN"] == 128,
+}
+WITHOUT = {"gemm": WITHOUT_OF_GEMM, "attention": WITHOUT_OF_ATTENTION}
 
 
 def trials_of(database):
@@ -38,18 +54,20 @@ def trials_of(database):
         return [(seconds, name, json.loads(text)) for seconds, name, text in rows]
 
 
-def row_of(trials):
+def row_of(trials, without):
     wgmma = [(seconds, configuration) for seconds, name, configuration in trials if name == "wgmma"]
     if not wgmma:
         return None
     best = min(seconds for seconds, _ in wgmma)
     cells = [f"{best * 1e6:.1f}"]
-    for allowed in WITHOUT.values():
+    for allowed in without.values():
         times = [seconds for seconds, configuration in wgmma if allowed(configuration)]
         cells.append(f"{min(times) / best:.2f} ({len(times)})" if times else "–")
     others = sorted({name for _, name, _ in trials} - {"wgmma"})
     cells.append(
-        ", ".join(f"{name} {min(s for s, n, _ in trials if n == name) * 1e6:.1f}" for name in others)
+        ", ".join(
+            f"{name} {min(s for s, n, _ in trials if n == name) * 1e6:.1f}" for name in others
+        )
     )
     return cells
 
@@ -59,13 +77,15 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--operator", choices=WITHOUT, default="gemm")
     parser.add_argument("--pattern", default="", help="of problems' names")
     arguments = parser.parse_args()
-    print("| problem | wgmma, µs | " + " | ".join(WITHOUT) + " | other templates, µs |")
-    print("|---" * (len(WITHOUT) + 3) + "|")
-    for database in sorted(arguments.folder.glob("gemm-*.db")):
-        name = database.stem.removeprefix("gemm-")
-        if re.search(arguments.pattern, name) and (cells := row_of(trials_of(database))):
+    without = WITHOUT[arguments.operator]
+    print("| problem | wgmma, µs | " + " | ".join(without) + " | other templates, µs |")
+    print("|---" * (len(without) + 3) + "|")
+    for database in sorted(arguments.folder.glob(f"{arguments.operator}-*.db")):
+        name = database.stem.removeprefix(f"{arguments.operator}-")
+        if re.search(arguments.pattern, name) and (cells := row_of(trials_of(database), without)):
             print(f"| {name} | " + " | ".join(cells) + " |")
 
 
