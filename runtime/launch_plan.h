@@ -33,7 +33,7 @@ struct KernelLaunch {
 struct WorkspacePlan {
   std::string name;
   std::size_t bytes = 0;  // 0: not needed by this configuration
-  bool zero = false;      // zeroed before every launch
+  Zeroed zeroed = Zeroed::no;
 };
 
 struct TensorMapPlan {

@@ -513,6 +513,14 @@ void parse_defaults(const Field& field, std::set<std::string> known, KernelTempl
   });
 }
 
+Zeroed zeroed_of(const Field& workspace) {
+  if (!workspace.has("zero")) return Zeroed::no;
+  const Field zero = workspace.at("zero");
+  if (zero.json() == "kept") return Zeroed::kept;
+  if (!zero.json().is_boolean()) zero.fail("expected true, false or \"kept\"");
+  return zero.json().get<bool>() ? Zeroed::every_launch : Zeroed::no;
+}
+
 void parse_workspaces(const Field& field, const std::set<std::string>& known,
                       KernelTemplate& kernel) {
   field.each_member([&](const std::string& name, const Field& member) {
@@ -523,7 +531,7 @@ void parse_workspaces(const Field& field, const std::set<std::string>& known,
     workspace.name = name;
     workspace.bytes = member.at("bytes").expression();
     check_names(member.at("bytes"), workspace.bytes, known);
-    workspace.zero = member.flag_or("zero", false);
+    workspace.zeroed = zeroed_of(member);
     workspace.when = optional_expression(member, "when", known);
     kernel.workspaces.push_back(std::move(workspace));
   });

@@ -4,6 +4,7 @@
 #include <cudadent/cudadent.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -146,10 +147,17 @@ struct LaunchSpec {
   std::vector<ArgumentSpec> arguments;
 };
 
+// Whether a kernel finds a workspace zeroed.
+enum class Zeroed : std::uint8_t {
+  no,
+  every_launch,  // before each, by the device's copy engine
+  kept,          // once; every launch leaves it as it found it
+};
+
 struct WorkspaceSpec {
   std::string name;
   Expression bytes;
-  bool zero = false;
+  Zeroed zeroed = Zeroed::no;
   std::optional<Expression> when;
 };
 

@@ -96,7 +96,7 @@ class Planner {
 
  private:
   [[nodiscard]] WorkspacePlan workspace(const WorkspaceSpec& spec) const {
-    WorkspacePlan plan{spec.name, 0, spec.zero};
+    WorkspacePlan plan{spec.name, 0, spec.zeroed};
     if (spec.when && !is_true(spec.when->evaluate(scope_))) return plan;
     const std::int64_t bytes = as_integer(spec.bytes.evaluate(scope_), spec.name);
     if (bytes < 0)

@@ -637,6 +637,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
   const int warp_m = warp % WARPS_M;
   const int warp_n = warp / WARPS_M;
 
+  const PartTicket<SPLIT_K, WholeBlock<THREADS>> ticket(counters, static_cast<int>(blockIdx.x));
   Accumulators sums;
   clear(sums);
   if constexpr (k > 0) {
@@ -663,8 +664,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
     }
   }
   if constexpr (SPLIT_K > 1) {
-    const int counter = static_cast<int>(blockIdx.x);
-    if (!combine_parts<SPLIT_K, THREADS>(sums, partials, counters, counter, blockIdx.y)) return;
+    if (!combine_parts(sums, partials, ticket, blockIdx.x, blockIdx.y)) return;
   }
   const Epilogue epilogue(bias, residual, C_PITCH > 0 ? C_PITCH : row_stride_residual, scale_a,
                           scale_b);

@@ -163,6 +163,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
   const int thread_m = warp / WARPS_ALONG_N * 4 + lane / 8;
   const int thread_n = warp % WARPS_ALONG_N * 8 + lane % 8;
 
+  const PartTicket<SPLIT_K, WholeBlock<THREADS>> ticket(counters, static_cast<int>(blockIdx.x));
   // sums[row * TN / 4 + column / 4][column % 4], or the like for narrow TN: quads for combine_parts.
   float sums[TM * TN / 4][4];
 #pragma unroll
@@ -222,7 +223,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
     }
   }
   if constexpr (SPLIT_K > 1) {
-    if (!combine_parts<SPLIT_K, THREADS>(sums, partials, counters, blockIdx.x, blockIdx.y)) return;
+    if (!combine_parts(sums, partials, ticket, blockIdx.x, blockIdx.y)) return;
   }
 
   const Epilogue epilogue(bias, residual, row_stride_residual, scale_a, scale_b);

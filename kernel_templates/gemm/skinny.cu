@@ -268,6 +268,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
   const int first_token = (static_cast<int>(blockIdx.z) - batch * token_groups) * TOKENS;
   const int part = static_cast<int>(blockIdx.y);
 
+  const int partial_tile =
+      static_cast<int>(blockIdx.z) * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
+  const PartTicket<SPLIT_K, WholeBlock<THREADS>> ticket(counters, partial_tile);
   Sums sums;
   clear(sums);
 
@@ -316,9 +319,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
   float totals[QUADS][4];
   add_warps(sums, totals, reinterpret_cast<float4*>(shared_memory));
   if constexpr (SPLIT_K > 1) {
-    const int tile =
-        static_cast<int>(blockIdx.z) * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
-    if (!combine_parts<SPLIT_K, THREADS, QUADS>(totals, partials, counters, tile, part)) return;
+    if (!combine_parts(totals, partials, ticket, partial_tile, part)) return;
   }
   if (warp >= EXCHANGED) return;
 

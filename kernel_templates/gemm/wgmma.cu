@@ -456,10 +456,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
       }
     }
-    // The counter that the last of all waits for would come from memory then.
-    if constexpr (SPLIT_K > 1) {
-      if (warp == 1) prefetch_l2(counters + first_work * CLUSTER_K + k_share);
-    }
     __syncwarp();
     if constexpr (CLUSTER_K > 1) cluster_sync();
   } else {
@@ -490,6 +486,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       }
     };
 
+    const int partial_tile = first_work * CLUSTER_K + k_share;
+    const PartTicket<SPLIT_K, Consumers> ticket(counters, partial_tile);
     RingPosition<STAGES> ring;
     int index = first_work;
     if constexpr (PINGPONG) {
@@ -591,10 +589,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           }
         }
         if constexpr (SPLIT_K > 1) {
-          if (!combine_parts_of_group<SPLIT_K, Consumers>(sums, partials, counters,
-                                                          index * CLUSTER_K + k_share, part)) {
-            continue;
-          }
+          if (!combine_parts(sums, partials, ticket, partial_tile, part)) continue;
         }
 #pragma unroll
         for (int i = 0; i < ROW_STEPS; ++i) {

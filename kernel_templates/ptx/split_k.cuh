@@ -1,4 +1,11 @@
 // Adding up one output tile whose k range was split over several blocks, inside the same launch.
+//
+// Each block that has a part of a tile draws a ticket when it begins, while it has nothing to do but wait
+// for memory. The one that draws the last adds up: all others have begun by then, so they finish whatever it
+// does, and it may wait for them. They leave their sums in memory and go. There is no fence, no flag and no
+// second trip through memory between a sum that is written and its being read: a word that is not zero is
+// there. Hence bits are stored inverted, sums of the only pattern that would come out as zero, a NaN's, as
+// another NaN, and who reads a word puts the zero back for the next launch.
 #pragma once
 
 // The threads of a block that add up together: all of them.
@@ -6,69 +13,106 @@ template <int THREADS_A_BLOCK>
 struct WholeBlock {
   static constexpr int THREADS = THREADS_A_BLOCK;
   static __device__ __forceinline__ int thread() { return static_cast<int>(threadIdx.x); }
-  static __device__ __forceinline__ void sync() { __syncthreads(); }
   static __device__ __forceinline__ bool any(bool predicate) {
     return __syncthreads_or(predicate) != 0;
   }
 };
 
-// Every block of a tile calls this with its own sums. It leaves them in `partials` and counts itself;
-// in the block that is last it replaces the sums by the total of all PARTS and returns true. The
-// total is always added in the order of the parts, so that equal inputs give equal bits whatever
-// the timing. Only a thread with the same index reads what a thread wrote, so the order of values in
-// a tile does not matter, and accesses are 16 bytes wide and coalesced.
-//
-// Group: which threads of a block take part, as WholeBlock has it. partials: PARTS * Group::THREADS *
-// QUADS * 4 floats for each tile. counters: one u32 a tile, zero before the first launch; it is left
-// zero.
-template <int PARTS, typename Group, int QUADS>
-__device__ __forceinline__ bool combine_parts_of_group(float (&sums)[QUADS][4], float* partials,
-                                                       u32* counters, int tile, int part) {
-  constexpr int PART_QUADS = Group::THREADS * QUADS;
-  const int thread = Group::thread();
-  float4* const parts =
-      reinterpret_cast<float4*>(partials) + static_cast<i64>(tile) * PARTS * PART_QUADS + thread;
-#pragma unroll
-  for (int quad = 0; quad < QUADS; ++quad) {
-    parts[part * PART_QUADS + quad * Group::THREADS] =
-        make_float4(sums[quad][0], sums[quad][1], sums[quad][2], sums[quad][3]);
-  }
-
-  // The pattern of the CUDA programming guide's threadFenceReduction: write, fence, count. The vote
-  // tells all threads without a word of shared memory, which would add to the dynamic part.
-  __threadfence();
-  Group::sync();
+// A block's ticket for a tile of PARTS parts: to be drawn early, and looked at late. Only the group's first
+// thread holds one. counters: one u32 a tile, zero before the first launch; it is left zero.
+template <int PARTS, typename Group>
+struct PartTicket {
   bool is_last = false;
-  if (thread == 0) {
+
+  __device__ __forceinline__ PartTicket(u32* counters, int tile) {
+    if (PARTS == 1 || Group::thread() != 0) return;
     is_last = atomicAdd(counters + tile, 1u) == PARTS - 1;
     if (is_last) counters[tile] = 0;
   }
-  if (!Group::any(is_last)) return false;
-  __threadfence();
+};
 
-#pragma unroll
-  for (auto& quad : sums) {
-#pragma unroll
-    for (float& sum : quad) sum = 0.0f;
-  }
-  // The loads of several parts at once, as far as registers go: each costs the latency of the L2 cache.
-  constexpr int AT_ONCE = QUADS <= 4 ? 32 / QUADS : QUADS <= 8 ? 2 : 1;
-#pragma unroll AT_ONCE
-  for (int other = 0; other < PARTS; ++other) {
+namespace split_k {
+
+__device__ __forceinline__ u32 to_word(float sum) {
+  const u32 word = ~__float_as_uint(sum);
+  return word == 0 ? 0x80000000u : word;
+}
+__device__ __forceinline__ float from_word(u32 word) { return __uint_as_float(~word); }
+
+__device__ __forceinline__ uint4 to_words(const float (&quad)[4]) {
+  return make_uint4(to_word(quad[0]), to_word(quad[1]), to_word(quad[2]), to_word(quad[3]));
+}
+__device__ __forceinline__ bool is_there(const uint4& words) {
+  return words.x != 0 && words.y != 0 && words.z != 0 && words.w != 0;
+}
+
+}  // namespace split_k
+
+// Every block of a tile calls this with its own sums and ticket. In the block that drew the last it replaces
+// the sums by the total of all PARTS and returns true. The total is always added in the order of the parts,
+// so that equal inputs give equal bits whatever the timing. Only a thread with the same index reads what a
+// thread wrote, so the order of values in a tile does not matter, and accesses are 16 bytes wide and coalesced.
+//
+// Group: which threads of a block take part, as WholeBlock has it. partials: PARTS * Group::THREADS *
+// QUADS * 4 words for each tile, zero before the first launch; they are left zero.
+template <int PARTS, typename Group, int QUADS>
+__device__ __forceinline__ bool combine_parts(float (&sums)[QUADS][4], float* partials,
+                                              const PartTicket<PARTS, Group>& ticket, int tile,
+                                              int part) {
+  constexpr int PART_QUADS = Group::THREADS * QUADS;
+  // The adding block keeps its own sums in registers, where there are enough.
+  constexpr bool KEEPS = QUADS <= 8;
+  uint4* const parts = reinterpret_cast<uint4*>(partials) +
+                       static_cast<i64>(tile) * PARTS * PART_QUADS + Group::thread();
+  const bool adds = Group::any(ticket.is_last);
+  if (!KEEPS || !adds) {
 #pragma unroll
     for (int quad = 0; quad < QUADS; ++quad) {
-      const float4 value = __ldcg(parts + other * PART_QUADS + quad * Group::THREADS);
-      sums[quad][0] += value.x;
-      sums[quad][1] += value.y;
-      sums[quad][2] += value.z;
-      sums[quad][3] += value.w;
+      __stcg(parts + part * PART_QUADS + quad * Group::THREADS, split_k::to_words(sums[quad]));
+    }
+  }
+  if (!adds) return false;
+
+  float own[KEEPS ? QUADS : 1][4];
+#pragma unroll
+  for (int i = 0; i < QUADS * 4; ++i) {
+    if constexpr (KEEPS) own[i / 4][i % 4] = sums[i / 4][i % 4];
+    sums[i / 4][i % 4] = 0.0f;
+  }
+  // The loads of several parts at once, as far as registers go: each costs the latency of the L2 cache.
+  constexpr int AT_ONCE = minimum(PARTS, QUADS <= 16 ? 16 / QUADS : 1);
+#pragma unroll 1
+  for (int first = 0; first < PARTS; first += AT_ONCE) {
+    uint4 words[AT_ONCE][QUADS];
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; ++i) {
+      const int other = minimum(first + i, PARTS - 1);
+      if (KEEPS && other == part) continue;
+#pragma unroll
+      for (int quad = 0; quad < QUADS; ++quad) {
+        words[i][quad] = __ldcv(parts + other * PART_QUADS + quad * Group::THREADS);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; ++i) {
+      const int other = first + i;
+      if (other >= PARTS) break;
+#pragma unroll
+      for (int quad = 0; quad < QUADS; ++quad) {
+        uint4* const at = parts + other * PART_QUADS + quad * Group::THREADS;
+        uint4 value = words[i][quad];
+        if (KEEPS && other == part) {
+          if constexpr (KEEPS) value = split_k::to_words(own[quad]);
+        } else {
+          while (!split_k::is_there(value)) value = __ldcv(at);
+          __stcg(at, make_uint4(0, 0, 0, 0));
+        }
+        sums[quad][0] += split_k::from_word(value.x);
+        sums[quad][1] += split_k::from_word(value.y);
+        sums[quad][2] += split_k::from_word(value.z);
+        sums[quad][3] += split_k::from_word(value.w);
+      }
     }
   }
   return true;
-}
-template <int PARTS, int THREADS_A_BLOCK, int QUADS>
-__device__ __forceinline__ bool combine_parts(float (&sums)[QUADS][4], float* partials,
-                                              u32* counters, int tile, int part) {
-  return combine_parts_of_group<PARTS, WholeBlock<THREADS_A_BLOCK>>(sums, partials, counters, tile,
-                                                                    part);
 }

@@ -328,10 +328,6 @@ __device__ __forceinline__ uint4 load_16_streaming(const void* address) {
                : "memory");
   return value;
 }
-// Brings the line of an address into the L2 cache, ahead of its use.
-__device__ __forceinline__ void prefetch_l2(const void* address) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(address) : "memory");
-}
 // Global memory that nobody reads soon: evicted from the L2 cache first.
 __device__ __forceinline__ void store_16_streaming(void* address, uint4 value) {
   asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.x),

@@ -203,6 +203,7 @@ enum class TensorMapType : int {
   FUNCTION(stream_destroy, "cuStreamDestroy_v2", true, Result(Stream))                             \
   FUNCTION(stream_synchronize, "cuStreamSynchronize", true, Result(Stream))                        \
   FUNCTION(stream_capturing, "cuStreamIsCapturing", true, Result(Stream, CaptureStatus*))          \
+  FUNCTION(stream_id, "cuStreamGetId", false, Result(Stream, std::uint64_t*))                      \
   FUNCTION(event_create, "cuEventCreate", true, Result(Event*, unsigned flags))                    \
   FUNCTION(event_destroy, "cuEventDestroy_v2", true, Result(Event))                                \
   FUNCTION(event_record, "cuEventRecord", true, Result(Event, Stream))                             \

@@ -15,12 +15,19 @@ constexpr std::align_val_t block_alignment{alignof(TensorMap)};
 // A plan with a few tensor maps needs well under 1 KiB; a longer block comes from the heap.
 constexpr std::size_t stack_block_bytes = 4096;
 
-// Device memory between an allocation and a release, both in the order of a stream.
+// Device memory between an allocation and a release, both in the order of a stream; the first
+// `zeroed_bytes` of it are zeroed.
 class StreamMemory {
  public:
-  StreamMemory(const Gpu& gpu, std::size_t bytes, Stream stream) : gpu_(gpu), stream_(stream) {
+  StreamMemory(const Gpu& gpu, std::size_t bytes, std::size_t zeroed_bytes, Stream stream)
+      : gpu_(gpu), stream_(stream) {
     gpu.check(gpu.driver.pool_allocate(&pointer_, bytes, gpu.pool, stream),
               "allocate a kernel's workspace");
+    if (zeroed_bytes == 0) return;
+    const Result zeroed = gpu.driver.fill(pointer_, 0, zeroed_bytes, stream);
+    if (zeroed == Result::success) return;
+    gpu.driver.pool_free(pointer_, stream);
+    gpu.fail(zeroed, "zero a kernel's workspace");
   }
   ~StreamMemory() { gpu_.driver.pool_free(pointer_, stream_); }
   StreamMemory(const StreamMemory&) = delete;
@@ -115,7 +122,10 @@ CudaExecutable::CudaExecutable(std::shared_ptr<const Gpu> gpu,
   }
 }
 
-CudaExecutable::~CudaExecutable() { ::operator delete(storage_, block_alignment); }
+CudaExecutable::~CudaExecutable() {
+  kept_.give_back(*gpu_);
+  ::operator delete(storage_, block_alignment);
+}
 
 void CudaExecutable::initialise(std::byte* block) const {
   std::memset(block, 0, layout_.bytes);  // no map is encoded: no tensor lies at address null
@@ -158,30 +168,41 @@ void CudaExecutable::launch_on(std::byte* block, const LaunchArguments& argument
   for (const auto& patch : layout_.scalars)
     store(block, patch.offset, static_cast<float>(arguments.scalars[patch.index]));
 
-  std::optional<StreamMemory> workspaces;
-  DevicePointer base = 0;
-  if (layout_.workspace_bytes > 0) {
-    base = workspaces.emplace(*gpu_, layout_.workspace_bytes, arguments.stream).pointer();
-    if (layout_.zeroed_bytes > 0)
-      gpu_->check(gpu_->driver.fill(base, 0, layout_.zeroed_bytes, arguments.stream),
-                  "zero a kernel's workspace");
-    write_workspaces(block, base);
+  std::optional<StreamMemory> fresh, not_kept;
+  Workspaces workspaces;
+  if (layout_.workspace_bytes > 0)
+    workspaces.fresh = fresh
+                           .emplace(*gpu_, layout_.workspace_bytes, layout_.zeroed_bytes,
+                                    arguments.stream)
+                           .pointer();
+  if (layout_.kept_bytes > 0) {
+    workspaces.kept = kept_.on(*gpu_, arguments.stream, layout_.kept_bytes);
+    if (workspaces.kept == 0)
+      workspaces.kept =
+          not_kept.emplace(*gpu_, layout_.kept_bytes, layout_.kept_bytes, arguments.stream)
+              .pointer();
   }
-  if (!layout_.tensor_maps.empty()) encode_tensor_maps(block, arguments, base);
+  write_workspaces(block, workspaces);
+  if (!layout_.tensor_maps.empty()) encode_tensor_maps(block, arguments, workspaces);
 
   auto* parameters = reinterpret_cast<void**>(block + layout_.pointers_offset);
   for (const Step& step : steps_)
     launch_step(step, parameters + step.first_parameter, arguments.stream);
 }
 
-void CudaExecutable::write_workspaces(std::byte* block, DevicePointer base) const {
+DevicePointer CudaExecutable::workspace(const Workspaces& workspaces, std::size_t index) const {
+  return (layout_.workspace_kept[index] ? workspaces.kept : workspaces.fresh) +
+         layout_.workspace_offsets[index];
+}
+
+void CudaExecutable::write_workspaces(std::byte* block, const Workspaces& workspaces) const {
   for (const auto& patch : layout_.workspaces)
     if (layout_.workspace_used[patch.index])
-      store(block, patch.offset, base + layout_.workspace_offsets[patch.index]);
+      store(block, patch.offset, workspace(workspaces, patch.index));
 }
 
 void CudaExecutable::encode_tensor_maps(std::byte* block, const LaunchArguments& arguments,
-                                        DevicePointer workspaces) const {
+                                        const Workspaces& workspaces) const {
   static constexpr std::array<std::uint32_t, 5> every_element{1, 1, 1, 1, 1};
   auto* maps = reinterpret_cast<TensorMap*>(block);
   auto* addresses = reinterpret_cast<void**>(block + layout_.addresses_offset);
@@ -189,7 +210,7 @@ void CudaExecutable::encode_tensor_maps(std::byte* block, const LaunchArguments&
     const TensorMapEncoding& map = layout_.tensor_maps[i];
     if (map.rank == 0) continue;
     void* address = map.of_workspace
-                        ? reinterpret_cast<void*>(workspaces + layout_.workspace_offsets[map.index])
+                        ? reinterpret_cast<void*>(workspace(workspaces, map.index))
                         : arguments.tensors[map.index];
     if (address == addresses[i]) continue;
     // Encoding is 48 ns on a Xeon host (driver 580), so replacing the address alone, which would

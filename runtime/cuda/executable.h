@@ -12,6 +12,7 @@
 
 #include "runtime/backend.h"
 #include "runtime/cuda/gpu.h"
+#include "runtime/cuda/kept_memory.h"
 #include "runtime/launch_plan.h"
 
 namespace cudadent::cuda {
@@ -75,11 +76,14 @@ struct ArgumentLayout {
   std::size_t bytes = 0;
   std::size_t tensor_count = 0, scalar_count = 0;  // that a caller must hand in at least
 
-  // One stream-ordered allocation holds all workspaces, those to be zeroed first.
+  // One stream-ordered allocation holds all workspaces, those to be zeroed first; but those that stay
+  // zeroed lie in memory that outlasts a launch.
   std::vector<std::size_t> workspace_offsets;  // by workspace; those of 0 bytes are null
   std::vector<bool> workspace_used;
   std::size_t workspace_bytes = 0;
   std::size_t zeroed_bytes = 0;
+  std::vector<bool> workspace_kept;
+  std::size_t kept_bytes = 0;
 };
 
 // Throws Error(invalid_manifest) for arguments that name what the plan does not have, and
@@ -120,9 +124,14 @@ class CudaExecutable final : public Executable {
   void initialise(std::byte* block) const;
   void launch_on(std::byte* block, const LaunchArguments& arguments) const;
   void launch_on_stack(const LaunchArguments& arguments) const;
-  void write_workspaces(std::byte* block, DevicePointer base) const;
+  // Where the workspaces of a launch begin.
+  struct Workspaces {
+    DevicePointer fresh = 0, kept = 0;
+  };
+  [[nodiscard]] DevicePointer workspace(const Workspaces& workspaces, std::size_t index) const;
+  void write_workspaces(std::byte* block, const Workspaces& workspaces) const;
   void encode_tensor_maps(std::byte* block, const LaunchArguments& arguments,
-                          DevicePointer workspaces) const;
+                          const Workspaces& workspaces) const;
   void launch_step(const Step& step, void** parameters, Stream stream) const;
 
   std::shared_ptr<const Gpu> gpu_;
@@ -131,6 +140,7 @@ class CudaExecutable final : public Executable {
   std::vector<Step> steps_;
   std::byte* storage_ = nullptr;
   mutable std::array<Block, block_count> blocks_;
+  mutable KeptPieces kept_;
 };
 
 // Resolves the plan's kernels in the module and checks what the driver would only report as "invalid

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "runtime/cuda/driver.h"
+#include "runtime/cuda/kept_memory.h"
 #include "runtime/device.h"
 
 namespace cudadent::cuda {
@@ -27,6 +28,7 @@ class Gpu {
   Stream stream = nullptr;    // our own, not ordered with the legacy default stream
   MemoryPool pool = nullptr;  // for workspaces; null where the device has no memory pools
   unsigned max_grid[3] = {};  // blocks
+  mutable KeptMemory kept_memory;
 
   // Throws Error(launch_failed), and remembers when the error is one the context does not survive.
   void check(Result result, std::string_view attempted) const {

@@ -115,15 +115,18 @@ std::vector<bool> used_tensor_maps(const LaunchPlan& plan) {
 void place_workspaces(const LaunchPlan& plan, ArgumentLayout& layout) {
   layout.workspace_offsets.resize(plan.workspaces.size());
   layout.workspace_used.resize(plan.workspaces.size());
-  for (const bool zero : {true, false}) {
+  layout.workspace_kept.resize(plan.workspaces.size());
+  for (const Zeroed zeroed : {Zeroed::kept, Zeroed::every_launch, Zeroed::no}) {
+    std::size_t& bytes = zeroed == Zeroed::kept ? layout.kept_bytes : layout.workspace_bytes;
     for (std::size_t i = 0; i < plan.workspaces.size(); ++i) {
       const WorkspacePlan& workspace = plan.workspaces[i];
-      if (workspace.bytes == 0 || workspace.zero != zero) continue;
-      layout.workspace_offsets[i] = layout.workspace_bytes;
+      if (workspace.bytes == 0 || workspace.zeroed != zeroed) continue;
+      layout.workspace_offsets[i] = bytes;
       layout.workspace_used[i] = true;
-      layout.workspace_bytes += round_up(workspace.bytes, workspace_alignment);
+      layout.workspace_kept[i] = zeroed == Zeroed::kept;
+      bytes += round_up(workspace.bytes, workspace_alignment);
     }
-    if (zero) layout.zeroed_bytes = layout.workspace_bytes;
+    if (zeroed == Zeroed::every_launch) layout.zeroed_bytes = layout.workspace_bytes;
   }
 }
 

@@ -164,7 +164,7 @@ std::unique_ptr<const Executable> prepare_executable(std::shared_ptr<const Gpu> 
     first_parameter += launch.arguments.size();
   }
   ArgumentLayout layout = lay_out(plan);
-  if (layout.workspace_bytes > 0 && gpu->pool == nullptr)
+  if (layout.workspace_bytes + layout.kept_bytes > 0 && gpu->pool == nullptr)
     throw Error(ErrorCode::unsupported,
                 fmt::format("{} has no memory pools, which kernels with workspaces need.",
                             gpu->device.name));

@@ -165,7 +165,7 @@ class HostExecutable : public Executable {
 
   void run(LaunchState& state, const LaunchArguments& arguments) const {
     for (std::size_t i = 0; i < plan_.workspaces.size(); ++i)
-      if (plan_.workspaces[i].zero)
+      if (plan_.workspaces[i].zeroed != Zeroed::no)
         std::memset(state.workspaces[i].data(), 0, plan_.workspaces[i].bytes);
     for (std::size_t i = 0; i < plan_.launches.size(); ++i) {
       fill_arguments(plan_.launches[i], state, arguments, state.values[i]);

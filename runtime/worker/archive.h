@@ -198,7 +198,7 @@ void fields(Archive& archive, T& launch) {
 
 template <class Archive, Is<WorkspacePlan> T>
 void fields(Archive& archive, T& workspace) {
-  archive(workspace.name, workspace.bytes, workspace.zero);
+  archive(workspace.name, workspace.bytes, workspace.zeroed);
 }
 
 template <class Archive, Is<TensorMapPlan> T>

@@ -332,6 +332,10 @@ void add_streams(Driver& table) {
     *status = CaptureStatus::none;
     return Result::success;
   };
+  table.stream_id = [](Stream stream, std::uint64_t* id) {
+    *id = reinterpret_cast<std::uintptr_t>(stream);
+    return Result::success;
+  };
   table.event_create = [](Event* event, unsigned) {
     *event = nullptr;
     return Result::success;

@@ -85,7 +85,7 @@ extern "C" __global__ void store(const float* partial, float* out) { if (threadI
 
 LaunchPlan sum_plan() {
   LaunchPlan plan;
-  plan.workspaces = {{.name = "partial", .bytes = 4, .zero = true}};
+  plan.workspaces = {{.name = "partial", .bytes = 4, .zeroed = Zeroed::every_launch}};
   plan.launches = {
       launch_of("sum", {{.kind = Kind::tensor, .index = 0}, {.kind = Kind::workspace, .index = 0}}),
       launch_of("store",

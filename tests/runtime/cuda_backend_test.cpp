@@ -63,9 +63,9 @@ TensorMapPlan map_of_tensor(std::int32_t tensor) {
 // One kernel with every kind of argument.
 LaunchPlan full_plan() {
   LaunchPlan plan;
-  plan.workspaces = {{.name = "partials", .bytes = 1000, .zero = false},
-                     {.name = "unused", .bytes = 0, .zero = true},
-                     {.name = "counters", .bytes = 16, .zero = true}};
+  plan.workspaces = {{.name = "partials", .bytes = 1000},
+                     {.name = "unused", .bytes = 0, .zeroed = Zeroed::every_launch},
+                     {.name = "counters", .bytes = 16, .zeroed = Zeroed::every_launch}};
   plan.tensor_maps = {map_of_tensor(0)};
   plan.launches = {launch_of("every", {{.kind = Kind::tensor_map, .index = 0},
                                        {.kind = Kind::tensor, .index = 1},
@@ -178,7 +178,7 @@ TEST_CASE("a tensor map of a workspace follows the workspace") {
   Fixture fixture;
   fixture.driver->kernels["k"].parameter_bytes = {128, 8};
   LaunchPlan plan;
-  plan.workspaces = {{.name = "w", .bytes = 4096, .zero = false}};
+  plan.workspaces = {{.name = "w", .bytes = 4096}};
   plan.tensor_maps = {map_of_tensor(0)};
   plan.tensor_maps[0].of_workspace = true;
   plan.launches = {launch_of(
@@ -218,7 +218,7 @@ TEST_CASE("a plan of two kernels launches both, in order, with shared arguments"
   fixture.driver->kernels["first"].parameter_bytes = {8, 8};
   fixture.driver->kernels["second"].parameter_bytes = {8, 8, 4};
   LaunchPlan plan;
-  plan.workspaces = {{.name = "partials", .bytes = 64, .zero = false}};
+  plan.workspaces = {{.name = "partials", .bytes = 64}};
   plan.launches = {launch_of("first", {{.kind = Kind::tensor, .index = 0},
                                        {.kind = Kind::workspace, .index = 0}}),
                    launch_of("second", {{.kind = Kind::workspace, .index = 0},
@@ -353,7 +353,7 @@ TEST_CASE("workspaces are freed and blocks released when a launch fails") {
   Fixture fixture;
   fixture.driver->kernels["k"].parameter_bytes = {8};
   LaunchPlan plan;
-  plan.workspaces = {{.name = "w", .bytes = 64, .zero = true}};
+  plan.workspaces = {{.name = "w", .bytes = 64, .zeroed = Zeroed::every_launch}};
   plan.launches = {launch_of("k", {{.kind = Kind::workspace, .index = 0}})};
   const auto executable = fixture.prepare(plan);
   for (const std::string symbol :
@@ -369,6 +369,49 @@ TEST_CASE("workspaces are freed and blocks released when a launch fails") {
   }
   CHECK_NOTHROW(executable->launch({}));
   CHECK(fixture.backend->lost() == Loss::none);
+}
+
+TEST_CASE("a workspace that kernels leave zero is zeroed once for each stream") {
+  Fixture fixture;
+  fixture.driver->kernels["k"].parameter_bytes = {8, 8};
+  LaunchPlan plan;
+  plan.workspaces = {{.name = "partials", .bytes = 64},
+                     {.name = "counters", .bytes = 64, .zeroed = Zeroed::kept}};
+  plan.launches = {
+      launch_of("k", {{.kind = Kind::workspace, .index = 0}, {.kind = Kind::workspace, .index = 1}})};
+  const auto zeroed = [&] { return fixture.driver->count("cuMemsetD8Async"); };
+  const auto counters = [&] {
+    return fixture.driver->launches.back().parameter<DevicePointer>(1);
+  };
+  int streams[2];
+  auto executable = fixture.prepare(plan);
+  for (int i = 0; i < 3; ++i) executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[0]});
+  CHECK(zeroed() == 1);
+  const auto first = counters();
+  executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[1]});
+  CHECK(zeroed() == 2);
+  CHECK(counters() != first);
+  executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[0]});
+  CHECK(counters() == first);
+
+  SUBCASE("a graph that is being captured gets its own") {
+    fixture.driver->capture = CaptureStatus::active;
+    executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[0]});
+    CHECK(zeroed() == 3);
+    CHECK(counters() != first);
+  }
+  SUBCASE("the next executable may take it over, zeroed again") {
+    executable.reset();
+    executable = fixture.prepare(plan);
+    executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[0]});
+    CHECK(counters() == first);
+    CHECK(zeroed() == 3);
+  }
+  SUBCASE("all is given back in the end") {
+    executable.reset();
+    fixture.backend.reset();
+    CHECK(fixture.driver->stream_memory.empty());
+  }
 }
 
 TEST_CASE("a launch says what was launched, why it failed, and whether the device is lost") {
@@ -558,7 +601,7 @@ TEST_CASE("without memory pools only plans with workspaces are refused") {
   LaunchPlan plan;
   plan.launches = {launch_of("k", {})};
   backend->prepare(backend->load({}), plan)->launch({});
-  plan.workspaces = {{.name = "w", .bytes = 64, .zero = true}};
+  plan.workspaces = {{.name = "w", .bytes = 64, .zeroed = Zeroed::every_launch}};
   expect(ErrorCode::unsupported, "no memory pools",
          [&] { backend->prepare(backend->load({}), plan); });
 }

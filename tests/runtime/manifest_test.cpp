@@ -116,7 +116,7 @@ TEST_CASE("a template's manifest") {
   CHECK(kernel.parameters.at(0).values.size() == 2);
   CHECK(kernel.default_order == std::vector<std::string>{"BM", "ORDER"});
   CHECK(kernel.let.at(1).first == "twice");
-  CHECK(kernel.workspaces.at(0).zero);
+  CHECK(kernel.workspaces.at(0).zeroed == Zeroed::every_launch);
   CHECK(kernel.tensor_maps.at(0).tensor.text() == "'a'");
   CHECK(kernel.launches.at(0).arguments.at(3).name == "partials");
   CHECK(kernel.launches.at(0).arguments.at(6).type == "i64");
@@ -318,7 +318,7 @@ TEST_CASE("workspaces and tensor maps") {
   CHECK(mentions(template_error("/workspace/partials/bytes", nullptr),
                  {"workspace.partials", "\"bytes\""}));
   CHECK(mentions(template_error("/workspace/partials/zero", "1"),
-                 {"workspace.partials.zero", "true or false"}));
+                 {"workspace.partials.zero", "true, false or \"kept\""}));
   CHECK(mentions(template_error("/tensor_maps/a_map/tensor", R"("d")"),
                  {"tensor_maps.a_map", "\"d\""}));
   CHECK(mentions(template_error("/tensor_maps/a_map/dims", "[]"),

@@ -172,7 +172,7 @@ TEST_CASE("the plan is plain numbers") {
   CHECK(launch.arguments[8].real == 3);
   REQUIRE(plan.workspaces.size() == 1);
   CHECK(plan.workspaces[0].bytes == 4000);
-  CHECK(plan.workspaces[0].zero);
+  CHECK(plan.workspaces[0].zeroed == Zeroed::every_launch);
   REQUIRE(plan.tensor_maps.size() == 1);
   CHECK(plan.tensor_maps[0].dimensions == std::vector<std::uint64_t>{16, 1000});
   CHECK(plan.tensor_maps[0].strides == std::vector<std::uint64_t>{64});

@@ -368,6 +368,11 @@ void add_streams(Driver& table) {
     *status = current->capture;
     return Result::success;
   };
+  table.stream_id = [](Stream stream, std::uint64_t* id) {
+    CALLED("cuStreamGetId");
+    *id = reinterpret_cast<std::uintptr_t>(stream);
+    return Result::success;
+  };
   table.event_create = [](Event* event, unsigned) {
     CALLED("cuEventCreate");
     ++current->events;

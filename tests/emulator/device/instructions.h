@@ -274,7 +274,6 @@ inline void load_matrix_transposed_x2(U32 (&out)[2], U32 row_address) {
 // ------------------------------------------------------------------------------- tma.cuh
 
 inline void tma_prefetch_map(const void* map) { machine().tensor_prefetch(map); }
-inline void prefetch_l2(const void*) {}
 inline void tma_load_2d(U32 destination, const void* map, U32 barrier, int x, int y) {
   machine().tensor_load({map, destination, 2, {x, y}, barrier, 0, false, "tma_load_2d"});
 }

@@ -34,7 +34,7 @@ std::optional<Reason> reason_of(const Action& action) {
 
 TEST_CASE("what was written is read") {
   LaunchPlan plan;
-  plan.workspaces = {{.name = "partials", .bytes = 100, .zero = true}};
+  plan.workspaces = {{.name = "partials", .bytes = 100, .zeroed = Zeroed::every_launch}};
   plan.tensor_maps.push_back({.name = "a_map",
                               .of_workspace = true,
                               .index = 3,
@@ -70,7 +70,7 @@ TEST_CASE("what was written is read") {
   CHECK(read.launches[0].cluster == launch.cluster);
   CHECK(read.launches[0].arguments[0].real == 0.5);
   CHECK(read.launches[0].arguments[1].integer == std::int64_t{1} << 40);
-  CHECK(read.workspaces[0].zero);
+  CHECK(read.workspaces[0].zeroed == Zeroed::every_launch);
 }
 
 TEST_CASE("a message cut short anywhere is refused, and so is one with a length beyond it") {

@@ -1,0 +1,71 @@
+#include "runtime/cuda/kept_memory.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "runtime/cuda/gpu.h"
+
+namespace cudadent::cuda {
+
+namespace {
+
+// Pieces come in few sizes, so that one that was given back is soon of use again.
+constexpr std::size_t smallest_piece = 4096;
+// What is larger is zeroed before each launch: it takes a fraction of what uses so much, and would stay.
+constexpr std::size_t largest_piece = std::size_t{16} << 20;
+
+}  // namespace
+
+KeptMemory::Piece KeptMemory::take(const Gpu& gpu, Stream stream, std::uint64_t stream_id,
+                                   std::size_t bytes) {
+  const std::size_t size = std::bit_ceil(std::max(bytes, smallest_piece));
+  const std::scoped_lock lock(lock_);
+  Piece piece{stream_id, 0, size};
+  const auto found = std::find_if(free_.begin(), free_.end(), [&](const Piece& one) {
+    return one.stream_id == stream_id && one.bytes == size;
+  });
+  if (found != free_.end()) {
+    piece = *found;
+    free_.erase(found);
+  } else {
+    gpu.check(gpu.driver.pool_allocate(&piece.pointer, size, gpu.pool, stream),
+              "allocate a kernel's workspace");
+    all_.push_back(piece);
+  }
+  const Result zeroed = gpu.driver.fill(piece.pointer, 0, size, stream);
+  if (zeroed != Result::success) free_.push_back(piece);
+  gpu.check(zeroed, "zero a kernel's workspace");
+  return piece;
+}
+
+void KeptMemory::give_back(const Piece& piece) {
+  const std::scoped_lock lock(lock_);
+  free_.push_back(piece);
+}
+
+void KeptMemory::free_all(const Driver& driver, Stream stream) noexcept {
+  for (const Piece& piece : all_) driver.pool_free(piece.pointer, stream);
+  all_.clear();
+  free_.clear();
+}
+
+DevicePointer KeptPieces::on(const Gpu& gpu, Stream stream, std::size_t bytes) {
+  CaptureStatus status = CaptureStatus::none;
+  std::uint64_t stream_id = 0;
+  if (bytes > largest_piece || gpu.driver.stream_id == nullptr ||
+      gpu.driver.stream_capturing(stream, &status) != Result::success ||
+      status != CaptureStatus::none || gpu.driver.stream_id(stream, &stream_id) != Result::success)
+    return 0;
+  const std::scoped_lock lock(lock_);
+  for (const auto& piece : pieces_)
+    if (piece.stream_id == stream_id) return piece.pointer;
+  if (pieces_.size() == most_streams) return 0;
+  return pieces_.emplace_back(gpu.kept_memory.take(gpu, stream, stream_id, bytes)).pointer;
+}
+
+void KeptPieces::give_back(const Gpu& gpu) {
+  for (const auto& piece : pieces_) gpu.kept_memory.give_back(piece);
+  pieces_.clear();
+}
+
+}  // namespace cudadent::cuda

@@ -1,0 +1,58 @@
+// Device memory that kernels find zero and leave zero, so that nothing has to zero it between launches.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "runtime/cuda/driver.h"
+
+namespace cudadent::cuda {
+
+class Gpu;
+
+// What a GPU has of it. A piece belongs to one stream for good: launches on a stream run one after another,
+// so that what was zero after one is zero before the next, and a piece that is given back may go to another
+// executable while the stream still works on it. Safe to use from several threads.
+class KeptMemory {
+ public:
+  struct Piece {
+    std::uint64_t stream_id = 0;
+    DevicePointer pointer = 0;
+    std::size_t bytes = 0;
+  };
+
+  // A piece of at least `bytes`, zeroed in the order of the stream: what a candidate that failed has left in
+  // it does no harm. Throws Error(launch_failed).
+  Piece take(const Gpu& gpu, Stream stream, std::uint64_t stream_id, std::size_t bytes);
+  void give_back(const Piece& piece);
+  // To be called once, before the pool is destroyed.
+  void free_all(const Driver& driver, Stream stream) noexcept;
+
+ private:
+  std::mutex lock_;
+  std::vector<Piece> free_, all_;
+};
+
+// An executable's pieces, one for each of the streams it was launched on.
+class KeptPieces {
+ public:
+  KeptPieces() = default;
+  KeptPieces(const KeptPieces&) = delete;
+  KeptPieces& operator=(const KeptPieces&) = delete;
+
+  // The stream's piece of `bytes`, the same number each time. 0 where none can be kept: while the stream is
+  // being captured, since the graph may run on other streams at any time; where the driver does not tell
+  // streams apart; for more than 16 MiB; and where an executable has been launched on very many streams.
+  DevicePointer on(const Gpu& gpu, Stream stream, std::size_t bytes);
+  void give_back(const Gpu& gpu);
+
+ private:
+  static constexpr std::size_t most_streams = 16;
+
+  std::mutex lock_;
+  std::vector<KeptMemory::Piece> pieces_;
+};
+
+}  // namespace cudadent::cuda
