@@ -13,22 +13,30 @@ template <int THREADS_A_BLOCK>
 struct WholeBlock {
   static constexpr int THREADS = THREADS_A_BLOCK;
   static __device__ __forceinline__ int thread() { return static_cast<int>(threadIdx.x); }
+  static __device__ __forceinline__ void sync() { __syncthreads(); }
   static __device__ __forceinline__ bool any(bool predicate) {
     return __syncthreads_or(predicate) != 0;
   }
 };
 
-// A block's ticket for a tile of PARTS parts: to be drawn early, and looked at late. Only the group's first
-// thread holds one. counters: one u32 a tile, zero before the first launch; it is left zero.
+// A block's ticket for a tile of PARTS parts: to be drawn early, and looked at late, for it comes from memory.
+// counters: one u32 a tile, zero before the first launch; it is left zero.
 template <int PARTS, typename Group>
-struct PartTicket {
-  bool is_last = false;
-
-  __device__ __forceinline__ PartTicket(u32* counters, int tile) {
-    if (PARTS == 1 || Group::thread() != 0) return;
-    is_last = atomicAdd(counters + tile, 1u) == PARTS - 1;
-    if (is_last) counters[tile] = 0;
+class PartTicket {
+ public:
+  __device__ __forceinline__ PartTicket(u32* counters, int tile) : counter_(counters + tile) {
+    if (PARTS > 1 && Group::thread() == 0) number_ = atomicAdd(counter_, 1u);
   }
+  // Whether it is the tile's last; the same for all threads of the group, who all ask, once.
+  __device__ __forceinline__ bool is_last() const {
+    const bool mine = number_ == PARTS - 1;
+    if (mine) *counter_ = 0;
+    return Group::any(mine);
+  }
+
+ private:
+  u32* counter_;
+  u32 number_ = PARTS;  // that of the group's first thread
 };
 
 namespace split_k {
@@ -64,7 +72,7 @@ __device__ __forceinline__ bool combine_parts(float (&sums)[QUADS][4], float* pa
   constexpr bool KEEPS = QUADS <= 8;
   uint4* const parts = reinterpret_cast<uint4*>(partials) +
                        static_cast<i64>(tile) * PARTS * PART_QUADS + Group::thread();
-  const bool adds = Group::any(ticket.is_last);
+  const bool adds = ticket.is_last();
   if (!KEEPS || !adds) {
 #pragma unroll
     for (int quad = 0; quad < QUADS; ++quad) {
@@ -90,7 +98,7 @@ __device__ __forceinline__ bool combine_parts(float (&sums)[QUADS][4], float* pa
       if (KEEPS && other == part) continue;
 #pragma unroll
       for (int quad = 0; quad < QUADS; ++quad) {
-        words[i][quad] = __ldcv(parts + other * PART_QUADS + quad * Group::THREADS);
+        words[i][quad] = load_polled(parts + other * PART_QUADS + quad * Group::THREADS);
       }
     }
 #pragma unroll
@@ -104,7 +112,7 @@ __device__ __forceinline__ bool combine_parts(float (&sums)[QUADS][4], float* pa
         if (KEEPS && other == part) {
           if constexpr (KEEPS) value = split_k::to_words(own[quad]);
         } else {
-          while (!split_k::is_there(value)) value = __ldcv(at);
+          while (!split_k::is_there(value)) value = load_polled(at);
           __stcg(at, make_uint4(0, 0, 0, 0));
         }
         sums[quad][0] += split_k::from_word(value.x);

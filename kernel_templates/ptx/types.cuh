@@ -328,6 +328,16 @@ __device__ __forceinline__ uint4 load_16_streaming(const void* address) {
                : "memory");
   return value;
 }
+// What another block may just be writing, whole words of it at a time. Not __ldcv, which the compiler moves out
+// of a loop that waits (NVRTC 13.0): its assembly is not volatile.
+__device__ __forceinline__ uint4 load_polled(const uint4* address) {
+  uint4 value;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address)
+               : "memory");
+  return value;
+}
 // Global memory that nobody reads soon: evicted from the L2 cache first.
 __device__ __forceinline__ void store_16_streaming(void* address, uint4 value) {
   asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.x),

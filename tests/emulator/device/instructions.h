@@ -148,6 +148,10 @@ U32 pack2(float low, float high) {
 inline uint4 load_16(const void* address) {
   return checked_load(static_cast<const uint4*>(address), "load_16");
 }
+inline uint4 load_polled(const uint4* address) {
+  machine().yield("load_polled");
+  return checked_load(address, "load_polled");
+}
 inline void store_16(void* address, uint4 value) {
   checked_store(static_cast<uint4*>(address), value, "store_16");
 }
