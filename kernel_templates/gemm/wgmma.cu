@@ -17,7 +17,9 @@
 //     that blocks which run together touch few rows of a and of b, and the L2 cache holds them.
 //   IN_FLIGHT: how many groups of wgmma are unfinished while the next stage is waited for.
 //
-// Partial tiles need no care: TMA reads zeros outside a tensor and does not write there. Tiles that
+// Partial tiles need little care: TMA reads zeros outside a tensor and does not write there. But it reads
+// them slowly, so that the last tiles of m and of n have maps of their own, whose boxes have just the rows
+// that exist (m = 65 of 128 rows, n = k = 4096 on an H200: 22 µs without, 15 with). Tiles that
 // a cluster has beyond the edge are computed from zeros and dropped. Operands that TMA or wgmma cannot
 // read as they lie are packed first (PACK_A, PACK_B); a c that TMA cannot write is stored from registers.
 //
@@ -45,6 +47,7 @@ constexpr int K_BLOCKS = ALL_K_BLOCKS / K_SHARES;  // Of one block; with SPLIT, 
 constexpr int N_CLUSTERS = ceil_div(ceil_div(n, BN), CLUSTER_N);
 constexpr bool A_IS_M_MAJOR = !A_ALONG_K;
 constexpr bool B_IS_N_MAJOR = !B_ALONG_K;
+constexpr bool B_HAS_LAST = B_ALONG_K && n % BN != 0;
 constexpr bool BLOCK_SCALED = scaling == scaling_kind::block;
 
 // The rows of a tile that one warpgroup multiplies, 64 to an instruction.
@@ -118,15 +121,14 @@ __device__ __forceinline__ void load_box(u32 destination, const TensorMap& map, 
 }
 
 // Fills a stage of one operand with SIZE rows of m (or n) from `first`, and the k block at `k_start`.
-// Where SHARERS blocks share it, each copies a part of it to all of them: of the rows, or where the rows
-// are k's, of those.
-template <bool K_MAJOR, int SIZE, int SHARERS, typename T>
-__device__ __forceinline__ void load_operand(u32 stage, const TensorMap& map, u32 full, int first,
-                                             int k_start, int batch, int rank) {
+// Where SHARERS blocks share it, each copies a part of it to all of them: `share` of the rows, or where the
+// rows are k's, some of those.
+template <bool K_MAJOR, int SIZE, int SHARERS>
+__device__ __forceinline__ void load_operand(u32 stage, const TensorMap& map, int share, u32 full,
+                                             int first, int k_start, int batch, int rank) {
   if constexpr (K_MAJOR) {
-    constexpr int SHARE = SIZE / SHARERS;
-    const int share = SHARERS > 1 ? rank * SHARE : 0;
-    load_box<(SHARERS > 1)>(stage + share * 128, map, full, k_start, first + share, batch);
+    const int from = SHARERS > 1 ? rank * share : 0;
+    load_box<(SHARERS > 1)>(stage + from * 128, map, full, k_start, first + from, batch);
   } else {  // A box for every 64 of m or n.
     constexpr int SHARE = BK / SHARERS;
     const int share = SHARERS > 1 ? rank * SHARE : 0;
@@ -389,7 +391,9 @@ extern "C" __global__ void __launch_bounds__(pack::THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    gemm(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map,
+    gemm(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap a_last_map,
+         int last_a, const __grid_constant__ TensorMap b_map,
+         const __grid_constant__ TensorMap b_last_map, int last_b,
          const __grid_constant__ TensorMap c_map, const bias_dtype* bias, const float* scale_a,
          const float* scale_b, const out_dtype* residual, i64 row_stride_residual,
          i64 batch_stride_residual, out_dtype* c, i64 row_stride_c, i64 batch_stride_c,
@@ -407,7 +411,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
   if (threadIdx.x == 0) {
     tma_prefetch_map(&a_map);
+    if constexpr (!A_IS_M_MAJOR) tma_prefetch_map(&a_last_map);
     tma_prefetch_map(&b_map);
+    if constexpr (B_HAS_LAST) tma_prefetch_map(&b_last_map);
     if constexpr (TMA_STORE) tma_prefetch_map(&c_map);
     for (int i = 0; i < STAGES; ++i) {
       mbarrier_init(full_barriers + 8 * i, 1);
@@ -440,18 +446,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       RingPosition<STAGES> ring;
       for (int index = first_work; index < work; index += work_step) {
         const TileOrigin tile(index, extents, rank);
+        // Rows of shared memory that the last tile does not fill end in what is not stored.
+        const bool is_last_a = !A_IS_M_MAJOR && tile.row + BM > m;
+        const bool is_last_b = B_HAS_LAST && tile.column + BN > n;
+        const TensorMap& map_of_a = is_last_a ? a_last_map : a_map;
+        const TensorMap& map_of_b = is_last_b ? b_last_map : b_map;
+        const int share_of_a = is_last_a ? last_a : BM / CLUSTER_N;
+        const int share_of_b = is_last_b ? last_b : BN / CLUSTER_M;
+        const u32 bytes = (A_IS_M_MAJOR ? A_BYTES : share_of_a * (CLUSTER_N * 128)) +
+                          (B_IS_N_MAJOR ? B_BYTES : share_of_b * (CLUSTER_M * 128));
 #pragma unroll 1
         for (int k_block = 0; k_block < k_blocks; ++k_block) {
           const u32 full = full_barriers + 8 * ring.stage;
           mbarrier_wait(empty_barriers + 8 * ring.stage, ring.parity ^ 1);
-          mbarrier_arrive_expect_bytes(full, A_BYTES + B_BYTES);
+          mbarrier_arrive_expect_bytes(full, bytes);
           const int k_start = (first_k_block + k_block) * BK;
-          load_operand<!A_IS_M_MAJOR, BM, CLUSTER_N, dtype>(
-              shared + A_OFFSET + ring.stage * A_BYTES, a_map, full, tile.row, k_start,
-              tile.batch * batch_step_a, rank);
-          load_operand<!B_IS_N_MAJOR, BN, CLUSTER_M, b_dtype>(
-              shared + B_OFFSET + ring.stage * B_BYTES, b_map, full, tile.column, k_start,
-              tile.batch * batch_step_b, rank);
+          load_operand<!A_IS_M_MAJOR, BM, CLUSTER_N>(shared + A_OFFSET + ring.stage * A_BYTES,
+                                                     map_of_a, share_of_a, full, tile.row, k_start,
+                                                     tile.batch * batch_step_a, rank);
+          load_operand<!B_IS_N_MAJOR, BN, CLUSTER_M>(shared + B_OFFSET + ring.stage * B_BYTES,
+                                                     map_of_b, share_of_b, full, tile.column,
+                                                     k_start, tile.batch * batch_step_b, rank);
           ring.advance();
         }
       }

@@ -171,10 +171,9 @@ void CudaExecutable::launch_on(std::byte* block, const LaunchArguments& argument
   std::optional<StreamMemory> fresh, not_kept;
   Workspaces workspaces;
   if (layout_.workspace_bytes > 0)
-    workspaces.fresh = fresh
-                           .emplace(*gpu_, layout_.workspace_bytes, layout_.zeroed_bytes,
-                                    arguments.stream)
-                           .pointer();
+    workspaces.fresh =
+        fresh.emplace(*gpu_, layout_.workspace_bytes, layout_.zeroed_bytes, arguments.stream)
+            .pointer();
   if (layout_.kept_bytes > 0) {
     workspaces.kept = kept_.on(*gpu_, arguments.stream, layout_.kept_bytes);
     if (workspaces.kept == 0)
@@ -209,9 +208,8 @@ void CudaExecutable::encode_tensor_maps(std::byte* block, const LaunchArguments&
   for (std::size_t i = 0; i < layout_.tensor_maps.size(); ++i) {
     const TensorMapEncoding& map = layout_.tensor_maps[i];
     if (map.rank == 0) continue;
-    void* address = map.of_workspace
-                        ? reinterpret_cast<void*>(workspace(workspaces, map.index))
-                        : arguments.tensors[map.index];
+    void* address = map.of_workspace ? reinterpret_cast<void*>(workspace(workspaces, map.index))
+                                     : arguments.tensors[map.index];
     if (address == addresses[i]) continue;
     // Encoding is 48 ns on a Xeon host (driver 580), so replacing the address alone, which would
     // skip the driver's checks, is not worth a second path. Forgotten first, in case it fails.

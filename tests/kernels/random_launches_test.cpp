@@ -95,7 +95,7 @@ class Trial {
         }
         const auto specialization = specialized(given);
         if (specialization.hash != first.hash) continue;
-        if (given.problem.flops() > 1e9) continue;  // float64 on one core
+        if (given.problem.flops() > 2e8) continue;  // float64 on one core
         const auto executable = backend_.prepare(module, specialization.plan);
         Bench bench(backend_, given.problem, random_());
         const auto fault = bench.why_wrong(*executable);

@@ -377,15 +377,14 @@ TEST_CASE("a workspace that kernels leave zero is zeroed once for each stream") 
   LaunchPlan plan;
   plan.workspaces = {{.name = "partials", .bytes = 64},
                      {.name = "counters", .bytes = 64, .zeroed = Zeroed::kept}};
-  plan.launches = {
-      launch_of("k", {{.kind = Kind::workspace, .index = 0}, {.kind = Kind::workspace, .index = 1}})};
+  plan.launches = {launch_of(
+      "k", {{.kind = Kind::workspace, .index = 0}, {.kind = Kind::workspace, .index = 1}})};
   const auto zeroed = [&] { return fixture.driver->count("cuMemsetD8Async"); };
-  const auto counters = [&] {
-    return fixture.driver->launches.back().parameter<DevicePointer>(1);
-  };
+  const auto counters = [&] { return fixture.driver->launches.back().parameter<DevicePointer>(1); };
   int streams[2];
   auto executable = fixture.prepare(plan);
-  for (int i = 0; i < 3; ++i) executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[0]});
+  for (int i = 0; i < 3; ++i)
+    executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[0]});
   CHECK(zeroed() == 1);
   const auto first = counters();
   executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[1]});
