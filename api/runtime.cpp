@@ -148,8 +148,8 @@ Runtime::~Runtime() = default;
 
 const std::string& Runtime::device_name() const noexcept { return parts_->backend->device().name; }
 
-Operator Runtime::op(std::string_view name, const Values& options) {
-  return Operator(parts_->dispatcher.bind(name, options));
+Operator Runtime::op(std::string_view name, const Values& bound) {
+  return Operator(parts_->dispatcher.bind(name, bound));
 }
 
 TuneResult Runtime::tune(std::string_view op, const Values& problem, const TuneOptions& options) {
@@ -177,8 +177,9 @@ void Operator::launch(std::span<const Tensor> tensors, Stream stream,
   state_->dispatcher->launch(*state_, tensors, stream, scalars);
 }
 
-Explanation Operator::prepare(std::span<const Tensor> tensors) const {
-  return state_->dispatcher->prepare(*state_, tensors);
+Explanation Operator::prepare(std::span<const Tensor> tensors,
+                              std::span<const double> scalars) const {
+  return state_->dispatcher->prepare(*state_, tensors, scalars);
 }
 
 const std::string& Operator::name() const noexcept { return state_->entry->manifest->name; }

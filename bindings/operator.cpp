@@ -6,11 +6,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "api/parts.h"
 #include "bindings/errors.h"
 #include "bindings/tensor_reader.h"
 #include "bindings/values.h"
@@ -26,12 +29,12 @@ namespace cudadent::python {
 
 namespace {
 
-constexpr std::size_t max_scalars = 16;
 constexpr std::size_t max_dtypes = 16;
 
 // What a keyword may name.
 struct Parameter {
-  enum class Kind : std::uint8_t { tensor, option, scalar, dtype, stream };
+  // wanted: return_lse=True makes the optional output lse.
+  enum class Kind : std::uint8_t { tensor, wanted, option, scalar, dtype, stream };
   py::object name;  // interned, so that comparing addresses nearly always suffices
   Kind kind = Kind::stream;
   std::size_t index = 0;  // in the operator's tensors, options, …
@@ -43,20 +46,31 @@ struct Option {
   std::uint64_t weight = 1;  // of the index in the number of a combination of options
 };
 
-// How to make an output that a call leaves out.
+constexpr std::size_t no_symbol = SIZE_MAX;
+
+// An extent: factor · a symbol's + offset, or the offset alone; below 0 where neither tells.
+struct PlannedDimension {
+  std::size_t symbol = no_symbol;
+  std::int64_t factor = 0, offset = -1;
+};
+
+// How to make an output that a call leaves out, and what the tensors given tell of its shape.
 struct OutputPlan {
-  std::vector<std::int64_t> dimensions;  // an index of a symbol, or −1 − a constant
-  bool first_is_optional = false;        // a tensor may lack the first dimension
+  std::vector<PlannedDimension> dimensions;
+  bool first_is_optional = false;  // a tensor may lack the first dimension
   std::optional<std::size_t> dtype_symbol;
   DataType dtype = DataType::f32;  // when there is no symbol
 };
 
-// An operator of one runtime with every option decided.
+// An operator of one runtime with every option decided, and which of the tensors that shapes depend on
+// are there.
 struct Binding {
   std::shared_ptr<Session> session;
   std::int32_t device = host_memory;
   std::uint64_t combination = 0;
+  std::uint32_t presence = 0;
   Operator op;
+  Values decided;                 // options, and has_<tensor> of those tensors
   std::vector<OutputPlan> plans;  // of all tensors
   std::size_t symbol_count = 0;   // of dimensions
 };
@@ -65,11 +79,15 @@ struct Binding {
 struct Core {
   std::shared_ptr<Session> session;  // null: the default runtimes
   std::string name;
+  std::shared_ptr<const OperatorManifest> manifest;
   OperatorInfo info;
   std::vector<Parameter> parameters;
   std::vector<Option> options;
   std::vector<std::optional<Expression>> dtype_defaults;  // of info.dtypes
   std::uint64_t combination = 0;                          // of the bound options
+  std::vector<double> scalars;                            // bound; NaN for the others
+  bool has_scalars = false;                               // some are bound
+  std::vector<std::size_t> deciders;                      // tensors whose presence shapes depend on
   std::optional<std::size_t> sole_output;
   py::object doc;
   std::uint64_t generation = 0;  // of the default runtimes that bindings belong to
@@ -126,15 +144,19 @@ std::size_t option_index(const Core& core, std::size_t option, PyObject* value) 
 }
 
 void take_tensor(const Core& core, Call& call, std::size_t index, PyObject* value) {
-  if (call.tensors[index] != nullptr)
+  if (call.tensors[index] != nullptr && call.tensors[index] != Py_True)
     reject(core.name, fmt::format("{} is given twice", core.info.tensors[index].name));
   if (value != Py_False) call.tensors[index] = value;
 }
 
+void take_wanted(Call& call, std::size_t index, PyObject* value) {
+  const int wanted = PyObject_IsTrue(value);
+  if (wanted < 0) throw py::error_already_set();
+  if (wanted == 1 && call.tensors[index] == nullptr) call.tensors[index] = Py_True;
+}
+
 void take_scalar(const Core& core, Call& call, std::size_t index, PyObject* value) {
-  if (!call.has_scalars)
-    for (std::size_t i = 0; i < core.info.scalars.size(); ++i)
-      call.scalars[i] = core.info.scalars[i].otherwise;
+  if (!call.has_scalars) std::copy(core.scalars.begin(), core.scalars.end(), call.scalars.begin());
   call.has_scalars = true;
   call.scalars[index] = PyFloat_AsDouble(value);
   if (call.scalars[index] == -1 && PyErr_Occurred() != nullptr) {
@@ -150,6 +172,8 @@ void take_keyword(const Core& core, Call& call, PyObject* keyword, PyObject* val
   switch (parameter.kind) {
     case Parameter::Kind::tensor:
       return take_tensor(core, call, parameter.index, value);
+    case Parameter::Kind::wanted:
+      return take_wanted(call, parameter.index, value);
     case Parameter::Kind::scalar:
       return take_scalar(core, call, parameter.index, value);
     case Parameter::Kind::option: {
@@ -175,6 +199,10 @@ void take_arguments(const Core& core, Call& call, PyObject* const* arguments, st
     reject(core.name,
            fmt::format("{} tensors given, expected at most {}", count, core.info.tensors.size()));
   call.combination = core.combination;
+  if (core.has_scalars) {
+    std::copy(core.scalars.begin(), core.scalars.end(), call.scalars.begin());
+    call.has_scalars = true;
+  }
   for (std::size_t i = 0; i < count; ++i)
     if (arguments[i] != Py_None) take_tensor(core, call, i, arguments[i]);
   if (keywords == nullptr) return;
@@ -186,29 +214,27 @@ void take_arguments(const Core& core, Call& call, PyObject* const* arguments, st
 
 // ------------------------------------------------------------------------------- bindings
 
-std::vector<OutputPlan> output_plans(const OperatorInfo& info, std::size_t& symbol_count) {
-  std::vector<std::string> symbols;
+PlannedDimension planned(const OperatorManifest& op, const DimensionSpec& dimension) {
+  const std::string& symbol = dimension.bound_symbol();
+  if (symbol.empty()) return {.offset = dimension.derived ? -1 : dimension.constant};
+  const auto found = std::find(op.dimensions.begin(), op.dimensions.end(), symbol);
+  return {.symbol = static_cast<std::size_t>(found - op.dimensions.begin()),
+          .factor = dimension.binds ? dimension.binds->factor : 1,
+          .offset = dimension.binds ? dimension.binds->offset : 0};
+}
+
+std::vector<OutputPlan> output_plans(const OperatorManifest& op, const Values& decided) {
   std::vector<OutputPlan> plans;
-  for (const auto& tensor : info.tensors) {
+  for (const auto& tensor : op.tensors) {
     OutputPlan& plan = plans.emplace_back();
-    for (std::string name : tensor.shape) {
-      if (name.ends_with('?')) {
-        plan.first_is_optional = true;
-        name.pop_back();
-      }
-      if (name[0] >= '0' && name[0] <= '9') {
-        plan.dimensions.push_back(-1 - std::stoll(name));
-        continue;
-      }
-      const auto found = std::find(symbols.begin(), symbols.end(), name);
-      plan.dimensions.push_back(found - symbols.begin());
-      if (found == symbols.end()) symbols.push_back(name);
+    for (const auto& dimension : tensor.shape_for(decided)) {
+      plan.first_is_optional = plan.first_is_optional || dimension.optional;
+      plan.dimensions.push_back(planned(op, dimension));
     }
-    for (std::size_t i = 0; i < info.dtypes.size(); ++i)
-      if (info.dtypes[i].name == tensor.dtype) plan.dtype_symbol = i;
+    for (std::size_t i = 0; i < op.dtypes.size(); ++i)
+      if (op.dtypes[i].symbol == tensor.dtype) plan.dtype_symbol = i;
     if (!plan.dtype_symbol) plan.dtype = *data_type_named(tensor.dtype);
   }
-  symbol_count = symbols.size();
   return plans;
 }
 
@@ -222,26 +248,41 @@ Values options_of(const Core& core, std::uint64_t combination) {
   return values;
 }
 
-std::shared_ptr<const Binding> bind(Core& core, std::int32_t device, std::uint64_t combination) {
-  auto session = core.session ? core.session : Defaults::instance().session(device);
-  Operator op = session->runtime()->op(core.name, options_of(core, combination));
-  auto binding = std::make_shared<Binding>(
-      Binding{std::move(session), device, combination, std::move(op), {}, 0});
-  binding->plans = output_plans(binding->op.info(), binding->symbol_count);
-  core.bindings.push_back(binding);
-  return binding;
+// Those of the deciding tensors that a call gives, or wants made: a bit each.
+std::uint32_t presence_of(const Core& core, const Call& call) {
+  std::uint32_t presence = 0;
+  for (const std::size_t i : core.deciders)
+    if (call.tensors[i] != nullptr) presence |= 1U << i;
+  return presence;
 }
 
-std::shared_ptr<const Binding> find_binding(Core& core, std::int32_t device,
-                                            std::uint64_t combination) {
+std::shared_ptr<const Binding> bind(Core& core, std::int32_t device, std::uint64_t combination,
+                                    std::uint32_t presence) {
+  auto session = core.session ? core.session : Defaults::instance().session(device);
+  const Values options = options_of(core, combination);
+  Operator op = session->runtime()->op(core.name, options);
+  Values decided = options;
+  for (const std::size_t i : core.deciders)
+    decided["has_" + core.manifest->tensors[i].name] = (presence >> i & 1U) != 0;
+  auto plans = output_plans(*core.manifest, decided);
+  core.bindings.push_back(std::make_shared<Binding>(
+      Binding{std::move(session), device, combination, presence, std::move(op), std::move(decided),
+              std::move(plans), core.manifest->dimensions.size()}));
+  return core.bindings.back();
+}
+
+std::shared_ptr<const Binding> find_binding(Core& core, std::int32_t device, const Call& call) {
+  const std::uint64_t combination = call.combination;
+  const std::uint32_t presence = presence_of(core, call);
   if (!core.session && core.generation != Defaults::instance().generation()) {
     core.bindings.clear();
     core.generation = Defaults::instance().generation();
   }
   for (const auto& binding : core.bindings)
-    if (binding->combination == combination && (core.session || binding->device == device))
+    if (binding->combination == combination && binding->presence == presence &&
+        (core.session || binding->device == device))
       return binding;
-  return bind(core, device, combination);
+  return bind(core, device, combination, presence);
 }
 
 // ------------------------------------------------------------------------------- outputs
@@ -263,13 +304,19 @@ std::vector<std::int64_t> extents_of(const Core& core, const Binding& binding, c
     if (missing != 0 && !(missing == 1 && binding.plans[i].first_is_optional)) {
       const std::vector<std::int64_t> shape(tensors[i].shape.begin(),
                                             tensors[i].shape.begin() + tensors[i].rank);
-      reject(core.name, fmt::format("{} has shape [{}], expected [{}]", core.info.tensors[i].name,
-                                    fmt::join(shape, ", "),
-                                    fmt::join(binding.op.info().tensors[i].shape, ", ")));
+      std::vector<std::string> expected;
+      for (const auto& dimension : core.manifest->tensors[i].shape_for(binding.decided))
+        expected.push_back(dimension.text());
+      reject(core.name,
+             fmt::format("{} has shape [{}], expected [{}]", core.info.tensors[i].name,
+                         fmt::join(shape, ", "), fmt::join(expected, ", ")));
     }
-    for (std::size_t j = missing; j < dimensions.size(); ++j)
-      if (dimensions[j] >= 0 && extents[static_cast<std::size_t>(dimensions[j])] < 0)
-        extents[static_cast<std::size_t>(dimensions[j])] = tensors[i].shape[j - missing];
+    for (std::size_t j = missing; j < dimensions.size(); ++j) {
+      const auto& [symbol, factor, offset] = dimensions[j];
+      // Of extents that do not fit, the launch says what is wrong.
+      if (symbol != no_symbol && extents[symbol] < 0)
+        extents[symbol] = std::max<std::int64_t>(0, (tensors[i].shape[j - missing] - offset) / factor);
+    }
   }
   return extents;
 }
@@ -302,9 +349,8 @@ py::object make_output(const Core& core, const Binding& binding, const Call& cal
   std::array<std::int64_t, max_rank> shape{};
   std::size_t rank = 0;
   for (std::size_t j = 0; j < plan.dimensions.size(); ++j) {
-    const std::int64_t dimension = plan.dimensions[j];
-    const std::int64_t extent =
-        dimension < 0 ? -1 - dimension : extents[static_cast<std::size_t>(dimension)];
+    const auto& [symbol, factor, offset] = plan.dimensions[j];  // an output's has no factor
+    const std::int64_t extent = symbol == no_symbol ? offset : extents[symbol];
     // Where no tensor has an optional dimension, outputs have none either.
     if (extent < 0 && j == 0 && plan.first_is_optional) continue;
     if (extent < 0) reject_output(core, i, "no tensor given tells its shape");
@@ -392,15 +438,25 @@ void make_ready(Core& core, Call& call, TensorReader& reader, Ready& ready) {
     if (first == count || (core.info.tensors[first].output && !info.output)) first = i;
   }
   if (first == count) reject(core.name, "no tensor is given");
-  ready.binding = find_binding(core, ready.tensors[first].device, call.combination);
+  ready.binding = find_binding(core, ready.tensors[first].device, call);
   if (!complete) make_outputs(core, *ready.binding, call, ready.tensors, first, reader);
   check_dtypes(core, *ready.binding, call, ready.tensors);
 }
 
+std::span<const double> scalars_of(const Core& core, const Call& call) {
+  return {call.scalars.data(), call.has_scalars ? core.info.scalars.size() : 0};
+}
+
+// Up to the last that is there: optional ones at the end need not be looked at.
+std::span<const Tensor> tensors_of(const Core& core, const Ready& ready) {
+  std::size_t count = core.info.tensors.size();
+  while (count > 0 && !ready.tensors[count - 1].present()) --count;
+  return {ready.tensors.data(), count};
+}
+
 void launch(const Core& core, const Call& call, const Ready& ready, Stream stream) {
-  const std::span<const Tensor> tensors(ready.tensors.data(), core.info.tensors.size());
-  const std::span<const double> scalars(call.scalars.data(),
-                                        call.has_scalars ? core.info.scalars.size() : 0);
+  const std::span<const Tensor> tensors = tensors_of(core, ready);
+  const std::span<const double> scalars = scalars_of(core, call);
   const Operator& op = ready.binding->op;
   const auto& runtime = ready.binding->session->runtime();
   // A launch on a GPU takes less time than to let go of the lock and to get it back.
@@ -441,9 +497,10 @@ PyObject* prepare_operator(PyObject* self, PyObject* const* arguments, Py_ssize_
     TensorReader reader(core.name);
     Ready ready;
     make_ready(core, call, reader, ready);
-    const std::span<const Tensor> tensors(ready.tensors.data(), core.info.tensors.size());
+    const std::span<const Tensor> tensors = tensors_of(core, ready);
+    const std::span<const double> scalars = scalars_of(core, call);
     auto explanation = without_interpreter_lock([&, keep = ready.binding->session->runtime()] {
-      return ready.binding->op.prepare(tensors);
+      return ready.binding->op.prepare(tensors, scalars);
     });
     return py::cast(std::move(explanation)).release().ptr();
   } catch (...) {
@@ -496,21 +553,41 @@ void add_parameters(Core& core) {
     add_parameter(core, info.scalars[i].name, Parameter::Kind::scalar, i);
   for (std::size_t i = 0; i < info.dtypes.size(); ++i)
     add_parameter(core, info.dtypes[i].name, Parameter::Kind::dtype, i);
+  for (std::size_t i = 0; i < info.tensors.size(); ++i)
+    if (info.tensors[i].output && info.tensors[i].optional)
+      add_parameter(core, "return_" + info.tensors[i].name, Parameter::Kind::wanted, i);
   add_parameter(core, "stream", Parameter::Kind::stream, 0);
 }
 
-std::unique_ptr<Core> make_core(std::shared_ptr<Session> session, OperatorInfo info) {
+void add_deciders(Core& core) {
+  const auto& tensors = core.manifest->tensors;
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    if (std::any_of(tensors.begin(), tensors.end(), [&](const TensorSpec& tensor) {
+          const auto& choices = tensor.shapes.choices;
+          return std::any_of(choices.begin(), choices.end(), [&](const auto& choice) {
+            return choice.when.contains("has_" + tensors[i].name);
+          });
+        }))
+      core.deciders.push_back(i);
+}
+
+std::unique_ptr<Core> make_core(std::shared_ptr<Session> session,
+                                std::shared_ptr<const OperatorManifest> manifest,
+                                const Values& given) {
   auto core = std::make_unique<Core>();
+  Bound bound = bind_values(*manifest, given);
   core->session = std::move(session);
-  core->name = info.name;
-  core->doc = py::str(info.doc);
-  core->info = std::move(info);
-  if (core->info.tensors.size() > max_tensors || core->info.scalars.size() > max_scalars ||
-      core->info.dtypes.size() > max_dtypes)
+  core->info = describe_operator(*manifest, bound.options);
+  core->name = core->info.name;
+  core->doc = py::str(core->info.doc);
+  core->manifest = std::move(manifest);
+  core->scalars = std::move(bound.scalars);
+  core->has_scalars = std::any_of(core->scalars.begin(), core->scalars.end(),
+                                  [](double scalar) { return !std::isnan(scalar); });
+  if (core->info.dtypes.size() > max_dtypes)
     throw Error(ErrorCode::unsupported,
-                fmt::format("{}: at most {} tensors, {} scalars and {} data types can be called "
-                            "from Python",
-                            core->name, max_tensors, max_scalars, max_dtypes));
+                fmt::format("{}: at most {} data types can be called from Python", core->name,
+                            max_dtypes));
   std::size_t required = 0;
   for (std::size_t i = 0; i < core->info.tensors.size(); ++i)
     if (core->info.tensors[i].output && !core->info.tensors[i].optional) {
@@ -527,14 +604,14 @@ std::unique_ptr<Core> make_core(std::shared_ptr<Session> session, OperatorInfo i
   }
   add_options(*core);
   add_parameters(*core);
+  add_deciders(*core);
   return core;
 }
 
-OperatorInfo describe(const std::shared_ptr<Session>& session, const std::string& name,
-                      const Values& options) {
-  if (session) return session->runtime()->op(name, options).info();
-  const auto entry = Defaults::instance().library()->find(name);
-  return describe_operator(*entry->manifest, complete_options(*entry->manifest, options));
+std::shared_ptr<const OperatorManifest> manifest_of(const std::shared_ptr<Session>& session,
+                                                    const std::string& name) {
+  if (session) return session->runtime()->parts().library.find(name)->manifest;
+  return Defaults::instance().library()->find(name)->manifest;
 }
 
 // ------------------------------------------------------------------------------- the Python type
@@ -605,6 +682,16 @@ PyObject* get_tensors(PyObject* self, void*) {
   });
 }
 
+// What a scalar is when a call does not say; None where that depends on the problem.
+py::object default_of(const Core& core, std::size_t scalar) {
+  const auto& info = core.info.scalars[scalar];
+  const double bound = core.scalars[scalar];
+  const double value = std::isnan(bound) ? info.otherwise : bound;
+  if (std::isnan(value)) return py::none();
+  if (info.integer) return py::int_(static_cast<std::int64_t>(value));
+  return py::float_(value);
+}
+
 // For inspect.signature and help().
 PyObject* get_signature(PyObject* self, void*) {
   return guarded([&] {
@@ -628,7 +715,9 @@ PyObject* get_signature(PyObject* self, void*) {
         const Option& option = core.options[parameter.index];
         add(name, "KEYWORD_ONLY", option.values[option.bound]);
       } else if (parameter.kind == Parameter::Kind::scalar) {
-        add(name, "KEYWORD_ONLY", py::float_(core.info.scalars[parameter.index].otherwise));
+        add(name, "KEYWORD_ONLY", default_of(core, parameter.index));
+      } else if (parameter.kind == Parameter::Kind::wanted) {
+        add(name, "KEYWORD_ONLY", py::bool_(false));
       } else {
         add(name, "KEYWORD_ONLY", py::none());
       }
@@ -688,8 +777,8 @@ void bind_operator(py::module_& module) {
 
 py::object make_operator(std::shared_ptr<Session> session, const std::string& name,
                          const Values& options) {
-  OperatorInfo info = describe(session, name, options);
-  auto core = make_core(std::move(session), std::move(info));
+  auto manifest = manifest_of(session, name);
+  auto core = make_core(std::move(session), std::move(manifest), options);
   auto* self = PyObject_New(OperatorObject, operator_type);
   if (self == nullptr) throw py::error_already_set();
   self->vectorcall = call_operator;

@@ -1,8 +1,11 @@
 #include "runtime/dispatcher.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 
 #include "runtime/specialization.h"
 #include "runtime/value.h"
@@ -27,11 +30,12 @@ bool is_packed(const Tensor& tensor) noexcept {
   return true;
 }
 
-// False when the tensors need the slow path to say what is wrong with them: too many, on another device,
-// or not packed though the operator has no strides for them.
-bool make_key(std::span<const Tensor> tensors, std::int32_t device, const OperatorState& op,
-              DispatchKey& key) noexcept {
+// False when the call needs the slow path to say what is wrong with it: too many tensors, some on another
+// device, or not packed though the operator has no strides for them, or not as many scalars as there are.
+bool make_key(std::span<const Tensor> tensors, std::span<const double> scalars, std::int32_t device,
+              const OperatorState& op, DispatchKey& key) noexcept {
   if (tensors.empty() || tensors.size() > op.order.tensors) return false;
+  if (!scalars.empty() && scalars.size() != op.scalars.size()) return false;
   std::uintptr_t address_bits = 0;
   std::size_t count = 0;
   std::uint64_t hash = tensors.size();
@@ -59,9 +63,20 @@ bool make_key(std::span<const Tensor> tensors, std::int32_t device, const Operat
       address_bits |= reinterpret_cast<std::uintptr_t>(tensor.data);
   }
   add(static_cast<std::int64_t>(address_bits % 16 == 0));
+  if (!scalars.empty())
+    for (const std::size_t i : op.in_problem) add(std::bit_cast<std::int64_t>(scalars[i]));
   key.count = count;
   key.hash = hash;
   return true;
+}
+
+// What the scalars of a call are before the problem's defaults are known: those given, else those bound.
+std::vector<double> given_scalars(const OperatorState& op, std::span<const double> given) {
+  std::vector<double> scalars = op.scalars;
+  if (given.size() != scalars.size()) return given.empty() ? scalars : std::vector(given.begin(), given.end());
+  for (std::size_t i = 0; i < scalars.size(); ++i)
+    if (!std::isnan(given[i])) scalars[i] = given[i];
+  return scalars;
 }
 
 // For problems whose outputs have no elements.
@@ -132,19 +147,20 @@ Dispatcher::Dispatcher(Backend& backend, TemplateLibrary& library, Configuration
       binaries_(binaries),
       tensor_device_(backend.device().backend == "host" ? host_memory : backend.device().ordinal) {}
 
-std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const Values& options) {
+std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const Values& bound) {
   auto entry = library_.find(op);
-  const Values complete = complete_options(*entry->manifest, options);
-  const std::string name = fmt::format("{} {}", op, to_text(complete));
+  auto [options, scalars] = bind_values(*entry->manifest, bound);
+  const std::string name = fmt::format("{} {} {}", op, to_text(options), fmt::join(scalars, " "));
   const std::lock_guard lock(states_mutex_);
   auto& state = states_[name];
   if (state == nullptr || state->entry != entry) {
     state = std::make_shared<OperatorState>();
     state->dispatcher = this;
     state->entry = std::move(entry);
-    state->options = complete;
-    for (const auto& scalar : state->entry->manifest->scalars)
-      state->default_scalars.push_back(scalar.default_value);
+    state->options = std::move(options);
+    state->scalars = std::move(scalars);
+    for (std::size_t i = 0; i < state->scalars.size(); ++i)
+      if (state->entry->manifest->scalars[i].in_problem) state->in_problem.push_back(i);
     for (const auto& tensor : state->entry->manifest->tensors) {
       const std::uint32_t bit = 1U << state->tensor_names.size();
       if (tensor.has_strides()) state->strided |= bit;
@@ -159,7 +175,7 @@ std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const
 void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
                         std::span<const double> scalars) {
   DispatchKey key;
-  const bool regular = make_key(tensors, tensor_device_, op, key);
+  const bool regular = make_key(tensors, scalars, tensor_device_, op, key);
   const PreparedLaunch* launch = regular ? op.table.find(key) : nullptr;
   if (launch == nullptr) {
     if (regular && backend_.capturing(stream))
@@ -167,7 +183,7 @@ void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors
                   fmt::format("{}: these shapes are new and the stream is being captured into a "
                               "graph. Call prepare() with them before capturing.",
                               op.entry->manifest->name));
-    launch = &resolve(op, tensors, key);
+    launch = &resolve(op, tensors, scalars, key);
   }
   run(*launch, op, tensors, stream, scalars);
 }
@@ -175,7 +191,7 @@ void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors
 bool Dispatcher::try_launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
                             std::span<const double> scalars) {
   DispatchKey key;
-  if (!make_key(tensors, tensor_device_, op, key)) return false;
+  if (!make_key(tensors, scalars, tensor_device_, op, key)) return false;
   const PreparedLaunch* launch = op.table.find(key);
   if (launch == nullptr) return false;
   run(*launch, op, tensors, stream, scalars);
@@ -185,22 +201,26 @@ bool Dispatcher::try_launch(const OperatorState& op, std::span<const Tensor> ten
 void Dispatcher::run(const PreparedLaunch& launch, const OperatorState& op,
                      std::span<const Tensor> tensors, Stream stream,
                      std::span<const double> scalars) {
-  if (scalars.empty()) scalars = op.default_scalars;
-  if (scalars.size() != op.default_scalars.size())
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("{}: {} scalars given, expected {}", op.entry->manifest->name,
-                            scalars.size(), op.default_scalars.size()));
+  std::array<double, max_scalars> complete;
+  if (scalars.empty()) {
+    scalars = launch.scalars;
+  } else {
+    for (std::size_t i = 0; i < scalars.size(); ++i)
+      complete[i] = std::isnan(scalars[i]) ? launch.scalars[i] : scalars[i];
+    scalars = {complete.data(), scalars.size()};
+  }
   std::array<void*, max_tensors> pointers{};
   for (std::size_t i = 0; i < tensors.size(); ++i)
     pointers[op.order.place(i, tensors.size())] = tensors[i].data;
   launch.executable->launch({{pointers.data(), max_tensors}, scalars, stream});
 }
 
-Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor> tensors) {
+Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor> tensors,
+                                std::span<const double> scalars) {
   DispatchKey key;
   const PreparedLaunch* launch =
-      make_key(tensors, tensor_device_, op, key) ? op.table.find(key) : nullptr;
-  if (launch == nullptr) launch = &resolve(op, tensors, key);
+      make_key(tensors, scalars, tensor_device_, op, key) ? op.table.find(key) : nullptr;
+  if (launch == nullptr) launch = &resolve(op, tensors, scalars, key);
   const Choice& choice = launch->choice;
   return {launch->problem,
           Winner{choice.kernel_template == nullptr ? std::string() : choice.kernel_template->name,
@@ -223,9 +243,11 @@ void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> t
 }
 
 const PreparedLaunch& Dispatcher::resolve(const OperatorState& op, std::span<const Tensor> tensors,
+                                          std::span<const double> scalars,
                                           const DispatchKey& key) {
   check_device(op, tensors);
-  const Problem problem = problem_of(op.entry->manifest, tensors, op.options);
+  const Problem problem =
+      problem_of(op.entry->manifest, tensors, op.options, given_scalars(op, scalars));
   const std::lock_guard lock(resolve_mutex_);
   if (const PreparedLaunch* launch = op.table.find(key)) return *launch;
   auto launch = make_launch(op, problem);
@@ -238,6 +260,9 @@ std::unique_ptr<PreparedLaunch> Dispatcher::make_launch(const OperatorState& op,
                                                         const Problem& problem) {
   auto launch = std::make_unique<PreparedLaunch>();
   launch->problem = problem.describe();
+  launch->scalars = default_scalars(problem);
+  for (std::size_t i = 0; i < launch->scalars.size(); ++i)
+    if (!std::isnan(op.scalars[i])) launch->scalars[i] = op.scalars[i];
   if (problem.has_no_work()) {
     launch->executable = std::make_unique<NothingToLaunch>();
     return launch;

@@ -20,9 +20,9 @@
 namespace cudadent {
 
 // What tells one launch from another: data types, shapes, strides, presence and alignment of the
-// tensors.
+// tensors, and the scalars that are in the problem.
 struct DispatchKey {
-  static constexpr std::size_t capacity = max_tensors * (1 + 2 * max_rank) + 1;
+  static constexpr std::size_t capacity = max_tensors * (1 + 2 * max_rank) + 1 + max_scalars;
   std::array<std::int64_t, capacity> words;
   std::size_t count = 0;
   std::uint64_t hash = 0;
@@ -34,6 +34,7 @@ struct PreparedLaunch {
   std::vector<std::int64_t> key;
   std::string problem;  // described, for people
   Choice choice;        // without a template when there is nothing to launch
+  std::vector<double> scalars;  // what they are where the call does not say
   std::unique_ptr<const Executable> executable;
 };
 
@@ -60,16 +61,17 @@ class DispatchTable {
 
 class Dispatcher;
 
-// An operator with its options bound, and what is known of its problems.
+// An operator with its options and some scalars bound, and what is known of its problems.
 struct OperatorState {
   Dispatcher* dispatcher = nullptr;
   std::shared_ptr<const OperatorEntry> entry;
-  Values options;  // complete
-  std::vector<double> default_scalars;
+  Values options;               // complete
+  std::vector<double> scalars;  // those bound; NaN for the others
   std::vector<std::string> tensor_names;
   CallOrder order;
   // A bit for each tensor of the manifest that has strides, that may start anywhere.
   std::uint32_t strided = 0, any_alignment = 0;
+  std::vector<std::size_t> in_problem;  // the scalars that are
   mutable DispatchTable table;
 };
 
@@ -79,15 +81,16 @@ class Dispatcher {
   Dispatcher(Backend& backend, TemplateLibrary& library, ConfigurationSource& source,
              BinaryStore& binaries);
 
-  // The same state for the same operator and options.
-  std::shared_ptr<const OperatorState> bind(std::string_view op, const Values& options);
+  // The same state for the same operator, options and scalars, which `bound` has by name.
+  std::shared_ptr<const OperatorState> bind(std::string_view op, const Values& bound);
 
   void launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
               std::span<const double> scalars);
   // Launches if the table knows the tensors' problem; false without doing anything otherwise.
   bool try_launch(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
                   std::span<const double> scalars);
-  Explanation prepare(const OperatorState& op, std::span<const Tensor> tensors);
+  Explanation prepare(const OperatorState& op, std::span<const Tensor> tensors,
+                      std::span<const double> scalars = {});
 
   // Makes the next launch of each of the operator's problems ask for its configuration again. Waits for a
   // miss under way.
@@ -97,7 +100,7 @@ class Dispatcher {
   static void run(const PreparedLaunch& launch, const OperatorState& op,
                   std::span<const Tensor> tensors, Stream stream, std::span<const double> scalars);
   const PreparedLaunch& resolve(const OperatorState& op, std::span<const Tensor> tensors,
-                                const DispatchKey& key);
+                                std::span<const double> scalars, const DispatchKey& key);
   std::unique_ptr<PreparedLaunch> make_launch(const OperatorState& op, const Problem& problem);
   void check_device(const OperatorState& op, std::span<const Tensor> tensors) const;
 

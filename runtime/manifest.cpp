@@ -4,12 +4,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "runtime/device.h"
 #include "runtime/hash.h"
+#include "runtime/linear.h"
 #include "runtime/value.h"
 
 namespace cudadent {
@@ -76,11 +79,6 @@ class Field {
   }
   [[nodiscard]] bool flag_or(const std::string& key, bool otherwise) const {
     return has(key) ? at(key).flag() : otherwise;
-  }
-
-  [[nodiscard]] double number() const {
-    if (!json_.is_number()) fail(fmt::format("expected a number, found {}", json_.dump()));
-    return json_.get<double>();
   }
 
   [[nodiscard]] Value scalar() const {
@@ -212,6 +210,8 @@ DimensionSpec parse_dimension(const Field& field, bool is_first) {
   DimensionSpec dimension;
   if (field.json().is_string() && !is_word(field.text())) {
     dimension.derived = field.expression();
+    if (const auto linear = linear_in_its_name(*dimension.derived))
+      dimension.binds = {dimension.derived->names().front(), linear->factor, linear->offset};
   } else if (field.json().is_string()) {
     dimension.symbol = field.text();
     dimension.optional = dimension.symbol.ends_with('?');
@@ -253,45 +253,71 @@ StrideSpec parse_strides(const Field& field) {
   return strides;
 }
 
-const OptionSpec* find_option(const OperatorManifest& op, const std::string& name) {
-  for (const auto& option : op.options)
-    if (option.name == name) return &option;
-  return nullptr;
+// What shapes can depend on, with the values it takes: options, and which optional tensors are there.
+using Deciders = std::map<std::string, std::vector<Value>>;
+
+Deciders deciders_of(const Field& tensors, const OperatorManifest& op) {
+  Deciders deciders;
+  for (const auto& option : op.options) deciders[option.name] = option.values;
+  tensors.each_member([&](const std::string& name, const Field& member) {
+    if (member.json().is_object() && member.flag_or("optional", false))
+      deciders["has_" + name] = {false, true};
+  });
+  return deciders;
 }
 
-// An array, or an object of one option with an array for each of its values.
-template <class Parse>
-auto parse_by_option(const Field& field, const OperatorManifest& op, const char* what,
-                     Parse parse) {
-  ByOption<decltype(parse(field))> result;
+// An array, or an object of one decider with an array, or again such an object, for each of its values.
+template <class T, class Parse>
+void parse_alternatives(const Field& field, const Deciders& deciders, const char* what, Parse parse,
+                        const Values& when, Alternatives<T>& result) {
   if (field.json().is_array()) {
-    result.choices.emplace_back(true, parse(field));
-    return result;
+    result.choices.push_back({when, parse(field)});
+    return;
   }
   if (!field.json().is_object() || field.json().size() != 1)
     field.fail(
         "expected an array, or an object of one option with an array for each of its values");
-  result.option = field.json().begin().key();
-  const OptionSpec* option = find_option(op, result.option);
-  if (option == nullptr) field.fail(fmt::format("no option \"{}\"", result.option));
-  const Field choices = field.at(result.option);
+  const std::string name = field.json().begin().key();
+  const auto decider = deciders.find(name);
+  if (decider == deciders.end())
+    field.fail(fmt::format("\"{}\" is neither an option nor has_ and an optional tensor", name));
+  if (when.contains(name)) field.fail(fmt::format("\"{}\" is decided already", name));
+  const auto& values = decider->second;
+  const Field choices = field.at(name);
+  std::vector<Value> met;
   choices.each_member([&](const std::string& key, const Field& choice) {
-    const Value value = parse_value(key);
-    if (std::find(option->values.begin(), option->values.end(), value) == option->values.end())
-      choice.fail(fmt::format("\"{}\" is not a value of {}", key, option->name));
-    result.choices.emplace_back(value, parse(choice));
+    met.push_back(parse_value(key));
+    if (std::find(values.begin(), values.end(), met.back()) == values.end())
+      choice.fail(fmt::format("\"{}\" is not a value of {}", key, name));
+    Values inner = when;
+    inner[name] = met.back();
+    parse_alternatives(choice, deciders, what, parse, inner, result);
   });
-  for (const auto& value : option->values)
-    if (std::none_of(result.choices.begin(), result.choices.end(),
-                     [&](const auto& choice) { return choice.first == value; }))
-      choices.fail(fmt::format("no {} for {}={}", what, option->name, to_text(value)));
+  for (const auto& value : values)
+    if (std::find(met.begin(), met.end(), value) == met.end())
+      choices.fail(fmt::format("no {} for {}={}", what, name, to_text(value)));
+}
+
+template <class Parse>
+auto parse_alternatives(const Field& field, const Deciders& deciders, const char* what,
+                        Parse parse) {
+  Alternatives<decltype(parse(field))> result;
+  parse_alternatives(field, deciders, what, parse, {}, result);
   return result;
+}
+
+// Whether both can hold at once.
+bool agree(const Values& a, const Values& b) {
+  return std::all_of(a.begin(), a.end(), [&](const auto& entry) {
+    const auto other = b.find(entry.first);
+    return other == b.end() || other->second == entry.second;
+  });
 }
 
 // A stride for each dimension, and a name for that of a dimension that may be missing, of every shape
 // the options can choose.
 void check_strides(const Field& field, const TensorSpec& tensor) {
-  for (const auto& [value, shape] : tensor.shapes.choices) {
+  for (const auto& [when, shape] : tensor.shapes.choices) {
     const bool may_be_missing = !shape.empty() && shape.front().optional;
     if (may_be_missing && !tensor.has_strides())
       field.at("shape").fail(fmt::format(
@@ -299,7 +325,7 @@ void check_strides(const Field& field, const TensorSpec& tensor) {
           "such as [\"{}_stride_{}\", …]",
           shape.front().symbol, tensor.name));
     for (const auto& [other, strides] : tensor.strides.choices) {
-      if (tensor.strides.option == tensor.shapes.option && other != value) continue;
+      if (!agree(when, other)) continue;
       if (strides.size() != shape.size())
         field.at("strides").fail(
             fmt::format("{} strides for a shape of {} dimensions", strides.size(), shape.size()));
@@ -352,7 +378,7 @@ void parse_options(const Field& field, OperatorManifest& op) {
 // Each name is the stride of one tensor.
 void add_strides(const Field& field, const TensorSpec& tensor, OperatorManifest& op) {
   const std::vector<std::string> earlier = op.strides;
-  for (const auto& [value, strides] : tensor.strides.choices)
+  for (const auto& [when, strides] : tensor.strides.choices)
     for (const auto& name : strides) {
       if (std::find(earlier.begin(), earlier.end(), name) != earlier.end())
         field.at("strides").fail(fmt::format("\"{}\" is another tensor's stride", name));
@@ -365,7 +391,7 @@ void check_derived_dimensions(const Field& field, const OperatorManifest& op) {
   std::set<std::string> known(op.dimensions.begin(), op.dimensions.end());
   for (const auto& option : op.options) known.insert(option.name);
   for (const auto& tensor : op.tensors)
-    for (const auto& [value, shape] : tensor.shapes.choices)
+    for (const auto& [when, shape] : tensor.shapes.choices)
       for (const auto& dimension : shape) {
         if (!dimension.derived) continue;
         const Field at = field.at(tensor.name).at("shape");
@@ -375,15 +401,17 @@ void check_derived_dimensions(const Field& field, const OperatorManifest& op) {
 }
 
 void parse_tensors(const Field& field, OperatorManifest& op) {
+  const Deciders deciders = deciders_of(field, op);
   field.each_member([&](const std::string& name, const Field& member) {
     check_identifier(member, name);
     member.allow_keys({"shape", "strides", "dtype", "role", "optional", "any_alignment", "doc"});
     TensorSpec tensor;
     tensor.name = name;
     tensor.doc = member.text_or("doc", "");
-    tensor.shapes = parse_by_option(member.at("shape"), op, "shape", parse_shape);
+    tensor.shapes = parse_alternatives(member.at("shape"), deciders, "shape", parse_shape);
     if (member.has("strides"))
-      tensor.strides = parse_by_option(member.at("strides"), op, "strides", parse_strides);
+      tensor.strides =
+          parse_alternatives(member.at("strides"), deciders, "strides", parse_strides);
     check_strides(member, tensor);
     tensor.dtype = member.at("dtype").text();
     const bool known = data_type_named(tensor.dtype).has_value() ||
@@ -398,9 +426,9 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
     tensor.output = role == "output";
     tensor.optional = member.flag_or("optional", false);
     tensor.any_alignment = member.flag_or("any_alignment", false);
-    for (const auto& [value, shape] : tensor.shapes.choices)
+    for (const auto& [when, shape] : tensor.shapes.choices)
       for (const auto& dimension : shape) {
-        add_new(op.dimensions, dimension.symbol);
+        add_new(op.dimensions, dimension.bound_symbol());
         if (dimension.optional) add_new(op.optional_dimensions, dimension.symbol);
       }
     add_strides(member, tensor, op);
@@ -413,35 +441,102 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
   check_derived_dimensions(field, op);
 }
 
-// "normal(0, 1)" or "uniform(-1, 1)".
-InputSpec parse_input(const Field& field) {
-  const std::string text = field.text();
-  const auto open = text.find('(');
-  try {
-    if (open != std::string::npos && text.back() == ')') {
-      const auto values = Expression::parse_list(text.substr(open));
-      if (values.size() == 2) {
-        const double first = as_real(values[0], "first argument");
-        const double second = as_real(values[1], "second argument");
-        if (text.substr(0, open) == "normal") return NormalInput{first, second};
-        if (text.substr(0, open) == "uniform") return UniformInput{first, second};
-      }
-    }
-  } catch (const Error& error) {
-    field.fail(error.what());
-  }
-  field.fail(fmt::format("\"{}\" is not normal(mean, deviation) or uniform(low, high)", text));
-}
-
-std::set<std::string> problem_names(const OperatorManifest& op) {
+// Dimensions, data types, options and which tensors are there.
+std::set<std::string> names_of_tensors(const OperatorManifest& op) {
   std::set<std::string> names(op.dimensions.begin(), op.dimensions.end());
-  names.insert(op.strides.begin(), op.strides.end());
   for (const auto& spec : op.dtypes) names.insert(spec.symbol);
   for (const auto& option : op.options) names.insert(option.name);
   for (const auto& tensor : op.tensors)
     if (tensor.optional) names.insert("has_" + tensor.name);
+  return names;
+}
+
+std::set<std::string> problem_names(const OperatorManifest& op) {
+  std::set<std::string> names = names_of_tensors(op);
+  names.insert(op.strides.begin(), op.strides.end());
+  for (const auto& scalar : op.scalars)
+    if (scalar.in_problem) names.insert(scalar.name);
   names.insert({"aligned", "base_aligned"});
   return names;
+}
+
+void parse_scalars(const Field& field, OperatorManifest& op) {
+  std::set<std::string> known = names_of_tensors(op);
+  field.each_member([&](const std::string& name, const Field& member) {
+    member.allow_keys({"default", "dtype", "in_problem", "doc"});
+    const Field otherwise = member.at("default");
+    if (!otherwise.json().is_number() && !otherwise.json().is_string())
+      otherwise.fail(
+          fmt::format("expected a number or an expression, found {}", otherwise.json().dump()));
+    ScalarSpec scalar{.name = name, .otherwise = otherwise.expression()};
+    check_names(member.at("default"), scalar.otherwise, known);
+    const std::string dtype = member.text_or("dtype", "f32");
+    scalar.integer = dtype == "i32";
+    scalar.in_problem = member.flag_or("in_problem", false);
+    if (scalar.in_problem)
+      check_constant(member, name);
+    else
+      check_identifier(member, name);
+    if (dtype != "f32" && dtype != "i32") member.at("dtype").fail("scalars are f32 or i32");
+    if (scalar.integer && !scalar.in_problem)
+      member.at("dtype").fail("an integer is a value of the problem: add \"in_problem\": true");
+    if (scalar.in_problem) known.insert(name);
+    op.scalars.push_back(std::move(scalar));
+  });
+  if (op.scalars.size() > max_scalars)
+    field.fail(fmt::format("{} scalars; at most {}", op.scalars.size(), max_scalars));
+}
+
+// The expressions between the parentheses of "rule(…, …)": split at commas outside of any inside.
+std::vector<Expression> parse_arguments(std::string_view text) {
+  std::vector<Expression> arguments;
+  int depth = 0;
+  std::size_t start = 0;
+  for (std::size_t i = 0; i <= text.size(); ++i) {
+    if (i == text.size() || (depth == 0 && text[i] == ',')) {
+      arguments.push_back(Expression::parse(text.substr(start, i - start)));
+      start = i + 1;
+    } else if (text[i] == '(' || text[i] == '[') {
+      ++depth;
+    } else if (text[i] == ')' || text[i] == ']') {
+      --depth;
+    }
+  }
+  return arguments;
+}
+
+// "normal(0, 1)", "uniform(-1, 1)", "cumulative(total, longest)" or "permutation(count)".
+InputSpec parse_input(const Field& field, const OperatorManifest& op, const TensorSpec& tensor) {
+  struct Known {
+    const char* name;
+    InputSpec::Rule rule;
+    std::size_t least, most;  // arguments
+    bool of_indices;
+  };
+  static constexpr std::array<Known, 4> rules{{{"normal", InputSpec::Rule::normal, 2, 2, false},
+                                               {"uniform", InputSpec::Rule::uniform, 2, 2, false},
+                                               {"cumulative", InputSpec::Rule::cumulative, 1, 2, true},
+                                               {"permutation", InputSpec::Rule::permutation, 1, 1, true}}};
+  const std::string text = field.text();
+  const auto open = text.find('(');
+  const auto known = std::find_if(rules.begin(), rules.end(), [&](const Known& rule) {
+    return text.substr(0, open) == rule.name;
+  });
+  InputSpec spec;
+  if (open != std::string::npos && text.back() == ')' && known != rules.end()) try {
+      spec = {known->rule, parse_arguments(std::string_view(text).substr(open + 1, text.size() - open - 2))};
+    } catch (const Error& error) {
+      field.fail(error.what());
+    }
+  if (known == rules.end() || spec.arguments.size() < known->least ||
+      spec.arguments.size() > known->most)
+    field.fail(fmt::format("\"{}\" is not normal(mean, deviation), uniform(low, high), "
+                           "cumulative(total, longest) or permutation(count)",
+                           text));
+  if (known->of_indices && tensor.dtype != "i32" && tensor.dtype != "i64")
+    field.fail(fmt::format("{} is {}; {} is for i32 and i64", tensor.name, tensor.dtype, known->name));
+  check_names(field, spec.arguments, problem_names(op));
+  return spec;
 }
 
 void check_distinct(const Field& field, const OperatorManifest& op) {
@@ -634,15 +729,17 @@ void parse_launches(const Field& field, const std::set<std::string>& known,
 }  // namespace
 
 template <class T>
-const T& ByOption<T>::at(const Values& options) const {
-  if (option.empty()) return choices.front().second;
-  const Value& chosen = options.find(option)->second;
-  for (const auto& [value, choice] : choices)
-    if (value == chosen) return choice;
-  throw Error(ErrorCode::internal, fmt::format("nothing for {}={}", option, to_text(chosen)));
+const T& Alternatives<T>::at(const Values& values) const {
+  const auto holds = [&](const auto& entry) {
+    const auto found = values.find(entry.first);
+    return found == values.end() ? !is_true(entry.second) : found->second == entry.second;
+  };
+  for (const auto& [when, choice] : choices)
+    if (std::all_of(when.begin(), when.end(), holds)) return choice;
+  throw Error(ErrorCode::internal, fmt::format("nothing for {}", to_text(values)));
 }
-template struct ByOption<ShapeSpec>;
-template struct ByOption<StrideSpec>;
+template struct Alternatives<ShapeSpec>;
+template struct Alternatives<StrideSpec>;
 
 std::string DimensionSpec::text() const {
   if (derived) return derived->text();
@@ -703,13 +800,7 @@ OperatorManifest parse_operator(std::string_view text, const std::string& origin
   if (root.has("dtypes")) parse_dtypes(root.at("dtypes"), op);
   if (root.has("options")) parse_options(root.at("options"), op);
   parse_tensors(root.at("tensors"), op);
-  if (root.has("scalars"))
-    root.at("scalars").each_member([&](const std::string& name, const Field& member) {
-      check_identifier(member, name);
-      member.allow_keys({"default", "dtype", "doc"});
-      if (member.text_or("dtype", "f32") != "f32") member.at("dtype").fail("scalars are f32");
-      op.scalars.push_back({name, member.at("default").number()});
-    });
+  if (root.has("scalars")) parse_scalars(root.at("scalars"), op);
   check_distinct(root, op);
   const auto known = problem_names(op);
   op.requires_ = optional_expressions(root, "requires", known);
@@ -726,7 +817,7 @@ OperatorManifest parse_operator(std::string_view text, const std::string& origin
       const auto index = op.tensor_index(name);
       if (!index || op.tensors[*index].output)
         member.fail(fmt::format("\"{}\" is not an input tensor", name));
-      op.inputs[name] = parse_input(member);
+      op.inputs[name] = parse_input(member, op, op.tensors[*index]);
     });
   op.reference = root.text_or("reference", "reference");
   if (root.has("tolerance"))
@@ -795,7 +886,8 @@ KernelTemplate parse_template(std::string_view text, const std::string& origin,
 
   std::set<std::string> pointers;
   for (const auto& tensor : op.tensors) pointers.insert(tensor.name);
-  for (const auto& scalar : op.scalars) pointers.insert(scalar.name);
+  for (const auto& scalar : op.scalars)
+    if (!scalar.in_problem) pointers.insert(scalar.name);
   for (const auto& map : kernel.tensor_maps) pointers.insert(map.name);
   for (const auto& workspace : kernel.workspaces)
     if (!pointers.insert(workspace.name).second)

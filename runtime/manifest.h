@@ -16,47 +16,63 @@
 namespace cudadent {
 
 inline constexpr std::size_t max_tensors = 16;  // of an operator
+inline constexpr std::size_t max_scalars = 16;  // of an operator
 
 // A dimension of a tensor: a symbol that unifies, a constant, or what follows from symbols.
 struct DimensionSpec {
+  // An extent that tells a symbol's: factor · symbol + offset, as in "batch + 1".
+  struct Binding {
+    std::string symbol;
+    std::int64_t factor = 1, offset = 0;
+  };
+
   std::string symbol;  // empty for the others
   std::int64_t constant = 0;
   // Of a leading dimension, written "batch?": a tensor without it is shared along it.
   bool optional = false;
   std::optional<Expression> derived = {};  // of dimensions and options; of inputs only
+  std::optional<Binding> binds = {};       // of derived ones that are linear in their only name
 
   // As the manifest has it: "m", "batch?", "3", "ceil_div(k, 128)".
   [[nodiscard]] std::string text() const;
   // Throws Error(invalid_manifest) when an expression's value is no extent.
   [[nodiscard]] std::int64_t extent(const Values& values) const;
+  // The symbol that an extent binds; empty when it binds none.
+  [[nodiscard]] const std::string& bound_symbol() const noexcept {
+    return binds ? binds->symbol : symbol;
+  }
 };
 using ShapeSpec = std::vector<DimensionSpec>;
 // Of each dimension the name that its stride binds, or "" where the stride is 1.
 using StrideSpec = std::vector<std::string>;
 
-// One T, or one for each value of an option ("shape": {"layout_b": {"nk": […], "kn": […]}}).
+// One T, or one for each value of an option, or of whether an optional tensor is there, or of several
+// of these, one inside the other:
+// "shape": {"layout_b": {"nk": […], "kn": {"has_bias": {"false": […], "true": […]}}}}.
 template <class T>
-struct ByOption {
-  std::string option;  // empty when there is one
-  std::vector<std::pair<Value, T>> choices;
+struct Alternatives {
+  struct Choice {
+    Values when;  // options and has_<tensor>; empty when there is only this
+    T then;
+  };
+  std::vector<Choice> choices;
 
-  // Throws Error(internal) when the option has no such value.
-  [[nodiscard]] const T& at(const Values& options) const;
+  // `values` has every option; of tensors that it does not mention there is none. Throws
+  // Error(internal) when no choice is for these values.
+  [[nodiscard]] const T& at(const Values& values) const;
 };
 
 struct TensorSpec {
   std::string name;
   std::string doc;
-  ByOption<ShapeSpec> shapes;
-  ByOption<StrideSpec> strides;  // without choices: the tensor must be contiguous
-  std::string dtype;             // a dtype symbol, or a data type's name
+  Alternatives<ShapeSpec> shapes;
+  Alternatives<StrideSpec> strides;  // without choices: the tensor must be contiguous
+  std::string dtype;                 // a dtype symbol, or a data type's name
   bool output = false;
   bool optional = false;
   bool any_alignment = false;  // `aligned` and `base_aligned` are not about it
 
-  [[nodiscard]] const ShapeSpec& shape_for(const Values& options) const {
-    return shapes.at(options);
-  }
+  [[nodiscard]] const ShapeSpec& shape_for(const Values& values) const { return shapes.at(values); }
   [[nodiscard]] bool has_strides() const noexcept { return !strides.choices.empty(); }
 };
 
@@ -71,18 +87,22 @@ struct OptionSpec {
   std::vector<Value> values;  // the first is the default
 };
 
-struct ScalarSpec {  // a run-time floating-point argument
+// A number that a call gives by name. It arrives at launch as a float and is no part of the problem, or
+// it is a value of the problem, as a dimension is.
+struct ScalarSpec {
   std::string name;
-  double default_value = 0;
+  // Over dimensions, data types, options, which tensors are there, and earlier scalars of the problem.
+  Expression otherwise;
+  bool integer = false;
+  bool in_problem = false;
 };
 
-struct NormalInput {
-  double mean = 0, deviation = 1;
+// What a tuning run fills an input with: a rule and its arguments, expressions over the problem.
+struct InputSpec {
+  enum class Rule : std::uint8_t { normal, uniform, cumulative, permutation };
+  Rule rule = Rule::normal;
+  std::vector<Expression> arguments;
 };
-struct UniformInput {
-  double low = 0, high = 1;
-};
-using InputSpec = std::variant<NormalInput, UniformInput>;
 
 // Where the tensors of a call belong that gives fewer of them than the manifest has: outputs that are
 // always written and close the manifest's list close the call's too, and what is left out are the

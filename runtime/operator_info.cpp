@@ -1,5 +1,7 @@
 #include "runtime/operator_info.h"
 
+#include <cmath>
+
 #include "runtime/dispatcher.h"
 #include "runtime/value.h"
 
@@ -43,7 +45,13 @@ OperatorInfo describe_operator(const OperatorManifest& manifest, const Values& o
   for (const auto& option : manifest.options)
     info.options.push_back({option.name, option.values, options.find(option.name)->second});
   for (const auto& scalar : manifest.scalars)
-    info.scalars.push_back({scalar.name, scalar.default_value});
+    info.scalars.push_back({.name = scalar.name,
+                            .otherwise = scalar.otherwise.names().empty()
+                                             ? as_real(scalar.otherwise.evaluate(Scope()), scalar.name)
+                                             : NAN,
+                            .formula = scalar.otherwise.text(),
+                            .integer = scalar.integer,
+                            .in_problem = scalar.in_problem});
   return info;
 }
 

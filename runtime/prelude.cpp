@@ -59,6 +59,9 @@ std::string problem_constants(const KernelTemplate& kernel, const Problem& probl
   for (const auto& option : op.options)
     if (wanted.contains(option.name))
       text += constant(option.name, problem.values.at(option.name), option.values);
+  for (const auto& scalar : op.scalars)
+    if (scalar.in_problem && wanted.contains(scalar.name))
+      text += number_constant(scalar.name, problem.values.at(scalar.name));
   for (const auto& stride : op.strides)
     if (wanted.contains(stride)) text += number_constant(stride, problem.values.at(stride));
   for (const char* name : {"aligned", "base_aligned"})
@@ -77,6 +80,8 @@ std::set<std::string> run_time_names(const KernelTemplate& kernel, const Operato
   names.insert(op.strides.begin(), op.strides.end());
   for (const auto& spec : op.dtypes) names.insert(spec.symbol);
   for (const auto& option : op.options) names.insert(option.name);
+  for (const auto& scalar : op.scalars)
+    if (scalar.in_problem) names.insert(scalar.name);
   names.insert({"aligned", "base_aligned"});
   for (const auto& name : kernel.compile_time) names.erase(name);
   const std::set<std::string> wanted(kernel.compile_time.begin(), kernel.compile_time.end());

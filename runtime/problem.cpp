@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -175,6 +176,15 @@ class Unifier {
  private:
   void bind_extent(const TensorSpec& spec, const ShapeSpec& expected,
                    const DimensionSpec& dimension, std::int64_t extent, Extents shape) {
+    if (dimension.binds) {
+      const auto& [symbol, factor, offset] = *dimension.binds;
+      if (extent < offset || (extent - offset) % factor != 0)
+        reject(op_, fmt::format("{} has shape {}, expected {}: {} cannot be {}", spec.name,
+                                shape_text(shape), expected_shape_text(expected),
+                                dimension.text(), extent));
+      bind(spec, expected, symbol, (extent - offset) / factor, shape);
+      return;
+    }
     if (dimension.derived) return;  // when all are bound
     if (dimension.symbol.empty()) {
       if (extent != dimension.constant)
@@ -182,12 +192,17 @@ class Unifier {
                                 expected_shape_text(expected)));
       return;
     }
-    const auto [bound, is_new] = values_.emplace(dimension.symbol, extent);
-    if (is_new) binder_[dimension.symbol] = fmt::format("{} {}", spec.name, shape_text(shape));
+    bind(spec, expected, dimension.symbol, extent, shape);
+  }
+
+  void bind(const TensorSpec& spec, const ShapeSpec& expected, const std::string& symbol,
+            std::int64_t extent, Extents shape) {
+    const auto [bound, is_new] = values_.emplace(symbol, extent);
+    if (is_new) binder_[symbol] = fmt::format("{} {}", spec.name, shape_text(shape));
     if (std::get<std::int64_t>(bound->second) != extent)
       reject(op_, fmt::format("{} has shape {}, expected {} with {} = {} from {}", spec.name,
-                              shape_text(shape), expected_shape_text(expected), dimension.symbol,
-                              to_text(bound->second), binder_[dimension.symbol]));
+                              shape_text(shape), expected_shape_text(expected), symbol,
+                              to_text(bound->second), binder_[symbol]));
   }
 
   const OperatorManifest& op_;
@@ -238,7 +253,8 @@ std::set<std::string> bound_dimensions(const Problem& problem) {
   std::set<std::string> bound;
   for (const auto& tensor : problem.op->tensors)
     if (problem.has(tensor))
-      for (const auto& dimension : tensor.shape_for(problem.values)) bound.insert(dimension.symbol);
+      for (const auto& dimension : tensor.shape_for(problem.values))
+        bound.insert(dimension.bound_symbol());
   return bound;
 }
 
@@ -312,6 +328,9 @@ void drop_implied(const Problem& problem, Values& key) {
       key.erase(dimension);
   if (is_true(problem.values.at("base_aligned")) || rows_are_aligned(problem))
     key.erase("base_aligned");
+  const auto defaults = default_scalars(problem);
+  for (std::size_t i = 0; i < defaults.size(); ++i)
+    if (problem.scalars[i] == defaults[i]) key.erase(problem.op->scalars[i].name);
 }
 
 // The names of strides that are not what they would be if nothing were said, in order.
@@ -342,13 +361,40 @@ std::vector<Tensor> in_manifest_order(const OperatorManifest& op, std::span<cons
 
 bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
-std::vector<double> default_scalars(const OperatorManifest& op) {
-  std::vector<double> scalars;
-  for (const auto& scalar : op.scalars) scalars.push_back(scalar.default_value);
-  return scalars;
+// A number as it is among the problem's values.
+Value value_of(const OperatorManifest& op, const ScalarSpec& scalar, double number) {
+  if (!scalar.integer) return number;
+  constexpr double beyond = 9223372036854775808.0;  // 2^63
+  if (number != std::floor(number) || std::abs(number) >= beyond)
+    reject(op, fmt::format("{}={} is not an integer", scalar.name, number));
+  return static_cast<std::int64_t>(number);
+}
+
+// Gives the scalars their values; where `given` has none, or a NaN, it is the default.
+void take_scalars(Problem& problem, std::span<const double> given) {
+  const auto& specs = problem.op->scalars;
+  if (!given.empty() && given.size() != specs.size())
+    reject(*problem.op,
+           fmt::format("{} scalars given, expected {}", given.size(), specs.size()));
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const bool is_given = !given.empty() && !std::isnan(given[i]);
+    const double number =
+        is_given ? given[i]
+                 : as_real(specs[i].otherwise.evaluate(Scope(problem.values)), specs[i].name);
+    problem.scalars.push_back(number);
+    if (specs[i].in_problem)
+      problem.values[specs[i].name] = value_of(*problem.op, specs[i], number);
+  }
 }
 
 }  // namespace
+
+std::vector<double> default_scalars(const Problem& problem) {
+  std::vector<double> scalars;
+  for (const auto& scalar : problem.op->scalars)
+    scalars.push_back(as_real(scalar.otherwise.evaluate(Scope(problem.values)), scalar.name));
+  return scalars;
+}
 
 std::string Problem::describe() const {
   std::string text = op->name;
@@ -367,6 +413,10 @@ std::string Problem::describe() const {
     if (values.at(option.name) != option.values.front()) add(option.name);
   for (const auto& tensor : op->tensors)
     if (tensor.optional && has(tensor)) text += fmt::format(" {}=true", tensor.name);
+  const auto defaults = default_scalars(*this);
+  for (std::size_t i = 0; i < scalars.size(); ++i)
+    if (scalars[i] != defaults[i])
+      text += fmt::format(" {}={}", op->scalars[i].name, scalars[i]);
   for (const auto& name : unpacked_strides(*this)) add(name);
   if (said.contains("base_aligned"))
     add("base_aligned");
@@ -396,10 +446,11 @@ Problem Problem::representative() const {
   constexpr double always_bytes = 2e9, more = 1.5;
   Values given = values_from_json(nlohmann::json::parse(key()));
   for (const auto& [name, expression] : op->tuning_key)
-    given[name] = expression.evaluate(Scope(values));
+    if (given.contains(name)) given[name] = expression.evaluate(Scope(values));
   try {
     Problem result = make_problem(op, given);
-    result.scalars = scalars;
+    for (std::size_t i = 0; i < scalars.size(); ++i)
+      if (!op->scalars[i].in_problem) result.scalars[i] = scalars[i];
     if (result.tuning_key() != tuning_key()) return *this;
     if (result.bytes() > std::max(always_bytes, more * bytes())) return *this;
     return result;
@@ -459,6 +510,7 @@ Values complete_options(const OperatorManifest& op, const Values& given) {
                      [&, &key = name](const auto& option) { return option.name == key; })) {
       std::vector<std::string> known;
       for (const auto& option : op.options) known.push_back(option.name);
+      for (const auto& scalar : op.scalars) known.push_back(scalar.name);
       reject(op, fmt::format("unknown option \"{}\"; known: {}", name, fmt::join(known, ", ")));
     }
   Values options;
@@ -471,6 +523,17 @@ Values complete_options(const OperatorManifest& op, const Values& given) {
     options[option.name] = value;
   }
   return options;
+}
+
+Bound bind_values(const OperatorManifest& op, const Values& given) {
+  Values options = given;
+  std::vector<double> scalars;
+  for (const auto& spec : op.scalars) {
+    const auto found = options.find(spec.name);
+    scalars.push_back(found == options.end() ? NAN : as_real(found->second, spec.name));
+    if (found != options.end()) options.erase(found);
+  }
+  return {complete_options(op, options), std::move(scalars)};
 }
 
 namespace {
@@ -518,7 +581,7 @@ void take_alignment(Problem& problem, const Values& given) {
 
 Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& given) {
   check_known(*op, given);
-  Problem problem{op, {}, default_scalars(*op)};
+  Problem problem{op, {}, {}};
   Values options;
   for (const auto& option : op->options)
     if (const auto found = given.find(option.name); found != given.end()) options.insert(*found);
@@ -528,22 +591,28 @@ Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& g
   take_dimensions(problem, given);
   complete_dimensions(problem);
   take_dtypes(problem, given);
+  std::vector<double> scalars;
+  for (const auto& scalar : op->scalars) {
+    const auto found = given.find(scalar.name);
+    scalars.push_back(found == given.end() ? NAN : as_real(found->second, found->first));
+  }
+  take_scalars(problem, scalars);
   complete_strides(problem, given);
   take_alignment(problem, given);
-  for (std::size_t i = 0; i < op->scalars.size(); ++i)
-    if (const auto found = given.find(op->scalars[i].name); found != given.end())
-      problem.scalars[i] = as_real(found->second, found->first);
   check_requires(problem);
   return problem;
 }
 
 Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const Tensor> tensors,
-                   const Values& options) {
+                   const Values& options, std::span<const double> scalars) {
   if (tensors.size() > op->tensors.size())
     reject(*op, fmt::format("{} tensors given, expected at most {}", tensors.size(),
                             op->tensors.size()));
   const auto all = in_manifest_order(*op, tensors);
-  Problem problem{op, complete_options(*op, options), default_scalars(*op)};
+  Problem problem{op, complete_options(*op, options), {}};
+  for (std::size_t i = 0; i < all.size(); ++i)  // shapes may depend on it
+    if (op->tensors[i].optional)
+      problem.values["has_" + op->tensors[i].name] = all[i].present();
   Unifier unifier(*op, problem.values);
   Values strides;
   bool aligned = true;
@@ -551,7 +620,6 @@ Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const T
   for (std::size_t i = 0; i < op->tensors.size(); ++i) {
     const TensorSpec& spec = op->tensors[i];
     const Tensor& tensor = all[i];
-    if (spec.optional) problem.values["has_" + spec.name] = tensor.present();
     if (!tensor.present()) {
       if (!spec.optional) reject(*op, fmt::format("tensor {} is missing", spec.name));
       continue;
@@ -575,6 +643,7 @@ Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const T
     if (!problem.values.contains(spec.symbol))
       problem.values[spec.symbol] =
           default_dtype(*op, spec, problem.values).value_or(spec.values.front());
+  take_scalars(problem, scalars);
   complete_strides(problem, strides);
   take_alignment(problem, {{"base_aligned", aligned}});
   check_requires(problem);

@@ -18,19 +18,21 @@ namespace cudadent {
 //   its dimension has one element or the tensor none, is what it would be in a packed tensor; one of
 //   an absent tensor is 0;
 // - every dtype symbol (string) and option, and has_<tensor> for each optional tensor (bool);
+// - every scalar that is in the problem (an integer or a float);
 // - `base_aligned`: every tensor starts at a multiple of 16 bytes;
 // - `aligned`: base_aligned, and so does every row of each tensor that has strides: those strides that
 //   are stepped over are multiples of 16 bytes (0 is one), and of the last dimension 1.
 struct Problem {
   std::shared_ptr<const OperatorManifest> op;
   Values values;
-  std::vector<double> scalars;  // run-time scalars in manifest order; not part of any key
+  // In manifest order. Only those in `values` are part of a key.
+  std::vector<double> scalars;
 
   // "gemm m=4096 n=4096 k=4096 dtype=bf16": dimensions and dtypes, and what differs from defaults.
   [[nodiscard]] std::string describe() const;
   // The problem as the cache keys it exactly: canonical JSON of values, without dimensions that no
-  // tensor has, optional leading dimensions of 1, packed strides, and base_aligned where it follows
-  // from aligned. make_problem() reads it back.
+  // tensor has, optional leading dimensions of 1, packed strides, scalars that are as by default, and
+  // base_aligned where it follows from aligned. make_problem() reads it back.
   [[nodiscard]] std::string key() const;
   // The same without strides, and with the operator's tuning-key expressions applied: problems with
   // one key share a winner.
@@ -61,15 +63,27 @@ struct Problem {
 // cannot have, and problems the operator's `requires` rejects.
 Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& given);
 
-// From tensors, in the order that Operator::launch takes them, and options. Throws
-// Error(invalid_argument) for shapes that do not unify, wrong data types, strides that the manifest does
-// not allow, outputs whose elements overlap, missing tensors; names the tensor, what was given and what
-// was expected.
+// From tensors and scalars, in the order that Operator::launch takes them, and options. No scalars, and
+// a NaN among them, stand for defaults. Throws Error(invalid_argument) for shapes that do not unify, wrong
+// data types, strides that the manifest does not allow, outputs whose elements overlap, missing tensors;
+// names the tensor, what was given and what was expected.
 Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const Tensor> tensors,
-                   const Values& options);
+                   const Values& options, std::span<const double> scalars = {});
+
+// What the scalars of such a problem are when nobody gives them, in manifest order.
+std::vector<double> default_scalars(const Problem& problem);
 
 // Every option of the operator: the given ones, else their defaults. Throws Error(invalid_argument)
 // for unknown options and values that are not allowed.
 Values complete_options(const OperatorManifest& op, const Values& given);
+
+// What an operator's calls have in common.
+struct Bound {
+  Values options;               // complete
+  std::vector<double> scalars;  // in manifest order; NaN for those that are not bound
+};
+// From options and scalars by name. Throws Error(invalid_argument) for other names, and for values that
+// are not allowed or no numbers.
+Bound bind_values(const OperatorManifest& op, const Values& given);
 
 }  // namespace cudadent

@@ -1,13 +1,20 @@
 #include "tuner/inputs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numbers>
+#include <numeric>
 #include <span>
 #include <thread>
+#include <type_traits>
+#include <utility>
+
+#include "runtime/value.h"
 
 namespace cudadent {
 
@@ -37,6 +44,59 @@ class Generator {
  private:
   std::uint64_t state_;
 };
+
+// An integer from 0 to `most`.
+std::int64_t below_or_at(std::int64_t most, Generator& generator) {
+  return static_cast<std::int64_t>(generator.next() % (static_cast<std::uint64_t>(most) + 1));
+}
+
+// Each step is drawn around the mean of those left, in such a way that the rest can still reach the total.
+std::vector<std::int64_t> draw_all(const CumulativeInput& rule, std::size_t count,
+                                   Generator& generator) {
+  const auto steps = static_cast<std::int64_t>(count) - 1;
+  if (rule.total < 0 || (count > 0 && (rule.longest < 0 || rule.total > steps * rule.longest)))
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} steps of at most {} do not add up to {}", steps, rule.longest,
+                            rule.total));
+  std::vector<std::int64_t> all(count, 0);
+  for (std::size_t i = 1; i < count; ++i) {
+    const std::int64_t left = rule.total - all[i - 1];
+    const std::int64_t after = static_cast<std::int64_t>(count - 1 - i);
+    const std::int64_t least = std::max<std::int64_t>(0, left - after * rule.longest);
+    const std::int64_t most =
+        after == 0 ? left : std::min({rule.longest, left, 2 * left / (after + 1) + 1});
+    all[i] = all[i - 1] + least + below_or_at(std::max(least, most) - least, generator);
+  }
+  return all;
+}
+
+std::vector<std::int64_t> draw_all(const PermutationInput& rule, std::size_t count,
+                                   Generator& generator) {
+  if (count > 0 && rule.count <= 0)
+    throw Error(ErrorCode::invalid_argument, fmt::format("a permutation of {}", rule.count));
+  std::vector<std::int64_t> order(static_cast<std::size_t>(rule.count)), all;
+  std::iota(order.begin(), order.end(), 0);
+  for (std::size_t i = order.size(); i > 1; --i)
+    std::swap(order[i - 1], order[static_cast<std::size_t>(
+                                below_or_at(static_cast<std::int64_t>(i) - 1, generator))]);
+  for (std::size_t i = 0; i < count; ++i) all.push_back(order[i % order.size()]);
+  return all;
+}
+
+// Indices as i32 or i64.
+std::vector<std::byte> as_indices(const std::vector<std::int64_t>& values, DataType dtype) {
+  if (dtype != DataType::i32 && dtype != DataType::i64)
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("indices are i32 or i64, not {}", name_of(dtype)));
+  std::vector<std::byte> bytes(values.size() * size_of(dtype));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto narrow = static_cast<std::int32_t>(values[i]);
+    const void* from = &values[i];
+    if (dtype == DataType::i32) from = &narrow;
+    std::memcpy(bytes.data() + i * size_of(dtype), from, size_of(dtype));
+  }
+  return bytes;
+}
 
 std::pair<float, float> draw(const NormalInput& spec, Generator& generator) {
   const auto [u, v] = generator.uniforms();  // Box and Muller's transform
@@ -101,23 +161,19 @@ std::uint8_t to_8_bits(float value, std::uint32_t largest) noexcept {
   return static_cast<std::uint8_t>(sign | std::min(code, largest));
 }
 
-template <class T>
-void fill_chunk(const InputSpec& spec, DataType dtype, std::uint64_t seed, std::size_t chunk,
-                std::span<T> elements) {
+template <class T, class Distribution>
+void fill_chunk(const Distribution& distribution, DataType dtype, std::uint64_t seed,
+                std::size_t chunk, std::span<T> elements) {
   Generator generator(seed * 0xD1342543DE82EF95ULL + chunk);
-  std::visit(
-      [&](const auto& distribution) {
-        for (std::size_t i = 0; i < elements.size(); i += 2) {
-          const auto [first, second] = draw(distribution, generator);
-          elements[i] = convert<T>(first, dtype);
-          if (i + 1 < elements.size()) elements[i + 1] = convert<T>(second, dtype);
-        }
-      },
-      spec);
+  for (std::size_t i = 0; i < elements.size(); i += 2) {
+    const auto [first, second] = draw(distribution, generator);
+    elements[i] = convert<T>(first, dtype);
+    if (i + 1 < elements.size()) elements[i + 1] = convert<T>(second, dtype);
+  }
 }
 
-template <class T>
-std::vector<std::byte> fill(const InputSpec& spec, DataType dtype, std::size_t count,
+template <class T, class Distribution>
+std::vector<std::byte> fill(const Distribution& spec, DataType dtype, std::size_t count,
                             std::uint64_t seed) {
   std::vector<std::byte> bytes(count * sizeof(T));
   const std::span<T> elements(reinterpret_cast<T*>(bytes.data()), count);
@@ -164,8 +220,11 @@ std::uint16_t to_f16_bits(float value) noexcept {
 std::uint8_t to_e4m3_bits(float value) noexcept { return to_8_bits<4>(value, 0x7E); }
 std::uint8_t to_e5m2_bits(float value) noexcept { return to_8_bits<5>(value, 0x7B); }
 
-std::vector<std::byte> random_elements(const InputSpec& spec, DataType dtype, std::size_t count,
-                                       std::uint64_t seed) {
+namespace {
+
+template <class Distribution>
+std::vector<std::byte> fill_as(const Distribution& spec, DataType dtype, std::size_t count,
+                               std::uint64_t seed) {
   switch (dtype) {
     case DataType::f64:
       return fill<double>(spec, dtype, count, seed);
@@ -187,6 +246,43 @@ std::vector<std::byte> random_elements(const InputSpec& spec, DataType dtype, st
       return fill<std::uint8_t>(spec, dtype, count, seed);
   }
   throw Error(ErrorCode::internal, "unknown data type");
+}
+
+}  // namespace
+
+InputRule input_rule(const Problem& problem, const TensorSpec& tensor) {
+  const auto found = problem.op->inputs.find(tensor.name);
+  if (found == problem.op->inputs.end()) return NormalInput();
+  const auto& arguments = found->second.arguments;
+  const auto value = [&](std::size_t i) { return arguments[i].evaluate(Scope(problem.values)); };
+  const auto real = [&](std::size_t i) { return as_real(value(i), arguments[i].text()); };
+  const auto integer = [&](std::size_t i) { return as_integer(value(i), arguments[i].text()); };
+  switch (found->second.rule) {
+    case InputSpec::Rule::normal:
+      return NormalInput{real(0), real(1)};
+    case InputSpec::Rule::uniform:
+      return UniformInput{real(0), real(1)};
+    case InputSpec::Rule::cumulative:
+      return CumulativeInput{integer(0), integer(arguments.size() - 1)};
+    case InputSpec::Rule::permutation:
+      return PermutationInput{integer(0)};
+  }
+  throw Error(ErrorCode::internal, "unknown rule");
+}
+
+std::vector<std::byte> random_elements(const InputRule& rule, DataType dtype, std::size_t count,
+                                       std::uint64_t seed) {
+  return std::visit(
+      [&]<class Rule>(const Rule& any) {
+        if constexpr (std::is_same_v<Rule, CumulativeInput> ||
+                      std::is_same_v<Rule, PermutationInput>) {
+          Generator generator(seed);
+          return as_indices(draw_all(any, count, generator), dtype);
+        } else {
+          return fill_as(any, dtype, count, seed);
+        }
+      },
+      rule);
 }
 
 }  // namespace cudadent

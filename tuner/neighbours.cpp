@@ -25,21 +25,28 @@ Values values_of(const OperatorManifest& op, const std::string& key) {
   return values;
 }
 
-// Distance in log-shape; nothing when the problems differ in more than their dimensions.
+bool is_scalar(const OperatorManifest& op, const std::string& name) {
+  return std::any_of(op.scalars.begin(), op.scalars.end(),
+                     [&](const auto& scalar) { return scalar.name == name; });
+}
+
+int sign_of(double number) { return number > 0 ? 1 : number < 0 ? -1 : 0; }
+
+// Distance in log-shape; nothing when the problems differ in more than their dimensions and scalars, or
+// in the sign of a scalar: zero and negative ones often stand for "none".
 std::optional<double> distance(const OperatorManifest& op, const Values& a, const Values& b) {
   if (a.size() != b.size()) return std::nullopt;
   double sum = 0;
   for (const auto& [name, value] : a) {
     const auto other = b.find(name);
     if (other == b.end()) return std::nullopt;
-    if (!op.is_dimension(name)) {
+    if (!op.is_dimension(name) && !is_scalar(op, name)) {
       if (value != other->second) return std::nullopt;
       continue;
     }
-    const auto log_extent = [&](const Value& extent) {
-      return std::log2(static_cast<double>(as_integer(extent, name)) + 1);
-    };
-    sum += std::abs(log_extent(value) - log_extent(other->second));
+    const double here = as_real(value, name), there = as_real(other->second, name);
+    if (!op.is_dimension(name) && sign_of(here) != sign_of(there)) return std::nullopt;
+    sum += std::abs(std::log2(std::abs(here) + 1) - std::log2(std::abs(there) + 1));
   }
   return sum;
 }

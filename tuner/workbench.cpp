@@ -108,11 +108,9 @@ void Workbench::fill_tensors(std::uint64_t seed) {
 void Workbench::fill_input(std::size_t tensor, std::uint64_t seed) {
   const OperatorManifest& op = *problem_.op;
   const TensorSpec& spec = op.tensors[tensor];
-  const auto input = op.inputs.find(spec.name);
   const auto shape = problem_.shape_of(spec), strides = problem_.strides_of(spec);
   const DataType dtype = problem_.dtype_of(spec);
-  auto bytes = random_elements(input == op.inputs.end() ? InputSpec(NormalInput()) : input->second,
-                               dtype, element_count(shape), seed);
+  auto bytes = random_elements(input_rule(problem_, spec), dtype, element_count(shape), seed);
   if (strides != packed_strides(shape)) bytes = scattered(bytes, shape, strides, size_of(dtype));
   backend_.copy_to_device(pointers_[tensor], bytes.data(), bytes.size());
 }

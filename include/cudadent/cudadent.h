@@ -272,7 +272,8 @@ struct Explanation {
   Winner winner;  // kernel_template is empty when the outputs have no elements: nothing is launched
 };
 
-// What an operator takes, as its manifest says; shapes are those of the options bound.
+// What an operator takes, as its manifest says; shapes are those of the options bound, and where they
+// depend on which optional tensors are there, those without.
 struct OperatorInfo {
   struct TensorInfo {
     std::string name, doc;
@@ -298,7 +299,10 @@ struct OperatorInfo {
   };
   struct ScalarInfo {
     std::string name;
-    double otherwise = 0;
+    double otherwise = 0;     // NaN when it depends on the problem
+    std::string formula;      // the default as the manifest has it: a number or an expression
+    bool integer = false;
+    bool in_problem = false;  // part of what is tuned and remembered, as a dimension is
   };
   std::string name, doc;
   std::vector<TensorInfo> tensors;  // in the order launch() takes them
@@ -310,14 +314,14 @@ struct OperatorInfo {
 class Runtime;
 struct OperatorState;
 
-// An operator with its options bound: cheap to copy, valid as long as its Runtime.
+// An operator with its options, and maybe scalars, bound: cheap to copy, valid as long as its Runtime.
 class CUDADENT_API Operator {
  public:
   // Launches on `tensors`, in the order the manifest declares them, on `stream`. Tensor{} stands for
   // an optional one left out; the optional ones right before the outputs that end the order need
   // not be there at all: gemm({a, b, bias, c}) and gemm({a, b, c}). Asynchronous on CUDA; on the host done when it returns. `scalars`
-  // replace the run-time scalars' defaults, in manifest order. A known problem takes no lock,
-  // allocates nothing and touches neither strings nor the database.
+  // replace the scalars' defaults, in manifest order; a NaN stands for the default. A known problem
+  // takes no lock, allocates nothing and touches neither strings nor the database.
   // Throws Error: invalid_argument when shapes, types, strides or devices do not fit, and what the
   // miss policy or the device raise.
   void operator()(std::initializer_list<Tensor> tensors, Stream stream = nullptr,
@@ -335,7 +339,7 @@ class CUDADENT_API Operator {
 
   // Resolves, compiles and loads what launch() would run, without running it. Do this before
   // capturing a stream into a graph: while capturing, an unknown problem is an error.
-  Explanation prepare(std::span<const Tensor> tensors) const;
+  Explanation prepare(std::span<const Tensor> tensors, std::span<const double> scalars = {}) const;
 
   [[nodiscard]] const std::string& name() const noexcept;
   // Tensor names in the order launch() takes them.
@@ -359,8 +363,9 @@ class CUDADENT_API Runtime {
   // "NVIDIA H200", or the processor's name.
   [[nodiscard]] const std::string& device_name() const noexcept;
 
-  // An operator by name, with options (and only options) bound: {{"activation", "relu"}}.
-  Operator op(std::string_view name, const Values& options = {});
+  // An operator by name, with options and scalars bound: {{"activation", "relu"}}, {{"window", 512}}.
+  // Throws Error(invalid_argument) for other names and for values that are not allowed.
+  Operator op(std::string_view name, const Values& bound = {});
 
   // Tunes a problem given by its dimensions, data types and options, and remembers the winner, whatever is
   // known of it: winners of layers, and those that ship, are only tried first.

@@ -150,10 +150,7 @@ std::vector<std::string> Case::features() const {
 }
 
 std::string Case::describe() const {
-  std::string words = problem.describe();  // begins with the operator
-  for (std::size_t i = 0; i < problem.scalars.size(); ++i)
-    if (const auto& scalar = problem.op->scalars[i]; problem.scalars[i] != scalar.default_value)
-      words += fmt::format(" {}={}", scalar.name, problem.scalars[i]);
+  const std::string words = problem.describe();  // begins with the operator
   return fmt::format("emulate {} {}{}{}{} --sm {} --sms {} --seed {}", kernel->op, kernel->name,
                      words.substr(std::min(words.find(' '), words.size())),
                      configuration.empty() ? "" : " --set ", to_text(configuration), sm, sm_count,

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
+#include <cmath>
 #include <map>
 #include <thread>
 
@@ -310,6 +312,36 @@ TEST_CASE("scalars") {
   CHECK(fixture.seen.choices == 1);
   CHECK(fails(ErrorCode::invalid_argument, {"add", "2 scalars given, expected 1"},
               [&] { fixture.dispatcher.launch(*op, plain(), nullptr, given); }));
+}
+
+TEST_CASE("scalars that are not given are those bound, or the default") {
+  Fixture fixture;
+  const auto op = fixture.dispatcher.bind("add", {{"alpha", 7.0}});
+  const std::array<double, 1> nothing{NAN};
+  fixture.dispatcher.launch(*op, plain(), nullptr, {});
+  CHECK(fixture.seen.alpha == 7);
+  fixture.dispatcher.launch(*op, plain(), nullptr, nothing);
+  CHECK(fixture.seen.alpha == 7);
+  fixture.dispatcher.launch(*fixture.dispatcher.bind("add", {}), plain(), nullptr, nothing);
+  CHECK(fixture.seen.alpha == 1.5);
+}
+
+TEST_CASE("a scalar of the problem tells launches apart") {
+  std::string text = manifest;
+  text.replace(text.find("1.5"), 3, R"(1.5, "in_problem": true)");
+  Fixture fixture(text.c_str());
+  const auto op = fixture.dispatcher.bind("add", {});
+  const std::array<double, 1> two{2}, three{3};
+  fixture.dispatcher.launch(*op, plain(), nullptr, two);
+  CHECK(fixture.seen.choices == 1);
+  CHECK(fixture.dispatcher.try_launch(*op, plain(), nullptr, two));
+  CHECK(!fixture.dispatcher.try_launch(*op, plain(), nullptr, three));
+  CHECK(!fixture.dispatcher.try_launch(*op, plain(), nullptr, {}));
+  CHECK(fixture.dispatcher.prepare(*op, plain(), three).problem.ends_with("alpha=3"));
+  fixture.dispatcher.launch(*op, plain(), nullptr, three);
+  CHECK(fixture.seen.alpha == 3);
+  CHECK(fixture.seen.choices == 2);
+  CHECK(fixture.seen.compiles == 1);  // one binary for all
 }
 
 TEST_CASE("tensors that cannot be launched") {

@@ -100,9 +100,11 @@ TEST_CASE("an operator's manifest") {
   CHECK(op.tensors.at(2).optional);
   CHECK(op.tensors.at(3).output);
   CHECK(op.tensors.at(1).shape_for({{"layout_b", std::string("kn")}}).at(0).symbol == "k");
-  CHECK(op.scalars.at(0).default_value == 1.5);
+  CHECK(op.scalars.at(0).otherwise.text() == "1.5");
+  CHECK(!op.scalars.at(0).in_problem);
   CHECK(op.tuning_key.at(0).first == "m");
-  CHECK(std::get<UniformInput>(op.inputs.at("b")).low == -1);
+  CHECK(op.inputs.at("b").rule == InputSpec::Rule::uniform);
+  CHECK(op.inputs.at("b").arguments.at(0).text() == "-1");
   CHECK(op.reference == "reference");
   CHECK(op.hash != parse_operator(changed(good_operator, "/doc", R"("other")"), "").hash);
 }
@@ -153,7 +155,7 @@ TEST_CASE("an operator's manifest says what is wrong where") {
   CHECK(mentions(operator_error("/tensors/b/shape/layout_b/nn", R"(["n"])"),
                  {"tensors.b.shape.layout_b.nn", "not a value of layout_b"}));
   CHECK(mentions(operator_error("/tensors/b/shape", R"({ "layout": { "nk": [] } })"),
-                 {"tensors.b.shape", "no option \"layout\""}));
+                 {"tensors.b.shape", "\"layout\" is neither an option nor has_"}));
   CHECK(mentions(operator_error("/dtypes/dtype/values", "[]"), {"dtypes.dtype", "no values"}));
   CHECK(mentions(operator_error("/dtypes/dtype/values/0", R"("half")"),
                  {"dtypes.dtype", "\"half\""}));
@@ -172,7 +174,10 @@ TEST_CASE("an operator's manifest says what is wrong where") {
       mentions(operator_error("/scalars/alpha/dtype", R"("f64")"), {"scalars.alpha.dtype", "f32"}));
   CHECK(mentions(operator_error("/inputs/a", R"manifest("normal(0)")manifest"),
                  {"inputs.a", "normal(0)"}));
-  CHECK(mentions(operator_error("/inputs/a", R"manifest("normal('a', 1)")manifest"), {"inputs.a"}));
+  CHECK(mentions(operator_error("/inputs/a", R"manifest("normal(0, x)")manifest"),
+                 {"inputs.a", "unknown name 'x'"}));
+  CHECK(mentions(operator_error("/inputs/a", R"manifest("permutation(m)")manifest"),
+                 {"inputs.a", "a is dtype", "i32"}));
   CHECK(mentions(operator_error("/inputs/c", R"manifest("normal(0, 1)")manifest"),
                  {"inputs.c", "not an input"}));
   CHECK(mentions(operator_error("/tolerance/f33", "1"), {"tolerance.f33", "unknown data type"}));
@@ -240,6 +245,45 @@ TEST_CASE("a data type's default may be an expression of the symbols before it")
   CHECK(mentions(with(R"("out_dtype")"), {"dtypes.out_dtype.default", "earlier symbol"}));
   CHECK(mentions(with(R"("m")"), {"dtypes.out_dtype.default", "\"m\""}));
   CHECK(mentions(with(R"("dtype if")"), {"dtypes.out_dtype.default", "dtype if"}));
+}
+
+TEST_CASE("shapes by several options, and by which optional tensors are there") {
+  const auto with = [](const char* shape) {
+    return changed(good_operator, "/tensors/b/shape", shape);
+  };
+  const auto op = parse_operator(with(R"({ "layout_b": {
+      "nk": { "has_bias": { "true": ["n", "k"], "false": ["n", "k", 1] } },
+      "kn": ["k", "n"] } })"),
+                                 "gemm/op.json");
+  const Values nk{{"layout_b", std::string("nk")}}, kn{{"layout_b", std::string("kn")}};
+  CHECK(op.tensors[1].shape_for(nk).size() == 3);  // without a word of bias there is none
+  CHECK(op.tensors[1].shape_for({{"layout_b", std::string("nk")}, {"has_bias", true}}).size() == 2);
+  CHECK(op.tensors[1].shape_for(kn).at(0).symbol == "k");
+  CHECK(mentions(operator_error(with(R"({ "has_a": { "true": ["n"], "false": ["n"] } })")),
+                 {"tensors.b.shape", "\"has_a\" is neither"}));
+  CHECK(mentions(operator_error(with(R"({ "has_bias": { "true": ["n"] } })")),
+                 {"tensors.b.shape.has_bias", "no shape for has_bias=false"}));
+  CHECK(mentions(operator_error(with(R"({ "has_bias": { "true": ["n"],
+                     "false": { "has_bias": { "true": ["n"], "false": ["n"] } } } })")),
+                 {"tensors.b.shape.has_bias.false", "decided already"}));
+}
+
+TEST_CASE("scalars that are values of the problem") {
+  const auto with = [](const char* scalar) {
+    return changed(good_operator, "/scalars/window", scalar);
+  };
+  const auto op = parse_operator(
+      with(R"({ "default": "2*m", "dtype": "i32", "in_problem": true })"), "gemm/op.json");
+  CHECK(op.scalars.at(1).integer);
+  CHECK(op.scalars.at(1).in_problem);
+  CHECK(operator_error(changed(with(R"({ "default": 1, "in_problem": true })").c_str(), "/flops",
+                               R"("m*window")")) == "no error");
+  CHECK(mentions(operator_error(with(R"({ "default": 1, "dtype": "i32" })")),
+                 {"scalars.window.dtype", "in_problem"}));
+  CHECK(mentions(operator_error(with(R"({ "default": "alpha" })")),
+                 {"scalars.window.default", "unknown name 'alpha'"}));
+  CHECK(mentions(operator_error(with(R"({ "default": true })")),
+                 {"scalars.window.default", "expected a number or an expression"}));
 }
 
 TEST_CASE("expressions of an operator's manifest") {

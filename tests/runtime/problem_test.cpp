@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "runtime/value.h"
@@ -84,6 +85,95 @@ TEST_CASE("descriptions name what differs from the defaults") {
                                  {"has_scale", true}}))
             .describe() ==
         "gemm m=5 k=4 n=3 dtype=f32 out_dtype=bf16 layout_b=kn scale=true aligned=false");
+}
+
+// Rows of many sequences one behind the other; `window` is part of the problem, `scale` is not.
+const auto packed = std::make_shared<const OperatorManifest>(parse_operator(R"manifest({
+  "op": "packed",
+  "tensors": {
+    "x": { "shape": { "has_starts": { "true": ["rows", "columns"],
+                                      "false": ["batch", "length", "columns"] } }, "dtype": "f32" },
+    "starts": { "shape": ["batch + 1"], "dtype": "i32", "optional": true },
+    "y": { "shape": ["batch", "columns"], "dtype": "f32", "role": "output" } },
+  "scalars": {
+    "scale": { "default": "1 / columns**0.5" },
+    "window": { "default": -1, "dtype": "i32", "in_problem": true },
+    "longest": { "default": "2*ceil_div(rows, max(1, batch))", "dtype": "i32", "in_problem": true },
+    "cap": { "default": 0, "in_problem": true } },
+  "tuning_key": { "window": "pow2_ceil(window) if window > 0 else -1", "rows": "pow2_ceil(rows)" },
+  "requires": ["window != 0"],
+  "flops": "rows*columns*abs(window)" })manifest",
+                                                                        "op.json"));
+
+Values packed_values(Values more = {}) {
+  more.insert({{"rows", std::int64_t{20}},
+               {"batch", std::int64_t{3}},
+               {"columns", std::int64_t{4}},
+               {"starts", true}});
+  return more;
+}
+
+TEST_CASE("scalars of the problem are values like dimensions") {
+  const Problem silent = make_problem(packed, packed_values());
+  CHECK(silent.values.at("window") == Value(std::int64_t{-1}));
+  CHECK(silent.values.at("longest") == Value(std::int64_t{14}));
+  CHECK(silent.values.at("cap") == Value(0.0));
+  CHECK(!silent.values.contains("scale"));
+  CHECK(silent.scalars == std::vector<double>{0.5, -1, 14, 0});
+  CHECK(silent.describe() == "packed rows=20 columns=4 batch=3 starts=true");
+
+  const Values given{{"window", std::int64_t{9}}, {"cap", 2.5}, {"scale", 2.0}};
+  const Problem near = make_problem(packed, packed_values(given));
+  CHECK(near.flops() == 20 * 4 * 9);
+  CHECK(near.describe() ==
+        "packed rows=20 columns=4 batch=3 starts=true scale=2 window=9 cap=2.5");
+  CHECK(near.key() != silent.key());
+  CHECK(near.tuning_key() ==
+        make_problem(packed, packed_values({{"window", std::int64_t{16}}, {"cap", 2.5}})).tuning_key());
+  CHECK(near.representative().values.at("window") == Value(std::int64_t{16}));
+  CHECK(near.representative().scalars == std::vector<double>{2, 16, 22, 2.5});
+  CHECK(make_problem(packed, values_from_json(nlohmann::json::parse(near.key()))).key() == near.key());
+  // What is said as it would be anyhow makes no difference.
+  CHECK(make_problem(packed, packed_values({{"window", std::int64_t{-1}}})).key() == silent.key());
+
+  CHECK(fails(ErrorCode::invalid_argument, {"packed", "window=2.5 is not an integer"},
+              [] { make_problem(packed, packed_values({{"window", 2.5}})); }));
+  CHECK(fails(ErrorCode::invalid_argument, {"packed", "window=0", "'window != 0'"},
+              [] { make_problem(packed, packed_values({{"window", std::int64_t{0}}})); }));
+}
+
+TEST_CASE("shapes by presence, and dimensions bound by what is linear in them") {
+  const Tensor x(memory.data(), DataType::f32, {6, 4}), y(memory.data(), DataType::f32, {3, 4});
+  const Tensor starts(memory.data(), DataType::i32, {4});
+  const std::vector<Tensor> given{x, starts, y};
+  const Problem problem = problem_of(packed, given, {});
+  CHECK(problem.values.at("batch") == Value(std::int64_t{3}));
+  CHECK(problem.values.at("rows") == Value(std::int64_t{6}));
+  CHECK(problem.values.at("length") == Value(std::int64_t{0}));
+  CHECK(problem.shape_of(packed->tensors[1]) == std::vector<std::int64_t>{4});
+  const std::vector<Tensor> equal{Tensor(memory.data(), DataType::f32, {3, 2, 4}), Tensor(), y};
+  CHECK(problem_of(packed, equal, {}).values.at("length") == Value(std::int64_t{2}));
+
+  const std::array<double, 4> scalars{NAN, 5, NAN, NAN};
+  CHECK(problem_of(packed, given, {}, scalars).values.at("window") == Value(std::int64_t{5}));
+  CHECK(problem_of(packed, given, {}, scalars).scalars == std::vector<double>{0.5, 5, 4, 0});
+
+  const auto refuses = [&](std::initializer_list<std::string_view> parts, const Tensor& other) {
+    const std::vector<Tensor> all{x, other, y};
+    return fails(ErrorCode::invalid_argument, parts, [&] { problem_of(packed, all, {}); });
+  };
+  CHECK(refuses({"starts has shape [0]", "batch + 1 cannot be 0"},
+                Tensor(memory.data(), DataType::i32, {0})));
+  CHECK(refuses({"y has shape [3, 4]", "batch = 4 from starts [5]"},
+                Tensor(memory.data(), DataType::i32, {5})));
+}
+
+TEST_CASE("options and scalars of an operator are bound by name") {
+  const Bound bound = bind_values(*packed, {{"window", std::int64_t{7}}});
+  CHECK(bound.scalars[1] == 7);
+  CHECK(std::isnan(bound.scalars[0]));
+  CHECK(fails(ErrorCode::invalid_argument, {"unknown option \"rows\"", "window"},
+              [] { bind_values(*packed, {{"rows", std::int64_t{7}}}); }));
 }
 
 TEST_CASE("keys tell problems apart, tuning keys tell those apart that share no winner") {

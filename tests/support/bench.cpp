@@ -63,6 +63,8 @@ double to_double(DataType dtype, const std::byte* from) {
       return (read<std::uint8_t>(from) & 0x7F) == 0x7F
                  ? NAN
                  : finite_float(read<std::uint8_t>(from), 4, 3);
+    case DataType::i32:
+      return read<std::int32_t>(from);
     default:
       throw std::out_of_range("no conversion for this data type");
   }
@@ -226,11 +228,8 @@ void Bench::add(std::size_t i, std::uint64_t seed) {
   buffers_[i] = backend_.allocate(bytes_[i] + (spec(i).output ? guard_bytes : 0) + offset);
   pointers_[i] = static_cast<std::byte*>(buffers_[i].data()) + offset;
   if (spec(i).output) return;
-  const auto input = problem_.op->inputs.find(spec(i).name);
   const auto at = places(shape, strides);
-  const auto elements =
-      random_elements(input == problem_.op->inputs.end() ? InputSpec(NormalInput{}) : input->second,
-                      dtype, at.size(), seed);
+  const auto elements = random_elements(input_rule(problem_, spec(i)), dtype, at.size(), seed);
   // NaN between rows: it is not for kernels to read.
   std::vector<std::byte> bytes(bytes_[i], poison);
   for (std::size_t j = 0; j < at.size(); ++j)

@@ -9,11 +9,13 @@
 #include <limits>
 #include <set>
 
+#include "tests/support/errors.h"
+
 namespace cudadent {
 namespace {
 
 template <class T>
-std::vector<T> draw(const InputSpec& spec, DataType dtype, std::size_t count,
+std::vector<T> draw(const InputRule& spec, DataType dtype, std::size_t count,
                     std::uint64_t seed = 1) {
   const auto bytes = random_elements(spec, dtype, count, seed);
   REQUIRE(bytes.size() == count * sizeof(T));
@@ -116,6 +118,55 @@ TEST_CASE("f16 rounds to nearest even, with subnormals and infinities") {
   CHECK(to_f16_bits(-3 * 0x1p-25F) == 0x8002);
   CHECK(to_f16_bits(std::numeric_limits<float>::infinity()) == 0x7C00);
   CHECK((to_f16_bits(std::numeric_limits<float>::quiet_NaN()) & 0x7FFF) > 0x7C00);
+}
+
+TEST_CASE("sequences one behind the other begin and end where the total ends") {
+  for (const std::int64_t longest : {8, 20, 100}) {
+    const auto starts = draw<std::int32_t>(CumulativeInput{100, longest}, DataType::i32, 14);
+    CHECK(starts.front() == 0);
+    CHECK(starts.back() == 100);
+    for (std::size_t i = 1; i < starts.size(); ++i) {
+      CHECK(starts[i] >= starts[i - 1]);
+      CHECK(starts[i] - starts[i - 1] <= longest);
+    }
+  }
+  CHECK(draw<std::int64_t>(CumulativeInput{0, 0}, DataType::i64, 1) == std::vector<std::int64_t>{0});
+  CHECK(tests::fails(ErrorCode::invalid_argument, {"13 steps of at most 7", "100"}, [] {
+    random_elements(CumulativeInput{100, 7}, DataType::i32, 14, 1);
+  }));
+}
+
+TEST_CASE("a permutation has each number once, then again") {
+  auto numbers = draw<std::int32_t>(PermutationInput{50}, DataType::i32, 60);
+  CHECK(std::equal(numbers.begin(), numbers.begin() + 10, numbers.begin() + 50));
+  numbers.resize(50);
+  CHECK(!std::is_sorted(numbers.begin(), numbers.end()));
+  std::sort(numbers.begin(), numbers.end());
+  for (std::int32_t i = 0; i < 50; ++i) CHECK(numbers[static_cast<std::size_t>(i)] == i);
+}
+
+TEST_CASE("the rule of an input may depend on its problem") {
+  const auto op = std::make_shared<const OperatorManifest>(parse_operator(R"manifest({
+    "op": "gather",
+    "tensors": {
+      "pages": { "shape": ["pages", 8], "dtype": "f32" },
+      "lengths": { "shape": ["batch"], "dtype": "i32" },
+      "starts": { "shape": ["batch + 1"], "dtype": "i32" },
+      "table": { "shape": ["batch", "width"], "dtype": "i32" },
+      "y": { "shape": ["batch"], "dtype": "f32", "role": "output" } },
+    "inputs": {
+      "lengths": "uniform(0, min(8*width, 100))", "starts": "cumulative(pages)",
+      "table": "permutation(pages)" } })manifest",
+                                                                          "op.json"));
+  const Problem problem = make_problem(op, {{"pages", std::int64_t{30}},
+                                            {"batch", std::int64_t{4}},
+                                            {"width", std::int64_t{7}}});
+  CHECK(std::holds_alternative<NormalInput>(input_rule(problem, op->tensors[0])));
+  CHECK(std::get<UniformInput>(input_rule(problem, op->tensors[1])).high == 56);
+  const auto starts = std::get<CumulativeInput>(input_rule(problem, op->tensors[2]));
+  CHECK(starts.total == 30);
+  CHECK(starts.longest == 30);
+  CHECK(std::get<PermutationInput>(input_rule(problem, op->tensors[3])).count == 30);
 }
 
 }  // namespace

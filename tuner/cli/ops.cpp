@@ -63,6 +63,8 @@ std::string signature(const OperatorManifest& op) {
   }
   for (const auto& tensor : op.tensors)
     if (tensor.optional) parts.push_back(fmt::format("[{}=true]", tensor.name));
+  for (const auto& scalar : op.scalars)
+    parts.push_back(fmt::format("[{}={}]", scalar.name, scalar.otherwise.text()));
   for (const auto& stride : op.strides) parts.push_back(fmt::format("[{}=…]", stride));
   return fmt::format("{}", fmt::join(parts, " "));
 }
