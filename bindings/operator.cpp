@@ -85,7 +85,7 @@ struct Core {
   std::vector<Option> options;
   std::vector<std::optional<Expression>> dtype_defaults;  // of info.dtypes
   std::uint64_t combination = 0;                          // of the bound options
-  std::vector<double> scalars;                            // bound; NaN for the others
+  std::vector<double> scalars;                            // bound or by default; NaN: a formula
   bool has_scalars = false;                               // some are bound
   std::vector<std::size_t> deciders;                      // tensors whose presence shapes depend on
   std::optional<std::size_t> sole_output;
@@ -314,8 +314,9 @@ std::vector<std::int64_t> extents_of(const Core& core, const Binding& binding, c
     for (std::size_t j = missing; j < dimensions.size(); ++j) {
       const auto& [symbol, factor, offset] = dimensions[j];
       // Of extents that do not fit, the launch says what is wrong.
-      if (symbol != no_symbol && extents[symbol] < 0)
-        extents[symbol] = std::max<std::int64_t>(0, (tensors[i].shape[j - missing] - offset) / factor);
+      if (symbol == no_symbol || extents[symbol] >= 0) continue;
+      const std::int64_t times = tensors[i].shape[j - missing] - offset;
+      extents[symbol] = std::max<std::int64_t>(0, factor == 1 ? times : times / factor);
     }
   }
   return extents;
@@ -582,8 +583,11 @@ std::unique_ptr<Core> make_core(std::shared_ptr<Session> session,
   core->doc = py::str(core->info.doc);
   core->manifest = std::move(manifest);
   core->scalars = std::move(bound.scalars);
-  core->has_scalars = std::any_of(core->scalars.begin(), core->scalars.end(),
-                                  [](double scalar) { return !std::isnan(scalar); });
+  for (std::size_t i = 0; i < core->scalars.size(); ++i)
+    if (std::isnan(core->scalars[i]))
+      core->scalars[i] = core->info.scalars[i].otherwise;
+    else
+      core->has_scalars = true;
   if (core->info.dtypes.size() > max_dtypes)
     throw Error(ErrorCode::unsupported,
                 fmt::format("{}: at most {} data types can be called from Python", core->name,
@@ -684,11 +688,9 @@ PyObject* get_tensors(PyObject* self, void*) {
 
 // What a scalar is when a call does not say; None where that depends on the problem.
 py::object default_of(const Core& core, std::size_t scalar) {
-  const auto& info = core.info.scalars[scalar];
-  const double bound = core.scalars[scalar];
-  const double value = std::isnan(bound) ? info.otherwise : bound;
+  const double value = core.scalars[scalar];
   if (std::isnan(value)) return py::none();
-  if (info.integer) return py::int_(static_cast<std::int64_t>(value));
+  if (core.info.scalars[scalar].integer) return py::int_(static_cast<std::int64_t>(value));
   return py::float_(value);
 }
 

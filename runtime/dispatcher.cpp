@@ -204,7 +204,7 @@ void Dispatcher::run(const PreparedLaunch& launch, const OperatorState& op,
   std::array<double, max_scalars> complete;
   if (scalars.empty()) {
     scalars = launch.scalars;
-  } else {
+  } else if (std::any_of(scalars.begin(), scalars.end(), [](double x) { return std::isnan(x); })) {
     for (std::size_t i = 0; i < scalars.size(); ++i)
       complete[i] = std::isnan(scalars[i]) ? launch.scalars[i] : scalars[i];
     scalars = {complete.data(), scalars.size()};

@@ -1,6 +1,7 @@
 // Attention on CPU cores. A block has TILES times QUERIES queries of one head. The queries, scaled, and
 // their sums are f32 in scratch memory; keys are taken KEYS at a time, with the online softmax between
 // the two products. Rows of q, k and v are converted as they are loaded, and each serves QUERIES queries.
+#include "attention/sequences.h"
 
 using Floats = typename simd<LANES>::f32;
 constexpr int VECTORS = PADDED / LANES;
@@ -13,17 +14,16 @@ static inline Floats load_of_row(const dtype* row, int index) {
 }
 
 struct Problem {
-  const dtype *k, *v;
-  i64 k_stride, v_stride;
-  int kv_length, shift;  // the position of query i is i + shift
-  float scale, softcap, window;
+  KeyRows k, v;
+  float softcap;
+  int window;
 };
 
 // Whether a query at a position sees a key.
-static inline bool sees(int position, int key, float window) {
+static inline bool sees(int position, int key, int window) {
   const int distance = position - key;
   if (causal && distance < 0) return false;
-  return !windowed || float(distance < 0 ? -distance : distance) < window;
+  return !windowed || (distance < 0 ? -distance : distance) < window;
 }
 
 // QUERIES queries, from the one at `position`.
@@ -51,7 +51,7 @@ struct Tile {
 
   void multiply_keys(const Problem& problem, int first, int count, int position) {
     for (int j = 0; j < count; ++j) {
-      const dtype* row = problem.k + (first + j) * problem.k_stride;
+      const dtype* row = problem.k[first + j];
       Floats products[QUERIES] = {};
       for (int c = 0; c < VECTORS; ++c) {
         const Floats key = load_of_row(row, c);
@@ -109,7 +109,7 @@ struct Tile {
           held[i][x] = load<LANES>(sums + i * PADDED + (c + x) * LANES);
       }
       for (int j = 0; j < count; ++j) {
-        const dtype* row = problem.v + (first + j) * problem.v_stride;
+        const dtype* row = problem.v[first + j];
         CUDADENT_UNROLL_ALL
         for (int x = 0; x < COLUMNS; ++x) {
           const Floats value = load_of_row(row, c + x);
@@ -128,37 +128,36 @@ struct Tile {
 };
 
 void attention(const Block& block, const dtype* q, const dtype* k, const dtype* v, dtype* out,
-               float* lse, int heads_a_kv_head, int query_length, int kv_length, float scale,
-               float softcap, float window, i64 batch_stride_q, i64 sequence_stride_q,
-               i64 head_stride_q, i64 batch_stride_k, i64 sequence_stride_k, i64 head_stride_k,
-               i64 batch_stride_v, i64 sequence_stride_v, i64 head_stride_v, i64 batch_stride_out,
-               i64 sequence_stride_out, i64 head_stride_out) {
-  const i64 head = block.y, batch = block.z, kv_head = head / heads_a_kv_head;
-  const Problem problem{k + batch * batch_stride_k + kv_head * head_stride_k,
-                        v + batch * batch_stride_v + kv_head * head_stride_v,
-                        sequence_stride_k,
-                        sequence_stride_v,
-                        kv_length,
-                        kv_length - query_length,
-                        scale == 0 ? 1 / __builtin_sqrtf(float(head_dim)) : scale,
-                        softcap,
-                        window};
-  // Beyond this no two keys differ.
-  const int reach = int(window < 0 ? 0 : window > 1e9f ? 1e9f : __builtin_ceilf(window));
-  q += batch * batch_stride_q + head * head_stride_q;
-  out += batch * batch_stride_out + head * head_stride_out;
+               float* lse, const int* cu_queries, const int* cu_keys, const int* block_table,
+               const int* kv_lengths, int batch, int pages_a_sequence, int heads_a_kv_head, int query_length,
+               int kv_length, int queries, float scale, float softcap, int window,
+               i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q, i64 batch_stride_k,
+               i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v, i64 sequence_stride_v,
+               i64 head_stride_v, i64 batch_stride_out, i64 sequence_stride_out,
+               i64 head_stride_out) {
+  const Sequences all{cu_queries,       cu_keys,      block_table, kv_lengths, batch,
+                      pages_a_sequence, query_length, kv_length,   queries};
+  const Place place(block.x, TILES * QUERIES, all);
+  const i64 head = block.y, kv_head = head / heads_a_kv_head;
+  const Problem problem{
+      place.rows_of(k, all, batch_stride_k, sequence_stride_k, kv_head * head_stride_k),
+      place.rows_of(v, all, batch_stride_v, sequence_stride_v, kv_head * head_stride_v), softcap,
+      window};
+  q += place.batch * batch_stride_q + place.query_start * sequence_stride_q + head * head_stride_q;
+  out += place.batch * batch_stride_out + place.query_start * sequence_stride_out +
+         head * head_stride_out;
   Tile tile(block.scratch);
   for (int t = 0; t < TILES; ++t) {
-    const int row = (block.x * TILES + t) * QUERIES;
-    if (row >= query_length) break;
-    const int count = minimum(QUERIES, query_length - row);
-    const int position = row + problem.shift, last = position + count - 1;
-    int low = 0, high = kv_length;
+    const int row = place.first + t * QUERIES;
+    if (row >= place.queries) break;
+    const int count = minimum(QUERIES, place.queries - row);
+    const int position = row + place.keys - place.queries, last = position + count - 1;
+    int low = 0, high = place.keys;
     if (causal) high = minimum(high, last + 1);
-    if (windowed) low = maximum(0, position - reach + 1);
-    if (windowed && !causal) high = minimum(high, last + reach);
+    if (windowed) low = maximum(0, position - window + 1);
+    if (windowed && !causal) high = minimum(high, last + window);
 
-    tile.begin(q + row * sequence_stride_q, sequence_stride_q, count, problem.scale);
+    tile.begin(q + row * sequence_stride_q, sequence_stride_q, count, scale);
     for (int first = low; first < high; first += KEYS) {
       const int keys = minimum(KEYS, high - first);
       tile.multiply_keys(problem, first, keys, position);
@@ -171,7 +170,7 @@ void attention(const Block& block, const dtype* q, const dtype* k, const dtype* 
       for (int c = 0; c < head_dim; ++c)
         result[c] = from_f32<dtype>(tile.sums[i * PADDED + c] * factor);
       if constexpr (has_lse)
-        lse[(batch * block.grid_y + head) * query_length + row + i] =
+        lse[place.lse_at(row + i, head, block.grid_y, all)] =
             total > 0 ? tile.largest[i] + float(__builtin_log(total)) : -__builtin_inff();
     }
   }

@@ -88,15 +88,17 @@ __device__ __forceinline__ void load_queries(u32 (&fragments)[4], u32 q_tile, in
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention(const dtype* q, const dtype* k, const dtype* v, dtype* out, float* lse,
               float* partials, u32* counters, int batches, int heads, int heads_a_kv_head,
-              int query_length, int kv_length, float scale, float softcap, float window,
+              int query_length, int kv_length, float scale, float softcap, int window,
               i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q, i64 batch_stride_k,
               i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v, i64 sequence_stride_v,
               i64 head_stride_v, i64 batch_stride_out, i64 sequence_stride_out,
-              i64 head_stride_out) {
+              i64 head_stride_out, const int* cu_queries, const int* cu_keys,
+              const int* block_table, const int* kv_lengths, int pages_a_sequence, int queries) {
   extern __shared__ __align__(128) u8 shared_memory[];
   const u32 q_tile = shared_address(shared_memory);
   const u32 k_tile = q_tile + K_OFFSET, v_tile = q_tile + V_OFFSET;
-  const Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, reach_of(window)};
+  const Sequences sequences{cu_queries, cu_keys, block_table, kv_lengths, pages_a_sequence, queries};
+  Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, window, sequences};
   const Tile tile(static_cast<int>(blockIdx.x), sizes);
   const Factors factors(scale, softcap);
   const int lane = lane_index();
@@ -104,23 +106,26 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int thread_row = warp_row + lane / 4;
 
   q += tile.batch * batch_stride_q + tile.group * GROUP * head_stride_q;
-  k += tile.batch * batch_stride_k + tile.kv_head(sizes) * head_stride_k;
-  v += tile.batch * batch_stride_v + tile.kv_head(sizes) * head_stride_v;
-  const auto copy_block = [&](int offset, const dtype* from, i64 stride, int block) {
+  if constexpr (has_cu_queries) q += sizes.query_start * sequence_stride_q;
+  const KeyRows k_rows(k + tile.kv_head(sizes) * head_stride_k, batch_stride_k, sequence_stride_k,
+                       sequences, tile.batch);
+  const KeyRows v_rows(v + tile.kv_head(sizes) * head_stride_v, batch_stride_v, sequence_stride_v,
+                       sequences, tile.batch);
+  const auto copy_block = [&](int offset, const KeyRows& from, int block) {
     copy_rows<BN>(shared_memory + offset, [&](int row) {
       const int key = block * BN + row;
-      return key < kv_length ? from + key * stride : nullptr;
+      return key < sizes.kv_length ? from(key) : nullptr;
     });
     end_of_copies();
   };
   if (tile.low < tile.high) {
     copy_rows<BM>(shared_memory, [&](int row) {
       const int query = tile.first_query + row / GROUP;
-      return row < QUERIES * GROUP && query < query_length
+      return row < QUERIES * GROUP && query < sizes.query_length
                  ? q + query * sequence_stride_q + row % GROUP * head_stride_q
                  : nullptr;
     });
-    copy_block(K_OFFSET, k, sequence_stride_k, tile.high - 1);
+    copy_block(K_OFFSET, k_rows, tile.high - 1);
   }
 
   Rows rows[ROW_TILES];
@@ -141,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll 1
   for (int block = tile.high - 1; block >= tile.low; --block) {
     wait_for_copies();  // the keys are there, and nobody reads values any more
-    copy_block(V_OFFSET, v, sequence_stride_v, block);
+    copy_block(V_OFFSET, v_rows, block);
     if constexpr (HOLD_Q) {
       if (block == tile.high - 1) {
 #pragma unroll
@@ -180,7 +185,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
       }
     }
     wait_for_copies();  // the values are there, and nobody reads keys any more
-    if (block > tile.low) copy_block(K_OFFSET, k, sequence_stride_k, block - 1);
+    if (block > tile.low) copy_block(K_OFFSET, k_rows, block - 1);
 
     Probabilities p[ROW_TILES];
 #pragma unroll

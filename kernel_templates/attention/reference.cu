@@ -3,59 +3,71 @@
 // A block has TILE queries of one head and walks over all keys, TILE at a time. A score is a sum in f32
 // whose products are exact; exponentials are f32 to 2 units in the last place; the sums over keys of a
 // tile are added up in f64. So the error is about 1e-6 before the one rounding at the end.
+#include "attention/sequences.cuh"
 #include "ptx/math.cuh"
 
 constexpr int TILE = 16;
 constexpr int PITCH = head_dim + 1;                // against bank conflicts
 constexpr int COLUMNS = ceil_div(head_dim, TILE);  // of out, a thread
 
-// Copies TILE rows from `first` to shared memory; zeros beyond `rows`.
-__device__ void load_rows(float (&tile)[TILE][PITCH], const dtype* from, i64 stride, int first,
-                          int rows) {
-#pragma unroll 2
+// Copies TILE rows from `first` to shared memory; zeros beyond `rows`. `row_at(row)` is where one lies.
+template <typename RowAt>
+__device__ void load_rows(float (&tile)[TILE][PITCH], RowAt&& row_at, int first, int rows) {
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < TILE * head_dim; i += TILE * TILE) {
     const int row = i / head_dim, column = i % head_dim;
-    tile[row][column] = first + row < rows ? to_f32(from[(first + row) * stride + column]) : 0.0f;
+    tile[row][column] = first + row < rows ? to_f32(row_at(first + row)[column]) : 0.0f;
   }
 }
 
 // Whether the query sees the key; `distance` is how far the key lies before the query's own position.
-__device__ bool sees(int distance, float window) {
+__device__ bool sees(int distance, int window) {
   if (causal && distance < 0) return false;
-  return !windowed || static_cast<float>(abs(distance)) < window;
+  return !windowed || abs(distance) < window;
 }
 
 extern "C" __global__ void __launch_bounds__(TILE* TILE)
-    attention(const dtype* q, const dtype* k, const dtype* v, dtype* out, float* lse, int heads,
-              int heads_a_kv_head, int query_length, int kv_length, float scale, float softcap,
-              float window, i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q,
+    attention(const dtype* q, const dtype* k, const dtype* v, dtype* out, float* lse, int batches,
+              int heads, int heads_a_kv_head, int query_length, int kv_length, float scale,
+              float softcap, int window, i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q,
               i64 batch_stride_k, i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v,
               i64 sequence_stride_v, i64 head_stride_v, i64 batch_stride_out,
-              i64 sequence_stride_out, i64 head_stride_out) {
+              i64 sequence_stride_out, i64 head_stride_out, const int* cu_queries,
+              const int* cu_keys, const int* block_table, const int* kv_lengths,
+              int pages_a_sequence, int queries) {
   __shared__ float q_tile[TILE][PITCH];
   __shared__ float kv_tile[TILE][PITCH];
   __shared__ float powers[TILE][TILE + 1];  // first the scores
   const int x = static_cast<int>(threadIdx.x) % TILE;
   const int y = static_cast<int>(threadIdx.x) / TILE;  // the query of the tile
-  const int tiles = ceil_div(query_length, TILE);
-  const int first = static_cast<int>(blockIdx.x) % tiles * TILE;
+  const Sequences sequences{cu_queries, cu_keys, block_table, kv_lengths, pages_a_sequence, queries};
+  const int tiles =
+      has_cu_queries ? sequences.slots<TILE>(batches) : ceil_div(query_length, TILE);
+  const int slot = static_cast<int>(blockIdx.x) % tiles;
   const int head = static_cast<int>(blockIdx.x) / tiles % heads;
-  const int batch = static_cast<int>(blockIdx.x) / tiles / heads;
+  const int batch = has_cu_queries ? sequences.sequence_of<TILE>(slot, batches)
+                                   : static_cast<int>(blockIdx.x) / tiles / heads;
+  if (batch == batches) return;
+  const int first = (has_cu_queries ? slot - sequences.first_slot<TILE>(batch) : slot) * TILE;
+  query_length = sequences.query_count(batch, query_length);
+  kv_length = sequences.key_count(batch, kv_length);
   const int position = first + y + kv_length - query_length;
-  if (scale == 0.0f) scale = rsqrtf(static_cast<float>(head_dim));
+  const i64 start = sequences.query_start(batch);
   const float inner = capped ? scale / softcap : scale;
-  q += batch * batch_stride_q + head * head_stride_q;
-  k += batch * batch_stride_k + head / heads_a_kv_head * head_stride_k;
-  v += batch * batch_stride_v + head / heads_a_kv_head * head_stride_v;
-  out += batch * batch_stride_out + head * head_stride_out;
+  q += batch * batch_stride_q + start * sequence_stride_q + head * head_stride_q;
+  out += batch * batch_stride_out + start * sequence_stride_out + head * head_stride_out;
+  const KeyRows k_rows(k + head / heads_a_kv_head * head_stride_k, batch_stride_k,
+                       sequence_stride_k, sequences, batch);
+  const KeyRows v_rows(v + head / heads_a_kv_head * head_stride_v, batch_stride_v,
+                       sequence_stride_v, sequences, batch);
 
-  load_rows(q_tile, q, sequence_stride_q, first, query_length);
+  load_rows(q_tile, [&](int row) { return q + row * sequence_stride_q; }, first, query_length);
   double sums[COLUMNS] = {};
   double total = 0;
   float largest = -1e38f;
   for (int first_key = 0; first_key < kv_length; first_key += TILE) {
     __syncthreads();  // the last tile has been read
-    load_rows(kv_tile, k, sequence_stride_k, first_key, kv_length);
+    load_rows(kv_tile, k_rows, first_key, kv_length);
     __syncthreads();
     float score = 0.0f;
 #pragma unroll 4
@@ -66,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
     if (key >= kv_length || !sees(position - key, window)) score = -1e38f;
     powers[y][x] = score;
     __syncthreads();
-    load_rows(kv_tile, v, sequence_stride_v, first_key, kv_length);
+    load_rows(kv_tile, v_rows, first_key, kv_length);
     float new_largest = largest;
     for (int i = 0; i < TILE; ++i) new_largest = fmaxf(new_largest, powers[y][i]);
     __syncthreads();
@@ -95,7 +107,9 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
         from_f32<dtype>(static_cast<float>(sums[j] * factor));
   }
   if constexpr (has_lse) {
-    const i64 row = (static_cast<i64>(batch) * heads + head) * query_length + first + y;
+    const i64 row = first + y + (has_cu_queries
+                                     ? static_cast<i64>(head) * queries + start
+                                     : (static_cast<i64>(batch) * heads + head) * query_length);
     if (x == 0) lse[row] = total > 0 ? largest + logf(sum) : __uint_as_float(0xff800000u);
   }
 }

@@ -15,7 +15,6 @@ struct Factors {
   float outer;  // in front of a power of 2
 
   __device__ __forceinline__ Factors(float scale, float softcap) {
-    if (scale == 0.0f) scale = rsqrtf(static_cast<float>(head_dim));
     inner = capped ? scale / softcap : 1.0f;
     outer = (capped ? softcap : scale) * LOG2_E;
   }
@@ -171,16 +170,19 @@ struct Destination {
 struct RowOfOutput {
   int batch, query, head;
   bool exists;
-  i64 lse_at;
+  i64 line, lse_at;  // of out
 
   __device__ __forceinline__ RowOfOutput(int row, const Tile& tile, const Sizes& sizes)
       : batch(tile.batch),
         query(tile.first_query + row / GROUP),
         head(tile.group * GROUP + row % GROUP),
         exists(row < QUERIES * GROUP && query < sizes.query_length),
-        lse_at((static_cast<i64>(batch) * sizes.heads + head) * sizes.query_length + query) {}
+        line(has_cu_queries ? sizes.query_start + query : query),
+        lse_at(has_cu_queries
+                   ? static_cast<i64>(head) * sizes.sequences.queries + line
+                   : (static_cast<i64>(batch) * sizes.heads + head) * sizes.query_length + query) {}
   __device__ __forceinline__ dtype* address(const Destination& to) const {
-    return to.out + batch * to.batch_stride + query * to.sequence_stride + head * to.head_stride;
+    return to.out + batch * to.batch_stride + line * to.sequence_stride + head * to.head_stride;
   }
 };
 

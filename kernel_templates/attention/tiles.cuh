@@ -2,32 +2,48 @@
 // and keys of a tile), GROUP (query heads that share its keys: 1, or with PACK all of a kv head), SPLIT (blocks
 // that share the keys of a tile) and SECTION (heads that are worked on at a time).
 #pragma once
+#include "attention/sequences.cuh"
 
 constexpr int QUERIES = BM / GROUP;  // of a tile; rows beyond QUERIES * GROUP are not used
 static_assert(QUERIES > 0);
+// Lengths are each sequence's own: else all are query_length and kv_length.
+constexpr bool OWN_LENGTHS = has_cu_queries || has_cu_keys || has_block_table || has_kv_lengths;
 
-// How far apart a query and the keys that it sees are less than, from the caller's window.
-__device__ __forceinline__ int reach_of(float window) {
-  return static_cast<int>(fminf(fmaxf(ceilf(window), 0.0f), 1e9f));
-}
-
-// The problem's sizes.
+// The problem's sizes. Where sequences have lengths of their own, those are the lengths of the one that was
+// entered last.
 struct Sizes {
   int batch, heads, heads_a_kv_head, query_length, kv_length;
-  int reach;  // with windowed, a query sees keys less than this away
+  int window;  // with windowed, a query sees keys less than this away
+  Sequences sequences;
+  int query_start = 0;  // rows of q and out in front of the sequence
 
-  __device__ __forceinline__ int query_blocks() const { return ceil_div(query_length, QUERIES); }
+  // Of a sequence, or of all where they lie one behind the other.
+  __device__ __forceinline__ int query_blocks() const {
+    if constexpr (has_cu_queries) return sequences.slots<QUERIES>(batch);
+    return ceil_div(query_length, QUERIES);
+  }
   // Heads, or with PACK groups of them.
   __device__ __forceinline__ int groups() const { return heads / GROUP; }
-  __device__ __forceinline__ int work() const { return query_blocks() * groups() * batch * SPLIT; }
+  __device__ __forceinline__ int work() const {
+    return query_blocks() * groups() * (has_cu_queries ? 1 : batch) * SPLIT;
+  }
+  __device__ __forceinline__ void enter(int sequence) {
+    const bool exists = sequence < batch;
+    const int other = query_length, others = kv_length;
+    query_length = exists ? sequences.query_count(sequence, other) : 0;
+    if constexpr (has_cu_queries) query_start = exists ? sequences.query_start(sequence) : 0;
+    if constexpr (has_cu_keys || has_block_table || has_kv_lengths) {
+      kv_length = exists ? sequences.key_count(sequence, others) : 0;
+    }
+  }
   // Keys that the queries from position `first` to `last` see lie from low_key to below high_key. The
   // position of a query is the index of the key that it stands at.
   __device__ __forceinline__ int low_key(int first) const {
-    return windowed ? max(0, first - reach + 1) : 0;
+    return windowed ? max(0, first - window + 1) : 0;
   }
   __device__ __forceinline__ int high_key(int last) const {
     if constexpr (causal) return min(kv_length, last + 1);
-    return windowed ? min(kv_length, last + reach) : kv_length;
+    return windowed ? min(kv_length, last + window) : kv_length;
   }
 };
 
@@ -40,10 +56,12 @@ struct Tile {
   int low, high;
   int part;  // of SPLIT
 
-  __device__ __forceinline__ Tile(int work, const Sizes& sizes) {
+  // Enters the tile's sequence.
+  __device__ __forceinline__ Tile(int work, Sizes& sizes) {
     index = work / SPLIT;
     part = work - index * SPLIT;
-    const int query_blocks = sizes.query_blocks(), heads = sizes.groups() * sizes.batch;
+    const int query_blocks = sizes.query_blocks();
+    const int heads = sizes.groups() * (has_cu_queries ? 1 : sizes.batch);
     const int section = index / (SECTION * query_blocks);
     const int within = index - section * (SECTION * query_blocks);
     const int section_heads = min(SECTION, heads - section * SECTION);
@@ -52,11 +70,18 @@ struct Tile {
     batch = any_head / sizes.groups();
     group = any_head - batch * sizes.groups();
     first_query = (causal ? query_blocks - 1 - along : along) * QUERIES;
+    if constexpr (has_cu_queries) {
+      const int slot = first_query / QUERIES;
+      batch = sizes.sequences.sequence_of<QUERIES>(slot, sizes.batch);
+      first_query = (slot - sizes.sequences.first_slot<QUERIES>(batch)) * QUERIES;
+    }
+    if constexpr (OWN_LENGTHS) sizes.enter(batch);
     first_position = first_query + sizes.kv_length - sizes.query_length;
     const int last_position =
         min(first_query + QUERIES, sizes.query_length) - 1 + sizes.kv_length - sizes.query_length;
     low = sizes.low_key(first_position) / BN;
     high = ceil_div(max(0, sizes.high_key(last_position)), BN);
+    if (has_cu_queries && first_query >= sizes.query_length) high = 0;
     low = min(low, high);
     if constexpr (SPLIT > 1) {
       const int blocks = high - low;

@@ -143,11 +143,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
               const __grid_constant__ TensorMap v_map, dtype* out, i64 batch_stride_out,
               i64 sequence_stride_out, i64 head_stride_out, float* lse, float* partials,
               u32* counters, int batches, int heads, int heads_a_kv_head, int query_length,
-              int kv_length, int box_queries, float scale, float softcap, float window) {
+              int kv_length, int box_queries, float scale, float softcap, int window) {
   extern __shared__ __align__(1024) u8 shared_memory[];
   const u32 shared = shared_address(shared_memory);
   const Barriers barriers(shared + BARRIER_OFFSET);
-  const Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, reach_of(window)};
+  Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, window, {}};
   const int warp = warp_index();
   const int warpgroup = warp / 4;
 

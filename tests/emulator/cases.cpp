@@ -50,13 +50,16 @@ const std::map<std::string, std::vector<std::int64_t>> few_are_enough{
     {"batch", {1, 1, 1, 2, 3}},
     {"heads", {1, 2, 4, 6, 12}},
     {"kv_heads", {1, 2, 3, 4}},
+    {"pages", {1, 3, 9, 40}},
+    {"page_size", {1, 7, 8, 16, 16, 32, 64, 64, 128, 256}},
+    {"pages_a_sequence", {1, 1, 2, 3, 5, 9}},
     {"head_dim", {8, 16, 40, 64, 64, 64, 72, 80, 96, 112, 128, 128, 128, 192, 256, 256}}};
 
 // What scalars are, where not what they are by default.
 const std::map<std::string, std::vector<double>> scalar_values{
     {"scale", {0.05, 0.5, 1}},
-    {"softcap", {0.5, 5, 50}},
-    {"window", {0, 1, 5, 37, 64, 100, 200}},
+    {"softcap", {0, 0, 0.5, 5, 50}},
+    {"window", {-1, -1, -1, 0, 1, 5, 37, 64, 100, 200}},
     {"eps", {1e-5, 0.1}}};
 
 // Nothing where the manifest does not allow what was drawn. Many problems keep all types, all places, or

@@ -74,12 +74,12 @@ std::vector<GivenProblem> given_problems() {
                        {"row_stride_a", std::int64_t{1024}},
                        {"batch_stride_a", std::int64_t{64}},
                        {"batch_stride_b", std::int64_t{0}}};
-  const Values causal{{"causal", true}}, all{{"causal", true}, {"lse", true}, {"capped", true}};
+  const Values causal{{"causal", true}}, all{{"causal", true}, {"lse", true}, {"softcap", 30.0}};
   return {
       {"attention", attention(4, 4096, 4096, 16, 16, 128, "bf16")},
       {"attention", attention(4, 4096, 4096, 32, 8, 64, "f16", causal)},
       {"attention", attention(1, 1, 8192, 32, 8, 128, "bf16", all)},
-      {"attention", attention(2, 127, 333, 6, 2, 200, "f16", {{"windowed", true}})},
+      {"attention", attention(2, 127, 333, 6, 2, 200, "f16", {{"window", std::int64_t{64}}})},
       {"attention", attention(2, 2048, 2048, 8, 8, 256, "bf16", all)},
       {"gemm", gemm(4096, 4096, 4096, "bf16", gelu)},
       {"gemm", gemm(8192, 14336, 4096, "f16", relu)},

@@ -224,8 +224,8 @@ Values attention_problem(std::int64_t queries, std::int64_t keys, std::int64_t h
 
 void attention_shapes(TemplateTest& test) {
   const auto number = [](std::int64_t x) { return Value(x); };
-  const Values causal{{"causal", true}, {"lse", true}}, capped{{"capped", true}, {"softcap", 2.0}};
-  const Values near{{"windowed", true}, {"window", 37.0}, {"lse", true}};
+  const Values causal{{"causal", true}, {"lse", true}}, capped{{"softcap", 2.0}};
+  const Values near{{"window", number(37)}, {"lse", true}};
   Values all = near;
   all.insert(capped.begin(), capped.end());
   all["causal"] = true;
@@ -255,6 +255,40 @@ void attention_shapes(TemplateTest& test) {
   }
 }
 
+// Sequences of different lengths: queries and keys one behind the other, pages, and parts of k and v.
+void attention_sequences(TemplateTest& test) {
+  const auto number = [](std::int64_t x) { return Value(x); };
+  const Values lengths{{"cu_queries", true}, {"queries", number(333)}, {"lse", true}};
+  const Values packed{{"cu_keys", true}, {"keys", number(700)}};
+  const auto pages = [&](std::int64_t size, std::int64_t a_sequence) {
+    return Values{{"block_table", true}, {"kv_lengths", true},   {"page_size", number(size)},
+                  {"pages", number(19)}, {"pages_a_sequence", number(a_sequence)}};
+  };
+  const auto run = [&](std::int64_t batch, std::int64_t heads, std::int64_t kv_heads,
+                       std::int64_t dim, std::initializer_list<Values> parts) {
+    Values given = attention_problem(0, 0, heads, kv_heads, dim, "bf16");
+    for (const Values& part : parts) given.insert(part.begin(), part.end());
+    given["batch"] = batch;
+    for (const char* name : {"query_length", "kv_length"})
+      if (const auto more = std::find_if(parts.begin(), parts.end(),
+                                         [&](const Values& part) { return part.contains(name); });
+          more != parts.end())
+        given[name] = more->at(name);
+    test.run("attention", given);
+  };
+  const Values causal{{"causal", true}}, near{{"window", number(50)}};
+  run(5, 4, 2, 64, {lengths, packed, causal});
+  run(40, 2, 2, 128, {lengths, packed, near});  // shorter than most tiles, some empty
+  run(3, 2, 1, 40, {lengths, {{"kv_length", number(100)}}});
+  run(2, 4, 4, 72, {{{"query_length", number(65)}}, packed, causal});
+  run(3, 4, 1, 128, {{{"query_length", number(1)}}, pages(16, 11)});
+  run(3, 4, 2, 64, {{{"query_length", number(20)}, {"softcap", 3.0}}, pages(7, 30), causal});
+  run(4, 2, 2, 96, {lengths, pages(64, 3), causal, near});
+  run(2, 4, 2, 256, {lengths, pages(256, 2)});
+  run(4, 8, 2, 128,
+      {{{"query_length", number(3)}, {"kv_length", number(520)}, {"kv_lengths", true}}, causal});
+}
+
 TEST_CASE("host templates are right over awkward shapes") {
   TemplateTest test(open_device("host", Environment::read()), 1);
   constexpr std::array dtypes{"f32", "bf16"};
@@ -264,6 +298,7 @@ TEST_CASE("host templates are right over awkward shapes") {
   SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
   SUBCASE("attention") { attention_shapes(test); }
+  SUBCASE("sequences of attention") { attention_sequences(test); }
 }
 
 TEST_CASE("cuda templates are right over awkward shapes") {
@@ -280,6 +315,7 @@ TEST_CASE("cuda templates are right over awkward shapes") {
   SUBCASE("layouts of gemm") { gemm_layouts(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
   SUBCASE("attention") { attention_shapes(test); }
+  SUBCASE("sequences of attention") { attention_sequences(test); }
 }
 
 // Small enough for compute-sanitizer, which slows kernels down by hundreds of times.
@@ -301,6 +337,12 @@ TEST_CASE("cuda templates under a checker") {
   test.run("gemm", gemm_problem(5, 24, 16384, "bf16"));
   test.run("gemm", gemm_problem(37, 48, 261, "e5m2", {{"layout_a", km}, {"layout_b", kn}}));
   test.run("attention", attention_problem(133, 200, 4, 2, 64, "bf16", {{"causal", true}}));
+  test.run("attention", attention_problem(33, 0, 4, 2, 64, "bf16",
+                                          {{"block_table", true},
+                                           {"kv_lengths", true},
+                                           {"pages", std::int64_t{9}},
+                                           {"page_size", std::int64_t{16}},
+                                           {"pages_a_sequence", std::int64_t{4}}}));
   test.run("rms_norm", {{"rows", std::int64_t{5}},
                         {"columns", std::int64_t{1000}},
                         {"dtype", std::string("bf16")},

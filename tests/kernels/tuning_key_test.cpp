@@ -107,5 +107,36 @@ TEST_CASE("what is valid for one attention of a bucket is valid for all of it") 
   }
 }
 
+TEST_CASE("what is valid for sequences of one bucket is valid for all of it") {
+  TemplateLibrary library({});
+  const auto entry = library.find("attention");
+  const auto problem = [&](std::int64_t batch, std::int64_t queries, std::int64_t pages) {
+    return make_problem(entry->manifest, {{"batch", batch},
+                                          {"queries", queries},
+                                          {"pages", pages * 100},
+                                          {"page_size", std::int64_t{16}},
+                                          {"pages_a_sequence", pages},
+                                          {"cu_queries", true},
+                                          {"block_table", true},
+                                          {"kv_lengths", true},
+                                          {"heads", std::int64_t{12}},
+                                          {"kv_heads", std::int64_t{4}},
+                                          {"head_dim", std::int64_t{128}},
+                                          {"window", pages},
+                                          {"dtype", std::string("f16")}});
+  };
+  for (const char* architecture : {"sm_75", "sm_90a"}) {
+    const Device device = nominal_cuda_device(architecture).value();
+    for (const std::int64_t queries : {8, 64, 4096})
+      for (const std::int64_t pages : {4, 128}) {
+        const Problem most = problem(8, queries, pages);
+        const Problem least = problem(5, queries / 2 + 1, pages / 2 + 1);
+        CHECK(most.tuning_key() == least.tuning_key());
+        CHECK(least.representative().values.at("pages") == Value(8 * pages));
+        for (const auto& kernel : entry->templates) check_alike(*kernel, most, least, device);
+      }
+  }
+}
+
 }  // namespace
 }  // namespace cudadent

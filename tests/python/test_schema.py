@@ -56,7 +56,9 @@ def test_there_are_manifests():
         {"tensors": {"a": {"shape": ["m", "n?"], "dtype": "f32"}}},
         {"tensors": {"a": {"shape": ["m"], "strides": [2], "dtype": "f32"}}},
         {"tensors": {"a": {"shape": ["m"], "strides": "rows", "dtype": "f32"}}},
-        {"scalars": {"eps": {"default": "1"}}},
+        {"scalars": {"eps": {"default": True}}},
+        {"scalars": {"eps": {"default": 1, "dtype": "f64"}}},
+        {"inputs": {"x": "sorted(1, 2)"}},
     ],
     ids=str,
 )
@@ -74,8 +76,18 @@ def test_the_operator_schema_knows_strides():
         "dtype": "e5m2",
         "role": "output",
     }
-    operator = {"op": "copy", "options": {"order": ["mk", "km"]}}
-    assert validator("operator").is_valid({**operator, "tensors": {"a": tensor, "c": by_option}})
+    starts = {"shape": ["b + 1"], "dtype": "i32", "optional": True}
+    nested = {
+        "shape": {"has_starts": {"true": by_option["shape"], "false": ["b", "m"]}},
+        "dtype": "f32",
+    }
+    operator = {
+        "op": "copy",
+        "options": {"order": ["mk", "km"]},
+        "scalars": {"window": {"default": "m // 2", "dtype": "i32", "in_problem": True}},
+        "inputs": {"starts": "cumulative(m)", "d": "permutation(m)"},
+    }
+    assert validator("operator").is_valid({**operator, "tensors": {"a": tensor, "c": by_option, "starts": starts, "d": nested}})
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ bool refused(std::initializer_list<std::string_view> parts, const std::vector<Te
 
 TEST_CASE("a problem from names and values") {
   const Problem problem = make_problem(op, values({{"bias", true}, {"alpha", std::int64_t{2}}}));
-  CHECK(problem.describe() == "gemm m=5 k=4 n=3 dtype=f32 bias=true");
+  CHECK(problem.describe() == "gemm m=5 k=4 n=3 dtype=f32 bias=true alpha=2");
   CHECK(problem.values.at("out_dtype") == Value(std::string("f32")));
   CHECK(problem.values.at("layout_b") == Value(std::string("nk")));
   CHECK(problem.values.at("has_bias") == Value(true));

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <stdexcept>
 
 #include "runtime/strides.h"
@@ -153,38 +154,68 @@ void rms_norm(const Problem& problem, Tensors& tensors) {
   }
 }
 
-// One row after another; scalars are scale, softcap and window.
+// A sequence of queries, and the rows of k and v that are its keys.
+struct Sequence {
+  std::size_t batch = 0, first_query = 0, queries = 0;
+  std::vector<std::size_t> key_rows;
+};
+
+std::vector<Sequence> sequences_of(const Problem& problem, const Tensors& tensors) {
+  const auto size = [&](const char* name) { return extent(problem, name); };
+  // Index i of an integer tensor; nothing where there is no such tensor.
+  const auto at = [&](const char* name, std::size_t i) -> std::optional<std::size_t> {
+    const auto& tensor = tensors[*problem.op->tensor_index(name)];
+    return tensor.empty() ? std::nullopt : std::optional(static_cast<std::size_t>(tensor[i]));
+  };
+  const std::size_t page = size("page_size"), width = size("pages_a_sequence");
+  std::vector<Sequence> all;
+  for (std::size_t z = 0; z < size("batch"); ++z) {
+    Sequence one{.batch = z};
+    one.first_query = at("cu_queries", z).value_or(z * size("query_length"));
+    one.queries = at("cu_queries", z + 1).value_or(one.first_query + size("query_length")) - one.first_query;
+    const std::size_t first_key = at("cu_keys", z).value_or(z * size("kv_length"));
+    std::size_t keys = at("cu_keys", z + 1).value_or(first_key + size("kv_length")) - first_key;
+    keys = at("kv_lengths", z).value_or(keys);
+    for (std::size_t j = 0; j < keys; ++j)
+      one.key_rows.push_back(page == 0 ? first_key + j
+                                       : *at("block_table", z * width + j / page) * page + j % page);
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+// One row after another.
 void attention(const Problem& problem, Tensors& tensors) {
   const auto size = [&](const char* name) { return extent(problem, name); };
-  const auto option = [&](const char* name) { return std::get<bool>(problem.values.at(name)); };
+  const bool causal = std::get<bool>(problem.values.at("causal"));
   const auto tensor = [&](const char* name) -> std::vector<double>& {
     return tensors[*problem.op->tensor_index(name)];
   };
-  const std::size_t queries = size("query_length"), keys = size("kv_length");
   const std::size_t heads = size("heads"), kv_heads = size("kv_heads"), dim = size("head_dim");
-  const double scale =
-      problem.scalars[0] == 0 ? 1 / std::sqrt(static_cast<double>(dim)) : problem.scalars[0];
-  const double softcap = problem.scalars[1], window = problem.scalars[2];
+  const double scale = problem.scalars[0], softcap = problem.scalars[1], window = problem.scalars[2];
   const auto &q = tensor("q"), &k = tensor("k"), &v = tensor("v");
   auto &out = tensor("out"), &lse = tensor("lse");
   out.resize(q.size());
-  for (std::size_t z = 0; z < size("batch"); ++z)
+  const bool packed = !tensor("cu_queries").empty();
+  if (problem.has(problem.op->tensors[*problem.op->tensor_index("lse")]))
+    lse.resize(q.size() / dim);
+  for (const auto& [z, first_query, queries, key_rows] : sequences_of(problem, tensors))
     for (std::size_t head = 0; head < heads; ++head)
       for (std::size_t i = 0; i < queries; ++i) {
-        const std::size_t row = ((z * queries + i) * heads + head) * dim;
-        const auto key_row = [&](std::size_t j) {
-          return ((z * keys + j) * kv_heads + head / (heads / kv_heads)) * dim;
+        const std::size_t keys = key_rows.size(), row = ((first_query + i) * heads + head) * dim;
+        const auto key_row = [&, &rows = key_rows](std::size_t j) {
+          return (rows[j] * kv_heads + head / (heads / kv_heads)) * dim;
         };
         std::vector<double> scores(keys, -INFINITY);
         double largest = -INFINITY, total = 0;
         for (std::size_t j = 0; j < keys; ++j) {
           const double distance = static_cast<double>(i + keys) - static_cast<double>(queries + j);
-          if (option("causal") && distance < 0) continue;
-          if (option("windowed") && std::abs(distance) >= window) continue;
+          if (causal && distance < 0) continue;
+          if (window >= 0 && std::abs(distance) >= window) continue;
           double score = 0;
           for (std::size_t x = 0; x < dim; ++x) score += q[row + x] * k[key_row(j) + x];
           score *= scale;
-          if (option("capped")) score = softcap * std::tanh(score / softcap);
+          if (softcap > 0) score = softcap * std::tanh(score / softcap);
           scores[j] = score;
           largest = std::max(largest, score);
         }
@@ -195,7 +226,9 @@ void attention(const Problem& problem, Tensors& tensors) {
           for (std::size_t x = 0; x < dim; ++x) out[row + x] += power * v[key_row(j) + x];
         }
         for (std::size_t x = 0; x < dim && total > 0; ++x) out[row + x] /= total;
-        lse.push_back(total > 0 ? largest + std::log(total) : -INFINITY);
+        if (lse.empty()) continue;
+        lse[packed ? head * size("queries") + first_query + i : (z * heads + head) * queries + i] =
+            total > 0 ? largest + std::log(total) : -INFINITY;
       }
 }
 

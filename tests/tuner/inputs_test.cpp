@@ -149,7 +149,7 @@ TEST_CASE("the rule of an input may depend on its problem") {
   const auto op = std::make_shared<const OperatorManifest>(parse_operator(R"manifest({
     "op": "gather",
     "tensors": {
-      "pages": { "shape": ["pages", 8], "dtype": "f32" },
+      "cache": { "shape": ["pages", 8], "dtype": "f32" },
       "lengths": { "shape": ["batch"], "dtype": "i32" },
       "starts": { "shape": ["batch + 1"], "dtype": "i32" },
       "table": { "shape": ["batch", "width"], "dtype": "i32" },
