@@ -170,7 +170,8 @@ struct Destination {
 struct RowOfOutput {
   int batch, query, head;
   bool exists;
-  i64 line, lse_at;  // of out
+  int line;  // of out
+  i64 lse_at;
 
   __device__ __forceinline__ RowOfOutput(int row, const Tile& tile, const Sizes& sizes)
       : batch(tile.batch),
