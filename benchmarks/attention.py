@@ -86,9 +86,9 @@ class Case:
         """As keywords of a call and of a tuning run."""
         options = {"causal": self.causal}
         if self.window is not None:
-            options.update(windowed=True, window=self.window)
+            options.update(window=self.window)
         if self.softcap is not None:
-            options.update(capped=True, softcap=self.softcap)
+            options.update(softcap=self.softcap)
         return options
 
     @property

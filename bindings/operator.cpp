@@ -307,9 +307,8 @@ std::vector<std::int64_t> extents_of(const Core& core, const Binding& binding, c
       std::vector<std::string> expected;
       for (const auto& dimension : core.manifest->tensors[i].shape_for(binding.decided))
         expected.push_back(dimension.text());
-      reject(core.name,
-             fmt::format("{} has shape [{}], expected [{}]", core.info.tensors[i].name,
-                         fmt::join(shape, ", "), fmt::join(expected, ", ")));
+      reject(core.name, fmt::format("{} has shape [{}], expected [{}]", core.info.tensors[i].name,
+                                    fmt::join(shape, ", "), fmt::join(expected, ", ")));
     }
     for (std::size_t j = missing; j < dimensions.size(); ++j) {
       const auto& [symbol, factor, offset] = dimensions[j];
@@ -589,9 +588,9 @@ std::unique_ptr<Core> make_core(std::shared_ptr<Session> session,
     else
       core->has_scalars = true;
   if (core->info.dtypes.size() > max_dtypes)
-    throw Error(ErrorCode::unsupported,
-                fmt::format("{}: at most {} data types can be called from Python", core->name,
-                            max_dtypes));
+    throw Error(
+        ErrorCode::unsupported,
+        fmt::format("{}: at most {} data types can be called from Python", core->name, max_dtypes));
   std::size_t required = 0;
   for (std::size_t i = 0; i < core->info.tensors.size(); ++i)
     if (core->info.tensors[i].output && !core->info.tensors[i].optional) {

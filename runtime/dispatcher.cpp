@@ -73,7 +73,8 @@ bool make_key(std::span<const Tensor> tensors, std::span<const double> scalars, 
 // What the scalars of a call are before the problem's defaults are known: those given, else those bound.
 std::vector<double> given_scalars(const OperatorState& op, std::span<const double> given) {
   std::vector<double> scalars = op.scalars;
-  if (given.size() != scalars.size()) return given.empty() ? scalars : std::vector(given.begin(), given.end());
+  if (given.size() != scalars.size())
+    return given.empty() ? scalars : std::vector(given.begin(), given.end());
   for (std::size_t i = 0; i < scalars.size(); ++i)
     if (!std::isnan(given[i])) scalars[i] = given[i];
   return scalars;
@@ -243,8 +244,7 @@ void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> t
 }
 
 const PreparedLaunch& Dispatcher::resolve(const OperatorState& op, std::span<const Tensor> tensors,
-                                          std::span<const double> scalars,
-                                          const DispatchKey& key) {
+                                          std::span<const double> scalars, const DispatchKey& key) {
   check_device(op, tensors);
   const Problem problem =
       problem_of(op.entry->manifest, tensors, op.options, given_scalars(op, scalars));

@@ -32,8 +32,8 @@ struct DispatchKey {
 struct PreparedLaunch {
   std::uint64_t hash = 0;
   std::vector<std::int64_t> key;
-  std::string problem;  // described, for people
-  Choice choice;        // without a template when there is nothing to launch
+  std::string problem;          // described, for people
+  Choice choice;                // without a template when there is nothing to launch
   std::vector<double> scalars;  // what they are where the call does not say
   std::unique_ptr<const Executable> executable;
 };

@@ -410,8 +410,7 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
     tensor.doc = member.text_or("doc", "");
     tensor.shapes = parse_alternatives(member.at("shape"), deciders, "shape", parse_shape);
     if (member.has("strides"))
-      tensor.strides =
-          parse_alternatives(member.at("strides"), deciders, "strides", parse_strides);
+      tensor.strides = parse_alternatives(member.at("strides"), deciders, "strides", parse_strides);
     check_strides(member, tensor);
     tensor.dtype = member.at("dtype").text();
     const bool known = data_type_named(tensor.dtype).has_value() ||
@@ -513,10 +512,11 @@ InputSpec parse_input(const Field& field, const OperatorManifest& op, const Tens
     std::size_t least, most;  // arguments
     bool of_indices;
   };
-  static constexpr std::array<Known, 4> rules{{{"normal", InputSpec::Rule::normal, 2, 2, false},
-                                               {"uniform", InputSpec::Rule::uniform, 2, 2, false},
-                                               {"cumulative", InputSpec::Rule::cumulative, 1, 2, true},
-                                               {"permutation", InputSpec::Rule::permutation, 1, 1, true}}};
+  static constexpr std::array<Known, 4> rules{
+      {{"normal", InputSpec::Rule::normal, 2, 2, false},
+       {"uniform", InputSpec::Rule::uniform, 2, 2, false},
+       {"cumulative", InputSpec::Rule::cumulative, 1, 2, true},
+       {"permutation", InputSpec::Rule::permutation, 1, 1, true}}};
   const std::string text = field.text();
   const auto open = text.find('(');
   const auto known = std::find_if(rules.begin(), rules.end(), [&](const Known& rule) {
@@ -524,17 +524,20 @@ InputSpec parse_input(const Field& field, const OperatorManifest& op, const Tens
   });
   InputSpec spec;
   if (open != std::string::npos && text.back() == ')' && known != rules.end()) try {
-      spec = {known->rule, parse_arguments(std::string_view(text).substr(open + 1, text.size() - open - 2))};
+      spec = {known->rule,
+              parse_arguments(std::string_view(text).substr(open + 1, text.size() - open - 2))};
     } catch (const Error& error) {
       field.fail(error.what());
     }
   if (known == rules.end() || spec.arguments.size() < known->least ||
       spec.arguments.size() > known->most)
-    field.fail(fmt::format("\"{}\" is not normal(mean, deviation), uniform(low, high), "
-                           "cumulative(total, longest) or permutation(count)",
-                           text));
+    field.fail(
+        fmt::format("\"{}\" is not normal(mean, deviation), uniform(low, high), "
+                    "cumulative(total, longest) or permutation(count)",
+                    text));
   if (known->of_indices && tensor.dtype != "i32" && tensor.dtype != "i64")
-    field.fail(fmt::format("{} is {}; {} is for i32 and i64", tensor.name, tensor.dtype, known->name));
+    field.fail(
+        fmt::format("{} is {}; {} is for i32 and i64", tensor.name, tensor.dtype, known->name));
   check_names(field, spec.arguments, problem_names(op));
   return spec;
 }

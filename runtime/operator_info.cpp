@@ -45,13 +45,14 @@ OperatorInfo describe_operator(const OperatorManifest& manifest, const Values& o
   for (const auto& option : manifest.options)
     info.options.push_back({option.name, option.values, options.find(option.name)->second});
   for (const auto& scalar : manifest.scalars)
-    info.scalars.push_back({.name = scalar.name,
-                            .otherwise = scalar.otherwise.names().empty()
-                                             ? as_real(scalar.otherwise.evaluate(Scope()), scalar.name)
-                                             : NAN,
-                            .formula = scalar.otherwise.text(),
-                            .integer = scalar.integer,
-                            .in_problem = scalar.in_problem});
+    info.scalars.push_back(
+        {.name = scalar.name,
+         .otherwise = scalar.otherwise.names().empty()
+                          ? as_real(scalar.otherwise.evaluate(Scope()), scalar.name)
+                          : NAN,
+         .formula = scalar.otherwise.text(),
+         .integer = scalar.integer,
+         .in_problem = scalar.in_problem});
   return info;
 }
 

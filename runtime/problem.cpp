@@ -180,8 +180,8 @@ class Unifier {
       const auto& [symbol, factor, offset] = *dimension.binds;
       if (extent < offset || (extent - offset) % factor != 0)
         reject(op_, fmt::format("{} has shape {}, expected {}: {} cannot be {}", spec.name,
-                                shape_text(shape), expected_shape_text(expected),
-                                dimension.text(), extent));
+                                shape_text(shape), expected_shape_text(expected), dimension.text(),
+                                extent));
       bind(spec, expected, symbol, (extent - offset) / factor, shape);
       return;
     }
@@ -374,8 +374,7 @@ Value value_of(const OperatorManifest& op, const ScalarSpec& scalar, double numb
 void take_scalars(Problem& problem, std::span<const double> given) {
   const auto& specs = problem.op->scalars;
   if (!given.empty() && given.size() != specs.size())
-    reject(*problem.op,
-           fmt::format("{} scalars given, expected {}", given.size(), specs.size()));
+    reject(*problem.op, fmt::format("{} scalars given, expected {}", given.size(), specs.size()));
   for (std::size_t i = 0; i < specs.size(); ++i) {
     const bool is_given = !given.empty() && !std::isnan(given[i]);
     const double number =
@@ -415,8 +414,7 @@ std::string Problem::describe() const {
     if (tensor.optional && has(tensor)) text += fmt::format(" {}=true", tensor.name);
   const auto defaults = default_scalars(*this);
   for (std::size_t i = 0; i < scalars.size(); ++i)
-    if (scalars[i] != defaults[i])
-      text += fmt::format(" {}={}", op->scalars[i].name, scalars[i]);
+    if (scalars[i] != defaults[i]) text += fmt::format(" {}={}", op->scalars[i].name, scalars[i]);
   for (const auto& name : unpacked_strides(*this)) add(name);
   if (said.contains("base_aligned"))
     add("base_aligned");
@@ -611,8 +609,7 @@ Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const T
   const auto all = in_manifest_order(*op, tensors);
   Problem problem{op, complete_options(*op, options), {}};
   for (std::size_t i = 0; i < all.size(); ++i)  // shapes may depend on it
-    if (op->tensors[i].optional)
-      problem.values["has_" + op->tensors[i].name] = all[i].present();
+    if (op->tensors[i].optional) problem.values["has_" + op->tensors[i].name] = all[i].present();
   Unifier unifier(*op, problem.values);
   Values strides;
   bool aligned = true;

@@ -55,9 +55,9 @@ std::vector<std::int64_t> draw_all(const CumulativeInput& rule, std::size_t coun
                                    Generator& generator) {
   const auto steps = static_cast<std::int64_t>(count) - 1;
   if (rule.total < 0 || (count > 0 && (rule.longest < 0 || rule.total > steps * rule.longest)))
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("{} steps of at most {} do not add up to {}", steps, rule.longest,
-                            rule.total));
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("{} steps of at most {} do not add up to {}", steps, rule.longest, rule.total));
   std::vector<std::int64_t> all(count, 0);
   for (std::size_t i = 1; i < count; ++i) {
     const std::int64_t left = rule.total - all[i - 1];
@@ -77,8 +77,9 @@ std::vector<std::int64_t> draw_all(const PermutationInput& rule, std::size_t cou
   std::vector<std::int64_t> order(static_cast<std::size_t>(rule.count)), all;
   std::iota(order.begin(), order.end(), 0);
   for (std::size_t i = order.size(); i > 1; --i)
-    std::swap(order[i - 1], order[static_cast<std::size_t>(
-                                below_or_at(static_cast<std::int64_t>(i) - 1, generator))]);
+    std::swap(
+        order[i - 1],
+        order[static_cast<std::size_t>(below_or_at(static_cast<std::int64_t>(i) - 1, generator))]);
   for (std::size_t i = 0; i < count; ++i) all.push_back(order[i % order.size()]);
   return all;
 }

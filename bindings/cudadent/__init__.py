@@ -41,6 +41,7 @@ __all__ = [
     "TuneProgress",
     "TuneResult",
     "Winner",
+    "attention",
     "gemm",
     "op",
     "operators",
@@ -94,7 +95,39 @@ Raises InvalidArgument when shapes, data types, strides or devices do not fit, a
 goes wrong while tuning, compiling or launching.
 """
 
-_DOCS = {"gemm": _GEMM, "rms_norm": _RMS_NORM}
+_ATTENTION = """\
+out = softmax(mask(scale · q · kᵀ)) · v for each batch and head, with scores and sums in 32 bits.
+
+q           : [batch, queries, heads, head_dim]
+k, v        : [batch, keys, kv_heads, head_dim]; heads / kv_heads neighbours share one of k and v
+out         : as q; made when None
+lse         : [batch, heads, queries] of float32 to write the logarithm of the sum of exponentials to
+causal      : whether query i sees key j only if j <= i + keys - queries
+scale       : 1/sqrt(head_dim) by default; not negative
+window      : keys less than so far away are seen, on both sides unless causal; all when negative
+softcap     : above 0, scores s become softcap · tanh(s / softcap)
+return_lse  : True to make lse, too
+cu_queries  : [batch + 1] of int32: where each sequence begins in q and out, [all queries, heads, head_dim]
+              then, and where the last one ends; lse is [heads, all queries]
+cu_keys     : the same for k and v, [all keys, kv_heads, head_dim]
+block_table : [batch, pages a sequence] of int32: which pages of k and v, [pages, page_size, kv_heads,
+              head_dim], have a sequence's keys; entries beyond its end are not read
+kv_lengths  : [batch] of int32: how many keys each sequence has, where there is room for more
+max_queries : how many queries a sequence has at most, or typically, when they are one behind the other;
+max_keys      the same for keys. They help to choose a configuration; results do not depend on them
+stream      : an address or a stream object; by default the current one of the tensors' library
+
+Data types: bfloat16, float16; head_dim is a multiple of 8 up to 256. Batches, sequences and heads may be any
+distance apart. A query that sees no key gets zeros, and an lse of -inf. A new window or softcap is looked up
+as a new shape is; neither compiles anew.
+
+Returns out, or (out, lse) when lse is asked for.
+
+Raises InvalidArgument when shapes, data types, strides or devices do not fit, and Error for what
+goes wrong while tuning, compiling or launching.
+"""
+
+_DOCS = {"attention": _ATTENTION, "gemm": _GEMM, "rms_norm": _RMS_NORM}
 
 
 def __getattr__(name):

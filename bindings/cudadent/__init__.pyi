@@ -227,6 +227,75 @@ class _RmsNorm(Operator):
         stream: Optional[_Stream] = None,
     ) -> tuple[_T, _T]: ...
 
+class _Attention(Operator):
+    @overload  # type: ignore[override]
+    def __call__(
+        self,
+        q: _T,
+        k: _Tensor,
+        v: _Tensor,
+        out: Optional[_T] = None,
+        lse: None = None,
+        *,
+        causal: bool = False,
+        scale: Optional[float] = None,
+        window: int = -1,
+        softcap: float = 0.0,
+        return_lse: Literal[False] = False,
+        cu_queries: Optional[_Tensor] = None,
+        cu_keys: Optional[_Tensor] = None,
+        block_table: Optional[_Tensor] = None,
+        kv_lengths: Optional[_Tensor] = None,
+        max_queries: Optional[int] = None,
+        max_keys: Optional[int] = None,
+        stream: Optional[_Stream] = None,
+    ) -> _T: ...
+    @overload
+    def __call__(
+        self,
+        q: _T,
+        k: _Tensor,
+        v: _Tensor,
+        out: Optional[_T] = None,
+        lse: Optional[_T] = None,
+        *,
+        causal: bool = False,
+        scale: Optional[float] = None,
+        window: int = -1,
+        softcap: float = 0.0,
+        return_lse: Literal[True],
+        cu_queries: Optional[_Tensor] = None,
+        cu_keys: Optional[_Tensor] = None,
+        block_table: Optional[_Tensor] = None,
+        kv_lengths: Optional[_Tensor] = None,
+        max_queries: Optional[int] = None,
+        max_keys: Optional[int] = None,
+        stream: Optional[_Stream] = None,
+    ) -> tuple[_T, _T]: ...
+    @overload
+    def __call__(
+        self,
+        q: _T,
+        k: _Tensor,
+        v: _Tensor,
+        out: Optional[_T] = None,
+        *,
+        lse: Union[_T, Literal[True]],
+        causal: bool = False,
+        scale: Optional[float] = None,
+        window: int = -1,
+        softcap: float = 0.0,
+        return_lse: bool = False,
+        cu_queries: Optional[_Tensor] = None,
+        cu_keys: Optional[_Tensor] = None,
+        block_table: Optional[_Tensor] = None,
+        kv_lengths: Optional[_Tensor] = None,
+        max_queries: Optional[int] = None,
+        max_keys: Optional[int] = None,
+        stream: Optional[_Stream] = None,
+    ) -> tuple[_T, _T]: ...
+
+attention: _Attention
 gemm: _Gemm
 rms_norm: _RmsNorm
 
@@ -246,6 +315,7 @@ class Runtime:
         isolation: _Isolation = "auto",
         wait_for_others: float = 600.0,
     ) -> None: ...
+    attention: _Attention
     gemm: _Gemm
     rms_norm: _RmsNorm
     def __getattr__(self, name: str) -> Operator: ...

@@ -299,8 +299,8 @@ struct OperatorInfo {
   };
   struct ScalarInfo {
     std::string name;
-    double otherwise = 0;     // NaN when it depends on the problem
-    std::string formula;      // the default as the manifest has it: a number or an expression
+    double otherwise = 0;  // NaN when it depends on the problem
+    std::string formula;   // the default as the manifest has it: a number or an expression
     bool integer = false;
     bool in_problem = false;  // part of what is tuned and remembered, as a dimension is
   };

@@ -129,8 +129,8 @@ struct Tile {
 
 void attention(const Block& block, const dtype* q, const dtype* k, const dtype* v, dtype* out,
                float* lse, const int* cu_queries, const int* cu_keys, const int* block_table,
-               const int* kv_lengths, int batch, int pages_a_sequence, int heads_a_kv_head, int query_length,
-               int kv_length, int queries, float scale, float softcap, int window,
+               const int* kv_lengths, int batch, int pages_a_sequence, int heads_a_kv_head,
+               int query_length, int kv_length, int queries, float scale, float softcap, int window,
                i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q, i64 batch_stride_k,
                i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v, i64 sequence_stride_v,
                i64 head_stride_v, i64 batch_stride_out, i64 sequence_stride_out,

@@ -91,13 +91,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
               int query_length, int kv_length, float scale, float softcap, int window,
               i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q, i64 batch_stride_k,
               i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v, i64 sequence_stride_v,
-              i64 head_stride_v, i64 batch_stride_out, i64 sequence_stride_out,
-              i64 head_stride_out, const int* cu_queries, const int* cu_keys,
-              const int* block_table, const int* kv_lengths, int pages_a_sequence, int queries) {
+              i64 head_stride_v, i64 batch_stride_out, i64 sequence_stride_out, i64 head_stride_out,
+              const int* cu_queries, const int* cu_keys, const int* block_table,
+              const int* kv_lengths, int pages_a_sequence, int queries) {
   extern __shared__ __align__(128) u8 shared_memory[];
   const u32 q_tile = shared_address(shared_memory);
   const u32 k_tile = q_tile + K_OFFSET, v_tile = q_tile + V_OFFSET;
-  const Sequences sequences{cu_queries, cu_keys, block_table, kv_lengths, pages_a_sequence, queries};
+  const Sequences sequences{cu_queries, cu_keys,          block_table,
+                            kv_lengths, pages_a_sequence, queries};
   Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, window, sequences};
   const Tile tile(static_cast<int>(blockIdx.x), sizes);
   const Factors factors(scale, softcap);

@@ -29,9 +29,9 @@ __device__ bool sees(int distance, int window) {
 extern "C" __global__ void __launch_bounds__(TILE* TILE)
     attention(const dtype* q, const dtype* k, const dtype* v, dtype* out, float* lse, int batches,
               int heads, int heads_a_kv_head, int query_length, int kv_length, float scale,
-              float softcap, int window, i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q,
-              i64 batch_stride_k, i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v,
-              i64 sequence_stride_v, i64 head_stride_v, i64 batch_stride_out,
+              float softcap, int window, i64 batch_stride_q, i64 sequence_stride_q,
+              i64 head_stride_q, i64 batch_stride_k, i64 sequence_stride_k, i64 head_stride_k,
+              i64 batch_stride_v, i64 sequence_stride_v, i64 head_stride_v, i64 batch_stride_out,
               i64 sequence_stride_out, i64 head_stride_out, const int* cu_queries,
               const int* cu_keys, const int* block_table, const int* kv_lengths,
               int pages_a_sequence, int queries) {
@@ -40,9 +40,9 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
   __shared__ float powers[TILE][TILE + 1];  // first the scores
   const int x = static_cast<int>(threadIdx.x) % TILE;
   const int y = static_cast<int>(threadIdx.x) / TILE;  // the query of the tile
-  const Sequences sequences{cu_queries, cu_keys, block_table, kv_lengths, pages_a_sequence, queries};
-  const int tiles =
-      has_cu_queries ? sequences.slots<TILE>(batches) : ceil_div(query_length, TILE);
+  const Sequences sequences{cu_queries, cu_keys,          block_table,
+                            kv_lengths, pages_a_sequence, queries};
+  const int tiles = has_cu_queries ? sequences.slots<TILE>(batches) : ceil_div(query_length, TILE);
   const int slot = static_cast<int>(blockIdx.x) % tiles;
   const int head = static_cast<int>(blockIdx.x) / tiles % heads;
   const int batch = has_cu_queries ? sequences.sequence_of<TILE>(slot, batches)
@@ -107,9 +107,9 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
         from_f32<dtype>(static_cast<float>(sums[j] * factor));
   }
   if constexpr (has_lse) {
-    const i64 row = first + y + (has_cu_queries
-                                     ? static_cast<i64>(head) * queries + start
-                                     : (static_cast<i64>(batch) * heads + head) * query_length);
+    const i64 row = first + y +
+                    (has_cu_queries ? static_cast<i64>(head) * queries + start
+                                    : (static_cast<i64>(batch) * heads + head) * query_length);
     if (x == 0) lse[row] = total > 0 ? largest + logf(sum) : __uint_as_float(0xff800000u);
   }
 }

@@ -56,8 +56,9 @@ struct Place {
   // Of k or v.
   KeyRows rows_of(const dtype* tensor, const Sequences& all, i64 batch_stride, i64 stride,
                   i64 head_offset) const {
-    const int* const pages =
-        has_block_table ? all.block_table + static_cast<i64>(batch) * all.pages_a_sequence : nullptr;
+    const int* const pages = has_block_table
+                                 ? all.block_table + static_cast<i64>(batch) * all.pages_a_sequence
+                                 : nullptr;
     const i64 start = has_block_table ? 0 : batch * batch_stride + key_start * stride;
     return {tensor + start + head_offset, batch_stride, stride, pages};
   }

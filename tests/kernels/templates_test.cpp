@@ -261,8 +261,11 @@ void attention_sequences(TemplateTest& test) {
   const Values lengths{{"cu_queries", true}, {"queries", number(333)}, {"lse", true}};
   const Values packed{{"cu_keys", true}, {"keys", number(700)}};
   const auto pages = [&](std::int64_t size, std::int64_t a_sequence) {
-    return Values{{"block_table", true}, {"kv_lengths", true},   {"page_size", number(size)},
-                  {"pages", number(19)}, {"pages_a_sequence", number(a_sequence)}};
+    return Values{{"block_table", true},
+                  {"kv_lengths", true},
+                  {"page_size", number(size)},
+                  {"pages", number(19)},
+                  {"pages_a_sequence", number(a_sequence)}};
   };
   const auto run = [&](std::int64_t batch, std::int64_t heads, std::int64_t kv_heads,
                        std::int64_t dim, std::initializer_list<Values> parts) {

@@ -64,3 +64,24 @@ def relative_error(actual, expected):
     return np.linalg.norm(actual.astype(np.float64) - expected) / max(
         np.linalg.norm(expected), 1e-30
     )
+
+
+def attention(q, k, v, *, causal=False, scale=None, window=-1, softcap=0):
+    """Of one sequence: q is [queries, heads, head_dim], k and v have keys and kv_heads; and the lse."""
+    q, k, v = (tensor.astype(np.float64) for tensor in (q, k, v))
+    k, v = (tensor.repeat(q.shape[1] // k.shape[1], axis=1) for tensor in (k, v))
+    scores = np.einsum("ihd,jhd->hij", q, k) * (q.shape[2] ** -0.5 if scale is None else scale)
+    if softcap > 0:
+        scores = softcap * np.tanh(scores / softcap)
+    distance = np.arange(len(q))[:, None] + len(k) - len(q) - np.arange(len(k))
+    seen = np.ones_like(distance, dtype=bool)
+    if causal:
+        seen &= distance >= 0
+    if window >= 0:
+        seen &= np.abs(distance) < window
+    powers = np.where(seen, np.exp(scores), 0.0)
+    totals = powers.sum(axis=-1)
+    with np.errstate(divide="ignore"):
+        lse = np.log(totals)
+    out = np.einsum("hij,jhd->ihd", powers / np.where(totals > 0, totals, 1)[..., None], v)
+    return out, lse

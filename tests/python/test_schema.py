@@ -87,7 +87,8 @@ def test_the_operator_schema_knows_strides():
         "scalars": {"window": {"default": "m // 2", "dtype": "i32", "in_problem": True}},
         "inputs": {"starts": "cumulative(m)", "d": "permutation(m)"},
     }
-    assert validator("operator").is_valid({**operator, "tensors": {"a": tensor, "c": by_option, "starts": starts, "d": nested}})
+    tensors = {"a": tensor, "c": by_option, "starts": starts, "d": nested}
+    assert validator("operator").is_valid({**operator, "tensors": tensors})
 
 
 @pytest.mark.parametrize(

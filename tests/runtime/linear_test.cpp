@@ -12,8 +12,8 @@ TEST_CASE("what is linear in its only name") {
   CHECK(of("2*(n - 3)")->factor == 2);
   CHECK(of("2*(n - 3)")->offset == -6);
   CHECK(of("10 - -n")->offset == 10);
-  for (const char* text : {"n + m", "n*n", "ceil_div(n, 128)", "n // 2", "n / 2", "7", "-n", "n + 0.5",
-                           "n if n > 1 else 1"})
+  for (const char* text : {"n + m", "n*n", "ceil_div(n, 128)", "n // 2", "n / 2", "7", "-n",
+                           "n + 0.5", "n if n > 1 else 1"})
     CHECK_MESSAGE(!of(text), text);
 }
 

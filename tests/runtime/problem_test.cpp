@@ -103,7 +103,7 @@ const auto packed = std::make_shared<const OperatorManifest>(parse_operator(R"ma
   "tuning_key": { "window": "pow2_ceil(window) if window > 0 else -1", "rows": "pow2_ceil(rows)" },
   "requires": ["window != 0"],
   "flops": "rows*columns*abs(window)" })manifest",
-                                                                        "op.json"));
+                                                                            "op.json"));
 
 Values packed_values(Values more = {}) {
   more.insert({{"rows", std::int64_t{20}},
@@ -125,14 +125,15 @@ TEST_CASE("scalars of the problem are values like dimensions") {
   const Values given{{"window", std::int64_t{9}}, {"cap", 2.5}, {"scale", 2.0}};
   const Problem near = make_problem(packed, packed_values(given));
   CHECK(near.flops() == 20 * 4 * 9);
-  CHECK(near.describe() ==
-        "packed rows=20 columns=4 batch=3 starts=true scale=2 window=9 cap=2.5");
+  CHECK(near.describe() == "packed rows=20 columns=4 batch=3 starts=true scale=2 window=9 cap=2.5");
   CHECK(near.key() != silent.key());
   CHECK(near.tuning_key() ==
-        make_problem(packed, packed_values({{"window", std::int64_t{16}}, {"cap", 2.5}})).tuning_key());
+        make_problem(packed, packed_values({{"window", std::int64_t{16}}, {"cap", 2.5}}))
+            .tuning_key());
   CHECK(near.representative().values.at("window") == Value(std::int64_t{16}));
   CHECK(near.representative().scalars == std::vector<double>{2, 16, 22, 2.5});
-  CHECK(make_problem(packed, values_from_json(nlohmann::json::parse(near.key()))).key() == near.key());
+  CHECK(make_problem(packed, values_from_json(nlohmann::json::parse(near.key()))).key() ==
+        near.key());
   // What is said as it would be anyhow makes no difference.
   CHECK(make_problem(packed, packed_values({{"window", std::int64_t{-1}}})).key() == silent.key());
 

@@ -172,13 +172,14 @@ std::vector<Sequence> sequences_of(const Problem& problem, const Tensors& tensor
   for (std::size_t z = 0; z < size("batch"); ++z) {
     Sequence one{.batch = z};
     one.first_query = at("cu_queries", z).value_or(z * size("query_length"));
-    one.queries = at("cu_queries", z + 1).value_or(one.first_query + size("query_length")) - one.first_query;
+    one.queries =
+        at("cu_queries", z + 1).value_or(one.first_query + size("query_length")) - one.first_query;
     const std::size_t first_key = at("cu_keys", z).value_or(z * size("kv_length"));
     std::size_t keys = at("cu_keys", z + 1).value_or(first_key + size("kv_length")) - first_key;
     keys = at("kv_lengths", z).value_or(keys);
     for (std::size_t j = 0; j < keys; ++j)
-      one.key_rows.push_back(page == 0 ? first_key + j
-                                       : *at("block_table", z * width + j / page) * page + j % page);
+      one.key_rows.push_back(
+          page == 0 ? first_key + j : *at("block_table", z * width + j / page) * page + j % page);
     all.push_back(std::move(one));
   }
   return all;
@@ -192,7 +193,8 @@ void attention(const Problem& problem, Tensors& tensors) {
     return tensors[*problem.op->tensor_index(name)];
   };
   const std::size_t heads = size("heads"), kv_heads = size("kv_heads"), dim = size("head_dim");
-  const double scale = problem.scalars[0], softcap = problem.scalars[1], window = problem.scalars[2];
+  const double scale = problem.scalars[0], softcap = problem.scalars[1],
+               window = problem.scalars[2];
   const auto &q = tensor("q"), &k = tensor("k"), &v = tensor("v");
   auto &out = tensor("out"), &lse = tensor("lse");
   out.resize(q.size());

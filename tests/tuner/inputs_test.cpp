@@ -130,10 +130,10 @@ TEST_CASE("sequences one behind the other begin and end where the total ends") {
       CHECK(starts[i] - starts[i - 1] <= longest);
     }
   }
-  CHECK(draw<std::int64_t>(CumulativeInput{0, 0}, DataType::i64, 1) == std::vector<std::int64_t>{0});
-  CHECK(tests::fails(ErrorCode::invalid_argument, {"13 steps of at most 7", "100"}, [] {
-    random_elements(CumulativeInput{100, 7}, DataType::i32, 14, 1);
-  }));
+  CHECK(draw<std::int64_t>(CumulativeInput{0, 0}, DataType::i64, 1) ==
+        std::vector<std::int64_t>{0});
+  CHECK(tests::fails(ErrorCode::invalid_argument, {"13 steps of at most 7", "100"},
+                     [] { random_elements(CumulativeInput{100, 7}, DataType::i32, 14, 1); }));
 }
 
 TEST_CASE("a permutation has each number once, then again") {
@@ -158,9 +158,8 @@ TEST_CASE("the rule of an input may depend on its problem") {
       "lengths": "uniform(0, min(8*width, 100))", "starts": "cumulative(pages)",
       "table": "permutation(pages)" } })manifest",
                                                                           "op.json"));
-  const Problem problem = make_problem(op, {{"pages", std::int64_t{30}},
-                                            {"batch", std::int64_t{4}},
-                                            {"width", std::int64_t{7}}});
+  const Problem problem = make_problem(
+      op, {{"pages", std::int64_t{30}}, {"batch", std::int64_t{4}}, {"width", std::int64_t{7}}});
   CHECK(std::holds_alternative<NormalInput>(input_rule(problem, op->tensors[0])));
   CHECK(std::get<UniformInput>(input_rule(problem, op->tensors[1])).high == 56);
   const auto starts = std::get<CumulativeInput>(input_rule(problem, op->tensors[2]));
