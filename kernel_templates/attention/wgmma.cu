@@ -40,6 +40,10 @@ constexpr int BARRIER_OFFSET = V_OFFSET + STAGES * KV_BYTES;
 static_assert(BARRIER_OFFSET + 16 + 32 * STAGES <= shared_bytes, "the manifest's shared memory");
 static_assert(BN % 16 == 0 && BM == 64 * CONSUMERS);
 static_assert(!PINGPONG || (OVERLAP && CONSUMERS > 1));
+// Rows of k and v that one copy brings: those of a block, or as many as lie in one page.
+static_assert(BN % BOX_KEYS == 0 && (!has_block_table || PAGE % BOX_KEYS == 0) && BOX_KEYS % 8 == 0);
+// Behind a sequence's keys lie others, or whatever was in memory.
+constexpr bool OTHERS_BEHIND = has_cu_keys || has_kv_lengths;
 
 // Barriers, as addresses of shared memory.
 struct Barriers {
@@ -81,20 +85,51 @@ struct Walk {
 // Copies the rows of q, or of a block of k or v, to shared memory, 64 columns a box. Those of q that a tile
 // lacks where there are few queries are not written: what lies there ends in rows that are not stored.
 __device__ __forceinline__ void load_queries(u32 destination, const TensorMap& map, u32 full,
-                                             const Tile& tile, int box_queries) {
+                                             const Tile& tile, int first_row, int box_queries) {
   mbarrier_arrive_expect_bytes(full, box_queries * (GROUP * SHARED_DIM * 2));
 #pragma unroll
   for (int box = 0; box < BOXES; ++box) {
-    tma_load_5d(destination + box * (BM * 128), &map, full, box * 64, 0, tile.first_query,
-                tile.group, tile.batch);
+    tma_load_5d(destination + box * (BM * 128), &map, full, box * 64, 0,
+                has_cu_queries ? first_row + tile.first_query : tile.first_query, tile.group,
+                has_cu_queries ? 0 : tile.batch);
   }
 }
+
+// Where the keys of a sequence lie.
+struct KeyPlace {
+  int batch, start;  // the index of the sequence, 0 where they lie one behind the other from `start` on
+  int keys;
+  const int* pages;
+
+  __device__ __forceinline__ KeyPlace(const Tile& tile, const Sizes& sizes)
+      : batch(has_cu_keys ? 0 : tile.batch),
+        start(sizes.sequences.key_start(tile.batch)),
+        keys(sizes.kv_length),
+        pages(sizes.sequences.pages_of(tile.batch)) {}
+};
+
 __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map, u32 full,
-                                           int kv_head, int block, int batch) {
+                                           int kv_head, int block, const KeyPlace& place) {
+  if constexpr (has_block_table) {
+    // Pages that have no key of the sequence are not in its table.
+    const int boxes = min(BN / BOX_KEYS, ceil_div(place.keys - block * BN, BOX_KEYS));
+    mbarrier_arrive_expect_bytes(full, boxes * (BOX_KEYS * SHARED_DIM * 2));
+#pragma unroll 4
+    for (int i = 0; i < boxes; ++i) {
+      const int key = block * BN + i * BOX_KEYS, page = place.pages[key / PAGE];
+#pragma unroll
+      for (int box = 0; box < BOXES; ++box) {
+        tma_load_4d(destination + box * (BN * 128) + i * (BOX_KEYS * 128), &map, full, box * 64,
+                    kv_head, key % PAGE, page);
+      }
+    }
+    return;
+  }
   mbarrier_arrive_expect_bytes(full, KV_BYTES);
 #pragma unroll
   for (int box = 0; box < BOXES; ++box) {
-    tma_load_4d(destination + box * (BN * 128), &map, full, box * 64, kv_head, block * BN, batch);
+    tma_load_4d(destination + box * (BN * 128), &map, full, box * 64, kv_head,
+                has_cu_keys ? place.start + block * BN : block * BN, place.batch);
   }
 }
 
@@ -136,6 +171,20 @@ __device__ __forceinline__ void multiply_values(float (&sums)[OUT_DIM / 2], cons
   wgmma_commit_group();
 }
 
+// Zeroes the rows of a block of values from `first` on, by the threads of a warpgroup: they are multiplied by
+// zero, which makes no zero of what may be a NaN. Others may do the same at once.
+template <typename Group>
+__device__ __forceinline__ void clear_rows(u8* block, int first, const Group& group) {
+#pragma unroll
+  for (int box = 0; box < BOXES; ++box) {
+    for (int at = first * 128 + group.thread() * 16; at < BN * 128; at += 128 * 16) {
+      store_16(block + box * (BN * 128) + at, make_uint4(0, 0, 0, 0));
+    }
+  }
+  async_proxy_fence();
+  group.sync();
+}
+
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -143,11 +192,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
               const __grid_constant__ TensorMap v_map, dtype* out, i64 batch_stride_out,
               i64 sequence_stride_out, i64 head_stride_out, float* lse, float* partials,
               u32* counters, int batches, int heads, int heads_a_kv_head, int query_length,
-              int kv_length, int box_queries, float scale, float softcap, int window) {
+              int kv_length, int box_queries, float scale, float softcap, int window,
+              const int* cu_queries, const int* cu_keys, const int* block_table,
+              const int* kv_lengths, int pages_a_sequence, int queries) {
   extern __shared__ __align__(1024) u8 shared_memory[];
   const u32 shared = shared_address(shared_memory);
   const Barriers barriers(shared + BARRIER_OFFSET);
-  Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, window, {}};
+  const Sequences sequences{cu_queries, cu_keys, block_table, kv_lengths, pages_a_sequence, queries};
+  Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, window, sequences};
   const int warp = warp_index();
   const int warpgroup = warp / 4;
 
@@ -172,23 +224,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       const Tile tile(index, sizes);
       if (tile.low == tile.high) continue;
       const int kv_head = tile.kv_head(sizes);
+      const KeyPlace place(tile, sizes);
       // Values follow the keys at a distance of one block: that is the order in which they are used.
 #pragma unroll 1
       for (int block = tile.high - 1; block >= tile.low - 1; --block) {
         if (block >= tile.low) {
           mbarrier_wait(barriers.k_empty + 8 * k_ring.stage, k_ring.parity ^ 1);
           load_block(shared + K_OFFSET + k_ring.stage * KV_BYTES, k_map,
-                     barriers.k_full + 8 * k_ring.stage, kv_head, block, tile.batch);
+                     barriers.k_full + 8 * k_ring.stage, kv_head, block, place);
           k_ring.advance();
         }
         if (block == tile.high - 1) {
           mbarrier_wait(barriers.q_empty, q_parity ^ 1);
-          load_queries(shared, q_map, barriers.q_full, tile, box_queries);
+          load_queries(shared, q_map, barriers.q_full, tile, sizes.query_start, box_queries);
           q_parity ^= 1;
         } else {
           mbarrier_wait(barriers.v_empty + 8 * v_ring.stage, v_ring.parity ^ 1);
           load_block(shared + V_OFFSET + v_ring.stage * KV_BYTES, v_map,
-                     barriers.v_full + 8 * v_ring.stage, kv_head, block + 1, tile.batch);
+                     barriers.v_full + 8 * v_ring.stage, kv_head, block + 1, place);
           v_ring.advance();
         }
       }
@@ -281,6 +334,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       release_k();
       rows.template softmax<true>(scores, block, factors);
       round_probabilities(p, scores);
+      if constexpr (OTHERS_BEHIND) {
+        if (const int rows_left = sizes.kv_length - block * BN; rows_left < BN) {
+          mbarrier_wait(barriers.v_full + 8 * v_ring.stage, v_ring.parity);
+          clear_rows(shared_memory + V_OFFSET + v_ring.stage * KV_BYTES, rows_left, Consumer<8>{consumer});
+        }
+      }
       if constexpr (!OVERLAP) {
         wgmma_fence();
         issue_values();
