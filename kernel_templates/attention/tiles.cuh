@@ -15,7 +15,8 @@ struct Sizes {
   int batch, heads, heads_a_kv_head, query_length, kv_length;
   int window;  // with windowed, a query sees keys less than this away
   Sequences sequences;
-  int query_start = 0;  // rows of q and out in front of the sequence
+  int query_start = 0;       // rows of q and out in front of the sequence
+  int key_room = kv_length;  // of each sequence, where all have as much
 
   // Of a sequence, or of all where they lie one behind the other.
   __device__ __forceinline__ int query_blocks() const {
@@ -29,12 +30,11 @@ struct Sizes {
   }
   __device__ __forceinline__ void enter(int sequence) {
     const bool exists = sequence < batch;
-    const int other = query_length, others = kv_length;
-    query_length = exists ? sequences.query_count(sequence, other) : 0;
-    if constexpr (has_cu_queries) query_start = exists ? sequences.query_start(sequence) : 0;
-    if constexpr (has_cu_keys || has_block_table || has_kv_lengths) {
-      kv_length = exists ? sequences.key_count(sequence, others) : 0;
+    if constexpr (has_cu_queries) {
+      query_length = exists ? sequences.query_count(sequence, 0) : 0;
+      query_start = exists ? sequences.query_start(sequence) : 0;
     }
+    kv_length = exists ? sequences.key_count(sequence, key_room) : 0;
   }
   // Keys that the queries from position `first` to `last` see lie from low_key to below high_key. The
   // position of a query is the index of the key that it stands at.

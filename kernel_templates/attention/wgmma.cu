@@ -41,7 +41,8 @@ static_assert(BARRIER_OFFSET + 16 + 32 * STAGES <= shared_bytes, "the manifest's
 static_assert(BN % 16 == 0 && BM == 64 * CONSUMERS);
 static_assert(!PINGPONG || (OVERLAP && CONSUMERS > 1));
 // Rows of k and v that one copy brings: those of a block, or as many as lie in one page.
-static_assert(BN % BOX_KEYS == 0 && (!has_block_table || PAGE % BOX_KEYS == 0) && BOX_KEYS % 8 == 0);
+static_assert(BN % BOX_KEYS == 0 && (!has_block_table || PAGE % BOX_KEYS == 0) &&
+              BOX_KEYS % 8 == 0);
 // Behind a sequence's keys lie others, or whatever was in memory.
 constexpr bool OTHERS_BEHIND = has_cu_keys || has_kv_lengths;
 
@@ -97,7 +98,8 @@ __device__ __forceinline__ void load_queries(u32 destination, const TensorMap& m
 
 // Where the keys of a sequence lie.
 struct KeyPlace {
-  int batch, start;  // the index of the sequence, 0 where they lie one behind the other from `start` on
+  int batch,
+      start;  // the index of the sequence, 0 where they lie one behind the other from `start` on
   int keys;
   const int* pages;
 
@@ -198,7 +200,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   extern __shared__ __align__(1024) u8 shared_memory[];
   const u32 shared = shared_address(shared_memory);
   const Barriers barriers(shared + BARRIER_OFFSET);
-  const Sequences sequences{cu_queries, cu_keys, block_table, kv_lengths, pages_a_sequence, queries};
+  const Sequences sequences{cu_queries, cu_keys,          block_table,
+                            kv_lengths, pages_a_sequence, queries};
   Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, window, sequences};
   const int warp = warp_index();
   const int warpgroup = warp / 4;
@@ -337,7 +340,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       if constexpr (OTHERS_BEHIND) {
         if (const int rows_left = sizes.kv_length - block * BN; rows_left < BN) {
           mbarrier_wait(barriers.v_full + 8 * v_ring.stage, v_ring.parity);
-          clear_rows(shared_memory + V_OFFSET + v_ring.stage * KV_BYTES, rows_left, Consumer<8>{consumer});
+          clear_rows(shared_memory + V_OFFSET + v_ring.stage * KV_BYTES, rows_left,
+                     Consumer<8>{consumer});
         }
       }
       if constexpr (!OVERLAP) {

@@ -75,12 +75,27 @@ std::vector<GivenProblem> given_problems() {
                        {"batch_stride_a", std::int64_t{64}},
                        {"batch_stride_b", std::int64_t{0}}};
   const Values causal{{"causal", true}}, all{{"causal", true}, {"lse", true}, {"softcap", 30.0}};
+  const Values lengths{{"cu_queries", true},
+                       {"cu_keys", true},
+                       {"queries", std::int64_t{16384}},
+                       {"keys", std::int64_t{16384}},
+                       {"causal", true}};
+  const Values pages{{"block_table", true},
+                     {"kv_lengths", true},
+                     {"page_size", std::int64_t{16}},
+                     {"pages", std::int64_t{40000}},
+                     {"pages_a_sequence", std::int64_t{512}}};
+  Values both = pages;
+  both.insert({{"cu_queries", true}, {"queries", std::int64_t{2048}}, {"causal", true}});
   return {
       {"attention", attention(4, 4096, 4096, 16, 16, 128, "bf16")},
       {"attention", attention(4, 4096, 4096, 32, 8, 64, "f16", causal)},
       {"attention", attention(1, 1, 8192, 32, 8, 128, "bf16", all)},
       {"attention", attention(2, 127, 333, 6, 2, 200, "f16", {{"window", std::int64_t{64}}})},
       {"attention", attention(2, 2048, 2048, 8, 8, 256, "bf16", all)},
+      {"attention", attention(16, 0, 0, 16, 16, 128, "bf16", lengths)},
+      {"attention", attention(16, 1, 0, 32, 8, 128, "bf16", pages)},
+      {"attention", attention(8, 0, 0, 32, 8, 64, "f16", both)},
       {"gemm", gemm(4096, 4096, 4096, "bf16", gelu)},
       {"gemm", gemm(8192, 14336, 4096, "f16", relu)},
       {"gemm", gemm(2048, 2048, 2048, "f32", silu)},

@@ -234,6 +234,27 @@ void attention(const Problem& problem, Tensors& tensors) {
       }
 }
 
+// Of attention's k, v and block_table, which elements have keys of a sequence; nothing for other inputs.
+std::vector<bool> elements_in_use(const Problem& problem, const Tensors& tensors, std::size_t i) {
+  const std::string& name = problem.op->tensors[i].name;
+  if (problem.op->name != "attention" || tensors[i].empty()) return {};
+  const std::size_t row = extent(problem, "kv_heads") * extent(problem, "head_dim");
+  const std::size_t page = extent(problem, "page_size"),
+                    width = extent(problem, "pages_a_sequence");
+  std::vector<bool> used(tensors[i].size(), false);
+  for (const auto& sequence : sequences_of(problem, tensors))
+    if (name == "k" || name == "v") {
+      for (const std::size_t key : sequence.key_rows)
+        std::fill_n(used.begin() + static_cast<std::ptrdiff_t>(key * row), row, true);
+    } else if (name == "block_table") {
+      for (std::size_t j = 0; j * page < sequence.key_rows.size(); ++j)
+        used[sequence.batch * width + j] = true;
+    } else {
+      return {};
+    }
+  return used;
+}
+
 }  // namespace
 
 void compute_reference(const Problem& problem, Tensors& tensors) {
@@ -245,7 +266,24 @@ void compute_reference(const Problem& problem, Tensors& tensors) {
 Bench::Bench(Backend& backend, const Problem& problem, std::uint64_t seed)
     : backend_(backend), problem_(problem), expected_(problem.op->tensors.size()) {
   for (std::size_t i = 0; i < problem.op->tensors.size(); ++i) add(i, seed + i);
+  for (std::size_t i = 0; i < problem.op->tensors.size(); ++i)
+    spoil(i, elements_in_use(problem, expected_, i));
   compute_reference(problem_, expected_);
+}
+
+// Makes NaNs of the elements that are not used, or −1, which is no index: they are not for kernels to count.
+void Bench::spoil(std::size_t i, const std::vector<bool>& used) {
+  if (used.empty()) return;
+  const std::size_t size = size_of(problem_.dtype_of(spec(i)));
+  const auto at = places(problem_.shape_of(spec(i)), problem_.strides_of(spec(i)));
+  std::vector<bool> needed(bytes_[i] / size, false);  // elements may share memory
+  for (std::size_t j = 0; j < at.size(); ++j)
+    if (used[j]) needed[at[j]] = true;
+  std::vector<std::byte> bytes(bytes_[i]);
+  backend_.copy_to_host(bytes.data(), pointers_[i], bytes.size());
+  for (std::size_t j = 0; j < needed.size(); ++j)
+    if (!needed[j]) std::fill_n(bytes.data() + j * size, size, poison);
+  backend_.copy_to_device(pointers_[i], bytes.data(), bytes.size());
 }
 
 bool Bench::is_output(std::size_t i) const { return spec(i).output && problem_.has(spec(i)); }

@@ -31,6 +31,7 @@ class Bench {
   [[nodiscard]] const TensorSpec& spec(std::size_t i) const { return problem_.op->tensors[i]; }
   [[nodiscard]] bool is_output(std::size_t i) const;
   void add(std::size_t i, std::uint64_t seed);
+  void spoil(std::size_t i, const std::vector<bool>& used);
   std::string compare(std::size_t i);
 
   Backend& backend_;
