@@ -55,7 +55,6 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
   const i64 start = sequences.query_start(batch);
   const float inner = capped ? scale / softcap : scale;
   q += batch * batch_stride_q + start * sequence_stride_q + head * head_stride_q;
-  out += batch * batch_stride_out + start * sequence_stride_out + head * head_stride_out;
   const KeyRows k_rows(k + head / heads_a_kv_head * head_stride_k, batch_stride_k,
                        sequence_stride_k, sequences, batch);
   const KeyRows v_rows(v + head / heads_a_kv_head * head_stride_v, batch_stride_v,
@@ -98,13 +97,14 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
   }
 
   if (first + y >= query_length) return;
+  out +=
+      batch * batch_stride_out + (start + first + y) * sequence_stride_out + head * head_stride_out;
   const float sum = static_cast<float>(total);
   const double factor = total > 0 ? reciprocal_approx(sum) : 0.0f;
   for (int j = 0; j < COLUMNS; ++j) {
     const int column = j * TILE + x;
     if (column >= head_dim) break;
-    out[(first + y) * sequence_stride_out + column] =
-        from_f32<dtype>(static_cast<float>(sums[j] * factor));
+    out[column] = from_f32<dtype>(static_cast<float>(sums[j] * factor));
   }
   if constexpr (has_lse) {
     const i64 row = first + y +
