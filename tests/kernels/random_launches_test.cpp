@@ -28,7 +28,7 @@ namespace {
 using test::Bench;
 using test::number_from_environment;
 
-constexpr int sizes_a_case = 4;
+constexpr int sizes_a_case = 12;
 
 // Bytes of device memory that nobody uses, 0 where the driver does not tell.
 std::size_t free_device_memory(const cuda::Gpu& gpu) {
@@ -95,7 +95,7 @@ class Trial {
         }
         const auto specialization = specialized(given);
         if (specialization.hash != first.hash) continue;
-        if (given.problem.flops() > 2e8) continue;  // float64 on one core
+        if (given.problem.flops() > 5e7) continue;  // float64 on one core
         const auto executable = backend_.prepare(module, specialization.plan);
         Bench bench(backend_, given.problem, random_());
         const auto fault = bench.why_wrong(*executable);
