@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <thread>
 
 #include "tests/support/errors.h"
@@ -96,6 +97,21 @@ TEST_CASE("an operator says what it takes") {
   CHECK(info.dtypes.at(0).allowed == std::vector<std::string>{"f32"});
   CHECK(info.options.at(0).bound == cudadent::Value("flip"));
   CHECK(info.scalars.at(0).otherwise == 2);
+}
+
+TEST_CASE("scalars may be bound by name, and given for one launch") {
+  const Fixture fixture;
+  cudadent::Runtime runtime(fixture.options());
+  const auto triple = runtime.op("scale", {{"alpha", 3.0}});
+  Data data;
+  const std::array<Tensor, 2> tensors{data.in, data.out};
+  triple.launch(tensors);
+  CHECK(data.y[0] == 3);
+  const std::array<double, 1> five{5}, as_bound{std::nan("")};
+  triple.launch(tensors, nullptr, five);
+  CHECK(data.y[0] == 5);
+  triple.launch(tensors, nullptr, as_bound);
+  CHECK(data.y[0] == 3);
 }
 
 TEST_CASE("preparing says what a launch will do; only then is it known") {

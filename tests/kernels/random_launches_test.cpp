@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <thread>
@@ -18,6 +19,7 @@
 #include "runtime/cuda/backend.h"
 #include "runtime/cuda/gpu.h"
 #include "runtime/environment.h"
+#include "runtime/value.h"
 #include "tests/emulator/cases.h"
 #include "tests/support/bench.h"
 #include "tests/support/environment.h"
@@ -47,9 +49,11 @@ std::size_t free_device_memory(const cuda::Gpu& gpu) {
 // go with what else the problem says.
 std::optional<Problem> resized(const emulator::Case& given, std::mt19937_64& random) {
   const auto& fixed = given.kernel->compile_time;
-  Values values = given.problem.values;
+  // Without the scalars that follow from dimensions.
+  Values values = values_from_json(nlohmann::json::parse(given.problem.key()));
   for (const auto& dimension : given.problem.op->dimensions)
-    if (!given.problem.op->is_optional_dimension(dimension) &&
+    if (!given.problem.op->is_optional_dimension(dimension) && values.contains(dimension) &&
+        dimension != "pages" &&  // which take memory, and no work
         std::find(fixed.begin(), fixed.end(), dimension) == fixed.end())
       values[dimension] = emulator::random_extent(random);
   try {
