@@ -123,17 +123,27 @@ def tuned(operator, values, budget, database):
 def workspace_bytes(operator, template, configuration, values):
     """What a configuration takes of the device's memory beside its tensors, by its manifest.
 
-    `values` are the problem's dimensions, data types and options. Expressions are Python.
+    `values` are the problem's dimensions, data types and options; it has no optional tensors. Expressions are
+    Python.
     """
     text = (TEMPLATES / operator / f"{template}.json").read_text()
     manifest = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
-    names = {
-        "ceil_div": lambda a, b: -(-a // b),
-        "round_up": lambda a, b: -(-a // b) * b,
-        "pow2_ceil": lambda a: 1 << max(0, a - 1).bit_length(),
-        **values,
-        **configuration,
-    }
+
+    class Names(dict):
+        def __missing__(self, name):
+            if name.startswith("has_"):
+                return False
+            raise KeyError(name)
+
+    names = Names(
+        {
+            "ceil_div": lambda a, b: -(-a // b),
+            "round_up": lambda a, b: -(-a // b) * b,
+            "pow2_ceil": lambda a: 1 << max(0, a - 1).bit_length(),
+            **values,
+            **configuration,
+        }
+    )
 
     def value_of(expression):
         return eval(expression, {}, names) if isinstance(expression, str) else expression

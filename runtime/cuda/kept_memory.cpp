@@ -56,16 +56,25 @@ DevicePointer KeptPieces::on(const Gpu& gpu, Stream stream, std::size_t bytes) {
       gpu.driver.stream_capturing(stream, &status) != Result::success ||
       status != CaptureStatus::none || gpu.driver.stream_id(stream, &stream_id) != Result::success)
     return 0;
-  const std::scoped_lock lock(lock_);
-  for (const auto& piece : pieces_)
-    if (piece.stream_id == stream_id) return piece.pointer;
-  if (pieces_.size() == most_streams) return 0;
-  return pieces_.emplace_back(gpu.kept_memory.take(gpu, stream, stream_id, bytes)).pointer;
+  const auto find = [&](std::size_t first, std::size_t end) -> DevicePointer {
+    for (std::size_t i = first; i < end; ++i)
+      if (pieces_[i].stream_id == stream_id) return pieces_[i].pointer;
+    return 0;
+  };
+  const std::size_t known = count_.load(std::memory_order_acquire);
+  if (const DevicePointer found = find(0, known); found != 0) return found;
+  const std::scoped_lock lock(adding_);
+  const std::size_t count = count_.load(std::memory_order_relaxed);
+  if (const DevicePointer found = find(known, count); found != 0) return found;
+  if (count == most_streams) return 0;
+  pieces_[count] = gpu.kept_memory.take(gpu, stream, stream_id, bytes);
+  count_.store(count + 1, std::memory_order_release);
+  return pieces_[count].pointer;
 }
 
 void KeptPieces::give_back(const Gpu& gpu) {
-  for (const auto& piece : pieces_) gpu.kept_memory.give_back(piece);
-  pieces_.clear();
+  for (std::size_t i = 0; i < count_; ++i) gpu.kept_memory.give_back(pieces_[i]);
+  count_ = 0;
 }
 
 }  // namespace cudadent::cuda

@@ -1,6 +1,8 @@
 // Device memory that kernels find zero and leave zero, so that nothing has to zero it between launches.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -51,8 +53,9 @@ class KeptPieces {
  private:
   static constexpr std::size_t most_streams = 16;
 
-  std::mutex lock_;
-  std::vector<KeptMemory::Piece> pieces_;
+  std::array<KeptMemory::Piece, most_streams> pieces_;
+  std::atomic<std::size_t> count_ = 0;  // of pieces_ that are ready: finding one takes no lock
+  std::mutex adding_;
 };
 
 }  // namespace cudadent::cuda
