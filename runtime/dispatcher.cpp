@@ -63,8 +63,12 @@ bool make_key(std::span<const Tensor> tensors, std::span<const double> scalars, 
       address_bits |= reinterpret_cast<std::uintptr_t>(tensor.data);
   }
   add(static_cast<std::int64_t>(address_bits % 16 == 0));
-  if (!scalars.empty())
-    for (const std::size_t i : op.in_problem) add(std::bit_cast<std::int64_t>(scalars[i]));
+  if (!op.in_problem.empty() && !scalars.empty() && scalars.size() != op.scalars.size())
+    return false;
+  for (const std::size_t i : op.in_problem) {
+    const bool is_given = !scalars.empty() && !std::isnan(scalars[i]);
+    add(std::bit_cast<std::int64_t>(is_given ? scalars[i] : op.key_scalars[i]));
+  }
   key.count = count;
   key.hash = hash;
   return true;
@@ -160,8 +164,13 @@ std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const
     state->entry = std::move(entry);
     state->options = std::move(options);
     state->scalars = std::move(scalars);
-    for (std::size_t i = 0; i < state->scalars.size(); ++i)
-      if (state->entry->manifest->scalars[i].in_problem) state->in_problem.push_back(i);
+    state->key_scalars = state->scalars;
+    for (std::size_t i = 0; i < state->scalars.size(); ++i) {
+      const ScalarSpec& scalar = state->entry->manifest->scalars[i];
+      if (scalar.in_problem) state->in_problem.push_back(i);
+      if (std::isnan(state->scalars[i]) && scalar.otherwise.names().empty())
+        state->key_scalars[i] = as_real(scalar.otherwise.evaluate(Scope()), scalar.name);
+    }
     for (const auto& tensor : state->entry->manifest->tensors) {
       const std::uint32_t bit = 1U << state->tensor_names.size();
       if (tensor.has_strides()) state->strided |= bit;
@@ -181,7 +190,7 @@ void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors
   if (launch == nullptr) {
     if (regular && backend_.capturing(stream))
       throw Error(ErrorCode::not_tuned,
-                  fmt::format("{}: these shapes are new and the stream is being captured into a "
+                  fmt::format("{}: this problem is new and the stream is being captured into a "
                               "graph. Call prepare() with them before capturing.",
                               op.entry->manifest->name));
     launch = &resolve(op, tensors, scalars, key);

@@ -72,6 +72,8 @@ struct OperatorState {
   // A bit for each tensor of the manifest that has strides, that may start anywhere.
   std::uint32_t strided = 0, any_alignment = 0;
   std::vector<std::size_t> in_problem;  // the scalars that are
+  // What a key has of them where a call says nothing: what is bound, else a default that is a number, else NaN.
+  std::vector<double> key_scalars;
   mutable DispatchTable table;
 };
 

@@ -380,6 +380,8 @@ void take_scalars(Problem& problem, std::span<const double> given) {
     const double number =
         is_given ? given[i]
                  : as_real(specs[i].otherwise.evaluate(Scope(problem.values)), specs[i].name);
+    if (specs[i].in_problem && !std::isfinite(number))
+      reject(*problem.op, fmt::format("{}={} is not a finite number", specs[i].name, number));
     problem.scalars.push_back(number);
     if (specs[i].in_problem)
       problem.values[specs[i].name] = value_of(*problem.op, specs[i], number);

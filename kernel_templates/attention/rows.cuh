@@ -16,15 +16,18 @@ struct Factors {
 
   __device__ __forceinline__ Factors(float scale, float softcap) {
     inner = capped ? scale / softcap : 1.0f;
-    outer = (capped ? softcap : scale) * LOG2_E;
+    // Not zero: the largest score before the first, -infinity, times it must stay -infinity.
+    outer = fmaxf((capped ? softcap : scale) * LOG2_E, 1e-30f);
   }
 };
 
 // 2^x of the column with this number of those of a thread.
 template <bool MASKED>
 __device__ __forceinline__ float exponential(float x, int column) {
-  // -infinity is for the special-function unit.
-  if (!MASKED && FMA_EXP2 > 0 && column % maximum(1, FMA_EXP2) == 1) return exp2_by_fma(x);
+  // -infinity is for the special-function unit; a NaN stays one.
+  if (!MASKED && FMA_EXP2 > 0 && column % maximum(1, FMA_EXP2) == 1) {
+    return x == x ? exp2_by_fma(x) : x;
+  }
   return exp2_approx(x);
 }
 

@@ -121,6 +121,7 @@ Gpu::~Gpu() {
   // After a fault, or when the process is ending, the driver refuses all of this: so be it.
   try {
     const ContextScope current = scope();
+    driver.context_synchronize();  // Callers' streams may still use it.
     kept_memory.free_all(driver, stream);
     if (stream != nullptr) driver.stream_destroy(stream);
     if (pool != nullptr) driver.pool_destroy(pool);

@@ -93,6 +93,8 @@ std::vector<GivenProblem> given_problems() {
       {"attention", attention(1, 1, 8192, 32, 8, 128, "bf16", all)},
       {"attention", attention(2, 127, 333, 6, 2, 200, "f16", {{"window", std::int64_t{64}}})},
       {"attention", attention(2, 2048, 2048, 8, 8, 256, "bf16", all)},
+      // More query heads to one of k and v than a tile has rows.
+      {"attention", attention(1, 1, 4096, 71, 1, 64, "bf16", {})},
       {"attention", attention(16, 0, 0, 16, 16, 64, "bf16", lengths)},
       {"attention", attention(16, 1, 0, 32, 8, 128, "bf16", pages)},
       {"attention", attention(8, 0, 0, 32, 8, 64, "f16", both)},

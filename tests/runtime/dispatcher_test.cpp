@@ -342,6 +342,15 @@ TEST_CASE("a scalar of the problem tells launches apart") {
   CHECK(fixture.seen.alpha == 3);
   CHECK(fixture.seen.choices == 2);
   CHECK(fixture.seen.compiles == 1);  // one binary for all
+
+  // Saying the default is saying nothing.
+  const std::array<double, 1> nothing{NAN}, otherwise{1.5};
+  fixture.dispatcher.launch(*op, plain(), nullptr, {});
+  CHECK(fixture.dispatcher.try_launch(*op, plain(), nullptr, nothing));
+  CHECK(fixture.dispatcher.try_launch(*op, plain(), nullptr, otherwise));
+  const std::array<double, 2> too_many{2, 3};
+  CHECK(fails(ErrorCode::invalid_argument, {"add", "2 scalars given, expected 1"},
+              [&] { fixture.dispatcher.launch(*op, plain(), nullptr, too_many); }));
 }
 
 TEST_CASE("tensors that cannot be launched") {

@@ -190,6 +190,10 @@ TEST_CASE("dimensions that follow from others") {
   };
   CHECK(with("bias", R"shape(["ceil_div(n, 4) + m"])shape") == "no error");
   CHECK(mentions(with("bias", R"shape(["ceil_div(q, 4)"])shape"), {"tensors.bias.shape", "'q'"}));
+  // An option is no dimension, though its value could follow from the shape.
+  const auto grouped = changed(good_operator, "/options/group", "[1, 2]");
+  CHECK(operator_error(changed(grouped.c_str(), "/tensors/bias/shape", R"(["2*group"])")) ==
+        "no error");
   CHECK(mentions(with("bias", R"shape(["ceil_div(n, 4"])shape"), {"tensors.bias.shape[0]"}));
   CHECK(mentions(with("c", R"shape(["m", "2*n"])shape"),
                  {"tensors.c.shape", "an output's dimension"}));

@@ -139,6 +139,8 @@ TEST_CASE("scalars of the problem are values like dimensions") {
 
   CHECK(fails(ErrorCode::invalid_argument, {"packed", "window=2.5 is not an integer"},
               [] { make_problem(packed, packed_values({{"window", 2.5}})); }));
+  CHECK(fails(ErrorCode::invalid_argument, {"packed", "cap=inf is not a finite number"},
+              [] { make_problem(packed, packed_values({{"cap", HUGE_VAL}})); }));
   CHECK(fails(ErrorCode::invalid_argument, {"packed", "window=0", "'window != 0'"},
               [] { make_problem(packed, packed_values({{"window", std::int64_t{0}}})); }));
 }
