@@ -63,8 +63,6 @@ bool make_key(std::span<const Tensor> tensors, std::span<const double> scalars, 
       address_bits |= reinterpret_cast<std::uintptr_t>(tensor.data);
   }
   add(static_cast<std::int64_t>(address_bits % 16 == 0));
-  if (!op.in_problem.empty() && !scalars.empty() && scalars.size() != op.scalars.size())
-    return false;
   for (const std::size_t i : op.in_problem) {
     const bool is_given = !scalars.empty() && !std::isnan(scalars[i]);
     add(std::bit_cast<std::int64_t>(is_given ? scalars[i] : op.key_scalars[i]));

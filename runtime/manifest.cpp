@@ -277,8 +277,7 @@ void parse_alternatives(const Field& field, const Deciders& deciders, const char
   if (!field.json().is_object() || field.json().size() != 1)
     field.fail(
         "expected an array, or an object of one option or has_ and an optional tensor, with an "
-        "array "
-        "or again such an object for each of its values");
+        "array or again such an object for each of its values");
   const std::string name = field.json().begin().key();
   const auto decider = deciders.find(name);
   if (decider == deciders.end())
@@ -430,10 +429,7 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
     for (auto& [when, shape] : tensor.shapes.choices)
       for (auto& dimension : shape) {
         // What an option says is no dimension to bind.
-        const auto is_option = [&](const OptionSpec& option) {
-          return dimension.binds && option.name == dimension.binds->symbol;
-        };
-        if (std::any_of(op.options.begin(), op.options.end(), is_option)) dimension.binds.reset();
+        if (dimension.binds && deciders.contains(dimension.binds->symbol)) dimension.binds.reset();
         if (dimension.bound_symbol().empty()) continue;
         add_new(op.dimensions, dimension.bound_symbol());
         if (dimension.optional) add_new(op.optional_dimensions, dimension.symbol);

@@ -370,6 +370,16 @@ Value value_of(const OperatorManifest& op, const ScalarSpec& scalar, double numb
   return static_cast<std::int64_t>(number);
 }
 
+// In manifest order; NaN for those that are not given.
+std::vector<double> scalars_by_name(const OperatorManifest& op, const Values& given) {
+  std::vector<double> scalars;
+  for (const auto& scalar : op.scalars) {
+    const auto found = given.find(scalar.name);
+    scalars.push_back(found == given.end() ? NAN : as_real(found->second, scalar.name));
+  }
+  return scalars;
+}
+
 // Gives the scalars their values; where `given` has none, or a NaN, it is the default.
 void take_scalars(Problem& problem, std::span<const double> given) {
   const auto& specs = problem.op->scalars;
@@ -527,12 +537,8 @@ Values complete_options(const OperatorManifest& op, const Values& given) {
 
 Bound bind_values(const OperatorManifest& op, const Values& given) {
   Values options = given;
-  std::vector<double> scalars;
-  for (const auto& spec : op.scalars) {
-    const auto found = options.find(spec.name);
-    scalars.push_back(found == options.end() ? NAN : as_real(found->second, spec.name));
-    if (found != options.end()) options.erase(found);
-  }
+  for (const auto& scalar : op.scalars) options.erase(scalar.name);
+  auto scalars = scalars_by_name(op, given);
   return {complete_options(op, options), std::move(scalars)};
 }
 
@@ -591,12 +597,7 @@ Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& g
   take_dimensions(problem, given);
   complete_dimensions(problem);
   take_dtypes(problem, given);
-  std::vector<double> scalars;
-  for (const auto& scalar : op->scalars) {
-    const auto found = given.find(scalar.name);
-    scalars.push_back(found == given.end() ? NAN : as_real(found->second, found->first));
-  }
-  take_scalars(problem, scalars);
+  take_scalars(problem, scalars_by_name(*op, given));
   complete_strides(problem, given);
   take_alignment(problem, given);
   check_requires(problem);

@@ -14,10 +14,13 @@
 #include "runtime/specialization.h"
 #include "runtime/template_library.h"
 #include "tests/support/nvrtc.h"
+#include "tests/support/problems.h"
 #include "tuner/tuning_space.h"
 
 namespace cudadent {
 namespace {
+
+using test::attention_problem;
 
 // About a minute of one core. NVRTC is the same under sanitizers: a part will do there.
 #if defined(__SANITIZE_ADDRESS__)
@@ -42,18 +45,6 @@ Values gemm(std::int64_t m, std::int64_t n, std::int64_t k, const char* dtype, V
 
 Values rms_norm(std::int64_t rows, std::int64_t columns, const char* dtype, Values more = {}) {
   more.insert({{"rows", rows}, {"columns", columns}, {"dtype", std::string(dtype)}});
-  return more;
-}
-
-Values attention(std::int64_t batch, std::int64_t queries, std::int64_t keys, std::int64_t heads,
-                 std::int64_t kv_heads, std::int64_t dim, const char* dtype, Values more = {}) {
-  more.insert({{"batch", batch},
-               {"query_length", queries},
-               {"kv_length", keys},
-               {"heads", heads},
-               {"kv_heads", kv_heads},
-               {"head_dim", dim},
-               {"dtype", std::string(dtype)}});
   return more;
 }
 
@@ -88,16 +79,17 @@ std::vector<GivenProblem> given_problems() {
   Values both = pages;
   both.insert({{"cu_queries", true}, {"queries", std::int64_t{2048}}, {"causal", true}});
   return {
-      {"attention", attention(4, 4096, 4096, 16, 16, 128, "bf16")},
-      {"attention", attention(4, 4096, 4096, 32, 8, 64, "f16", causal)},
-      {"attention", attention(1, 1, 8192, 32, 8, 128, "bf16", all)},
-      {"attention", attention(2, 127, 333, 6, 2, 200, "f16", {{"window", std::int64_t{64}}})},
-      {"attention", attention(2, 2048, 2048, 8, 8, 256, "bf16", all)},
+      {"attention", attention_problem(4, 4096, 4096, 16, 16, 128, "bf16")},
+      {"attention", attention_problem(4, 4096, 4096, 32, 8, 64, "f16", causal)},
+      {"attention", attention_problem(1, 1, 8192, 32, 8, 128, "bf16", all)},
+      {"attention",
+       attention_problem(2, 127, 333, 6, 2, 200, "f16", {{"window", std::int64_t{64}}})},
+      {"attention", attention_problem(2, 2048, 2048, 8, 8, 256, "bf16", all)},
       // More query heads to one of k and v than a tile has rows.
-      {"attention", attention(1, 1, 4096, 71, 1, 64, "bf16", {})},
-      {"attention", attention(16, 0, 0, 16, 16, 64, "bf16", lengths)},
-      {"attention", attention(16, 1, 0, 32, 8, 128, "bf16", pages)},
-      {"attention", attention(8, 0, 0, 32, 8, 64, "f16", both)},
+      {"attention", attention_problem(1, 1, 4096, 71, 1, 64, "bf16", {})},
+      {"attention", attention_problem(16, 0, 0, 16, 16, 64, "bf16", lengths)},
+      {"attention", attention_problem(16, 1, 0, 32, 8, 128, "bf16", pages)},
+      {"attention", attention_problem(8, 0, 0, 32, 8, 64, "f16", both)},
       {"gemm", gemm(4096, 4096, 4096, "bf16", gelu)},
       {"gemm", gemm(8192, 14336, 4096, "f16", relu)},
       {"gemm", gemm(2048, 2048, 2048, "f32", silu)},

@@ -10,11 +10,13 @@
 #include "runtime/cuda/backend.h"
 #include "runtime/specialization.h"
 #include "tests/support/bench.h"
+#include "tests/support/problems.h"
 #include "tuner/compile_pool.h"
 
 namespace cudadent {
 namespace {
 
+using test::attention_problem;
 using test::Bench;
 
 class TemplateTest {
@@ -209,19 +211,6 @@ void rms_norm_shapes(TemplateTest& test, std::span<const char* const> dtypes) {
     }
 }
 
-Values attention_problem(std::int64_t queries, std::int64_t keys, std::int64_t heads,
-                         std::int64_t kv_heads, std::int64_t dim, const char* dtype,
-                         Values more = {}) {
-  more.insert({{"batch", std::int64_t{2}},
-               {"query_length", queries},
-               {"kv_length", keys},
-               {"heads", heads},
-               {"kv_heads", kv_heads},
-               {"head_dim", dim},
-               {"dtype", std::string(dtype)}});
-  return more;
-}
-
 void attention_shapes(TemplateTest& test) {
   const auto number = [](std::int64_t x) { return Value(x); };
   const Values causal{{"causal", true}, {"lse", true}}, capped{{"softcap", 2.0}};
@@ -230,25 +219,25 @@ void attention_shapes(TemplateTest& test) {
   all.insert(capped.begin(), capped.end());
   all["causal"] = true;
   for (const char* dtype : {"bf16", "f16"}) {
-    test.run("attention", attention_problem(1, 1, 1, 1, 8, dtype, causal));
-    test.run("attention", attention_problem(127, 129, 4, 4, 64, dtype, causal));
-    test.run("attention", attention_problem(257, 191, 6, 2, 128, dtype, near));
-    test.run("attention", attention_problem(64, 300, 4, 1, 256, dtype, all));
-    test.run("attention", attention_problem(65, 333, 2, 2, 96, dtype, capped));
-    test.run("attention", attention_problem(1, 777, 8, 2, 192, dtype, causal));
-    test.run("attention", attention_problem(7, 1031, 10, 2, 80, dtype, all));
+    test.run("attention", attention_problem(2, 1, 1, 1, 1, 8, dtype, causal));
+    test.run("attention", attention_problem(2, 127, 129, 4, 4, 64, dtype, causal));
+    test.run("attention", attention_problem(2, 257, 191, 6, 2, 128, dtype, near));
+    test.run("attention", attention_problem(2, 64, 300, 4, 1, 256, dtype, all));
+    test.run("attention", attention_problem(2, 65, 333, 2, 2, 96, dtype, capped));
+    test.run("attention", attention_problem(2, 1, 777, 8, 2, 192, dtype, causal));
+    test.run("attention", attention_problem(2, 7, 1031, 10, 2, 80, dtype, all));
     // Queries that see no key, and no keys at all.
-    test.run("attention", attention_problem(200, 61, 2, 1, 64, dtype, causal));
-    test.run("attention", attention_problem(5, 0, 2, 1, 64, dtype, causal));
+    test.run("attention", attention_problem(2, 200, 61, 2, 1, 64, dtype, causal));
+    test.run("attention", attention_problem(2, 5, 0, 2, 1, 64, dtype, causal));
     // Factors of scores; q, and what comes out, as batch × heads × sequence × head_dim.
-    test.run("attention", attention_problem(100, 100, 3, 3, 72, dtype,
+    test.run("attention", attention_problem(2, 100, 100, 3, 3, 72, dtype,
                                             {{"scale", 0.5},
                                              {"sequence_stride_q", number(72)},
                                              {"head_stride_q", number(7200)},
                                              {"sequence_stride_out", number(72)},
                                              {"head_stride_out", number(7200)}}));
     // Rows that start anywhere.
-    test.run("attention", attention_problem(33, 65, 2, 1, 40, dtype,
+    test.run("attention", attention_problem(2, 33, 65, 2, 1, 40, dtype,
                                             {{"sequence_stride_k", number(43)},
                                              {"head_stride_v", number(41)},
                                              {"base_aligned", false}}));
@@ -269,7 +258,7 @@ void attention_sequences(TemplateTest& test) {
   };
   const auto run = [&](std::int64_t batch, std::int64_t heads, std::int64_t kv_heads,
                        std::int64_t dim, std::initializer_list<Values> parts) {
-    Values given = attention_problem(0, 0, heads, kv_heads, dim, "bf16");
+    Values given = attention_problem(2, 0, 0, heads, kv_heads, dim, "bf16");
     for (const Values& part : parts) given.insert(part.begin(), part.end());
     given["batch"] = batch;
     for (const char* name : {"query_length", "kv_length"})
@@ -339,8 +328,8 @@ TEST_CASE("cuda templates under a checker") {
   // So long a k that it is split, over clusters and through memory.
   test.run("gemm", gemm_problem(5, 24, 16384, "bf16"));
   test.run("gemm", gemm_problem(37, 48, 261, "e5m2", {{"layout_a", km}, {"layout_b", kn}}));
-  test.run("attention", attention_problem(133, 200, 4, 2, 64, "bf16", {{"causal", true}}));
-  test.run("attention", attention_problem(33, 0, 4, 2, 64, "bf16",
+  test.run("attention", attention_problem(2, 133, 200, 4, 2, 64, "bf16", {{"causal", true}}));
+  test.run("attention", attention_problem(2, 33, 0, 4, 2, 64, "bf16",
                                           {{"block_table", true},
                                            {"kv_lengths", true},
                                            {"pages", std::int64_t{9}},
