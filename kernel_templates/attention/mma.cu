@@ -88,12 +88,13 @@ __device__ __forceinline__ void load_queries(u32 (&fragments)[4], u32 q_tile, in
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention(const dtype* q, const dtype* k, const dtype* v, dtype* out, float* lse,
               float* partials, u32* counters, int batches, int heads, int heads_a_kv_head,
-              int query_length, int kv_length, float scale, float softcap, int window,
-              i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q, i64 batch_stride_k,
-              i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v, i64 sequence_stride_v,
-              i64 head_stride_v, i64 batch_stride_out, i64 sequence_stride_out, i64 head_stride_out,
-              const int* cu_queries, const int* cu_keys, const int* block_table,
-              const int* kv_lengths, int pages_a_sequence, int queries) {
+              int query_length, int kv_length, int part_rows, float scale, float softcap,
+              int window, i64 batch_stride_q, i64 sequence_stride_q, i64 head_stride_q,
+              i64 batch_stride_k, i64 sequence_stride_k, i64 head_stride_k, i64 batch_stride_v,
+              i64 sequence_stride_v, i64 head_stride_v, i64 batch_stride_out,
+              i64 sequence_stride_out, i64 head_stride_out, const int* cu_queries,
+              const int* cu_keys, const int* block_table, const int* kv_lengths,
+              int pages_a_sequence, int queries) {
   extern __shared__ __align__(128) u8 shared_memory[];
   const u32 q_tile = shared_address(shared_memory);
   const u32 k_tile = q_tile + K_OFFSET, v_tile = q_tile + V_OFFSET;
@@ -214,7 +215,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
 
   const Destination destination{out, batch_stride_out, sequence_stride_out, head_stride_out};
-  const Parts<BM> parts{partials + static_cast<i64>(tile.index) * (SPLIT * Parts<BM>::FLOATS), 0};
+  const Parts parts(partials, tile.index, part_rows);
 #pragma unroll
   for (int t = 0; t < ROW_TILES; ++t) {
     rows[t].add_columns();
@@ -227,7 +228,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
   if constexpr (SPLIT > 1) {
     if (is_last_part(WholeBlock<THREADS>(), counters + tile.index)) {
-      parts.combine<THREADS>(static_cast<int>(threadIdx.x), destination, lse, tile, sizes, factors);
+      parts.combine<BM, THREADS>(0, static_cast<int>(threadIdx.x), destination, lse, tile, sizes,
+                                 factors);
     }
   }
 }

@@ -225,32 +225,32 @@ struct Output {
   }
 };
 
-// What the parts of a tile, whose keys SPLIT blocks share, have of ROWS of its rows from `first_row` on, on
-// its way through global memory: each has maxima and totals, a pair a row, and its sums, row by row.
-template <int ROWS>
+// What the parts of a tile, whose keys SPLIT blocks share, have of its rows on its way through global memory:
+// each has maxima and totals, a pair a row, and its sums, row by row. Only rows that some tile has are there.
 struct Parts {
-  static constexpr int FLOATS = ROWS * (2 + OUT_DIM);  // a part
-
   float* first;
-  int first_row;
+  int rows;  // of a part, even
 
+  __device__ __forceinline__ Parts(float* partials, int tile, int rows_)
+      : first(partials + static_cast<i64>(tile) * SPLIT * floats(rows_)), rows(rows_) {}
+  static __device__ __forceinline__ int floats(int rows) { return rows * (2 + OUT_DIM); }
   __device__ __forceinline__ float2* statistics(int part, int row) const {
-    return reinterpret_cast<float2*>(first + part * FLOATS) + row;
+    return reinterpret_cast<float2*>(first + part * floats(rows)) + row;
   }
   __device__ __forceinline__ float* sums(int part, int row) const {
-    return first + part * FLOATS + ROWS * 2 + row * OUT_DIM;
+    return first + part * floats(rows) + rows * 2 + row * OUT_DIM;
   }
 
   // Leaves a thread's results of two rows, of which `row` is the first one's of the tile.
-  __device__ __forceinline__ void leave(int part, int row, const Rows& rows,
+  __device__ __forceinline__ void leave(int part, int row, const Rows& results,
                                         const float (&values)[OUT_DIM / 2],
                                         const Output& output) const {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (output.rows[i] == nullptr) continue;
-      const int at = row - first_row + i * 8;
+      const int at = row + i * 8;
       if (lane_index() % 4 == 0) {
-        *statistics(part, at) = make_float2(rows.largest[i], rows.total[i]);
+        *statistics(part, at) = make_float2(results.largest[i], results.total[i]);
       }
       float2* const to = reinterpret_cast<float2*>(sums(part, at) + lane_index() % 4 * 2);
 #pragma unroll
@@ -260,17 +260,18 @@ struct Parts {
     }
   }
 
-  // Puts the results of all parts together and stores them, by THREADS threads of which this is number
-  // `thread`. Parts are taken in their order, so that equal inputs give equal bits.
-  template <int THREADS>
-  __device__ __forceinline__ void combine(int thread, const Destination& destination, float* lse,
-                                          const Tile& tile, const Sizes& sizes,
+  // Puts the results of all parts together and stores them, those of ROWS rows from `first_row` on, by
+  // THREADS threads of which this is number `thread`. Parts are taken in their order, so that equal inputs
+  // give equal bits.
+  template <int ROWS, int THREADS>
+  __device__ __forceinline__ void combine(int first_row, int thread, const Destination& destination,
+                                          float* lse, const Tile& tile, const Sizes& sizes,
                                           const Factors& factors) const {
     constexpr int FOURS = OUT_DIM / 4;
     const int existing = min(QUERIES, sizes.query_length - tile.first_query) * GROUP - first_row;
 #pragma unroll 1
     for (int index = thread; index < min(ROWS, existing) * FOURS; index += THREADS) {
-      const int row = index / FOURS, column = index % FOURS * 4;
+      const int row = first_row + index / FOURS, column = index % FOURS * 4;
       float largest = __uint_as_float(0xff800000u);
 #pragma unroll 16
       for (int part = 0; part < SPLIT; ++part) {
@@ -291,7 +292,7 @@ struct Parts {
         values[3] = fmaf(added.w, weight, values[3]);
       }
       const float by = total > 0.0f ? 1.0f / total : 0.0f;
-      const RowOfOutput to(first_row + row, tile, sizes);
+      const RowOfOutput to(row, tile, sizes);
       if (column < head_dim) {
         *reinterpret_cast<uint2*>(to.address(destination) + column) =
             make_uint2(pack2<dtype>(values[0] * by, values[1] * by),

@@ -7,7 +7,10 @@
 //     softmax of a block runs in between.
 //   PINGPONG: consumers take turns in issuing products, so that one multiplies while another computes
 //     exponentials.
-//   SCHEDULE persistent: as many blocks as multiprocessors walk over all tiles; single: a block a tile.
+//   SCHEDULE persistent: as many blocks as multiprocessors walk over all tiles, each over its own;
+//     dynamic: whoever is done takes the next, which evens out what tiles, and multiprocessors, differ;
+//     single: a block a tile.
+//   QUERY_STAGES: with 2 the queries of the next tile are there before those of a tile are done with.
 //   PACK: rows of a tile are the query heads that share k and v, query by query, instead of queries
 //     of one head: for few queries, which would not fill the 64 rows of a product.
 //   SPLIT: so many blocks have a share of a tile's keys each. The last one to finish puts their results
@@ -34,10 +37,16 @@ constexpr int BOXES = SHARED_DIM / 64;  // of 64 columns, 128 bytes
 constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
 constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 
-constexpr int K_OFFSET = Q_BYTES;
+constexpr bool DYNAMIC = SCHEDULE == SCHEDULE_kind::dynamic;
+// Tiles that the producer may have drawn and some consumer not begun.
+constexpr int DRAWN = 2;
+
+constexpr int K_OFFSET = QUERY_STAGES * Q_BYTES;
 constexpr int V_OFFSET = K_OFFSET + STAGES * KV_BYTES;
 constexpr int BARRIER_OFFSET = V_OFFSET + STAGES * KV_BYTES;
-static_assert(BARRIER_OFFSET + 16 + 32 * STAGES <= shared_bytes, "the manifest's shared memory");
+constexpr int BARRIERS = 2 * QUERY_STAGES + 4 * STAGES + 2 * DRAWN;
+constexpr int DRAWN_OFFSET = BARRIER_OFFSET + 8 * BARRIERS;
+static_assert(DRAWN_OFFSET + 4 * DRAWN <= shared_bytes, "the manifest's shared memory");
 static_assert(BN % 16 == 0 && BM == 64 * CONSUMERS);
 static_assert(!PINGPONG || (OVERLAP && CONSUMERS > 1));
 // Rows of k and v that one copy brings: those of a block, or as many as lie in one page.
@@ -48,18 +57,26 @@ constexpr bool OTHERS_BEHIND = has_cu_keys || has_kv_lengths;
 
 // Barriers, as addresses of shared memory.
 struct Barriers {
-  u32 q_full, q_empty, k_full, k_empty, v_full, v_empty;
+  u32 q_full, q_empty, k_full, k_empty, v_full, v_empty, drawn_full, drawn_empty;
 
   __device__ __forceinline__ explicit Barriers(u32 first)
       : q_full(first),
-        q_empty(first + 8),
-        k_full(first + 16),
+        q_empty(q_full + 8 * QUERY_STAGES),
+        k_full(q_empty + 8 * QUERY_STAGES),
         k_empty(k_full + 8 * STAGES),
         v_full(k_empty + 8 * STAGES),
-        v_empty(v_full + 8 * STAGES) {}
+        v_empty(v_full + 8 * STAGES),
+        drawn_full(v_empty + 8 * STAGES),
+        drawn_empty(drawn_full + 8 * DRAWN) {}
   __device__ __forceinline__ void init() const {
-    mbarrier_init(q_full, 1);
-    mbarrier_init(q_empty, CONSUMERS);
+    for (int i = 0; i < QUERY_STAGES; ++i) {
+      mbarrier_init(q_full + 8 * i, 1);
+      mbarrier_init(q_empty + 8 * i, CONSUMERS);
+    }
+    for (int i = 0; DYNAMIC && i < DRAWN; ++i) {
+      mbarrier_init(drawn_full + 8 * i, 1);
+      mbarrier_init(drawn_empty + 8 * i, 4 * CONSUMERS);
+    }
     for (int i = 0; i < STAGES; ++i) {
       mbarrier_init(k_full + 8 * i, 1);
       mbarrier_init(v_full + 8 * i, 1);
@@ -70,7 +87,7 @@ struct Barriers {
   }
 };
 
-// The tiles of a block, one after another.
+// The tiles of a block, one after another, as it knows them by itself.
 struct Walk {
   int round = 0;
 
@@ -82,6 +99,80 @@ struct Walk {
     return round++ * blocks + at;
   }
 };
+
+// Where the producer leaves the numbers of the pieces of work that it has drawn, `round` after round.
+struct DrawnRing {
+  volatile int* numbers;
+  u32 full_barriers, empty_barriers;
+  u32 round = 0;
+
+  __device__ __forceinline__ DrawnRing(u8* shared_memory, const Barriers& barriers)
+      : numbers(reinterpret_cast<volatile int*>(shared_memory + DRAWN_OFFSET)),
+        full_barriers(barriers.drawn_full),
+        empty_barriers(barriers.drawn_empty) {}
+  __device__ __forceinline__ u32 stage() const { return round % DRAWN; }
+  __device__ __forceinline__ u32 parity() const { return round / DRAWN % 2; }
+  __device__ __forceinline__ u32 full() const { return full_barriers + 8 * stage(); }
+  __device__ __forceinline__ u32 empty() const { return empty_barriers + 8 * stage(); }
+};
+
+// The producer's side: draws from a counter that all blocks share, always one ahead, since it lies in memory.
+// Each block begins with the piece of its own number and draws until there is none, so that as many tickets
+// are drawn as there are pieces: who draws the last leaves the counter zero for the next launch.
+class Draw {
+ public:
+  __device__ __forceinline__ Draw(u32* counter, int work, const DrawnRing& ring)
+      : counter_(counter), work_(work), ring_(ring) {}
+  // As Walk::next.
+  __device__ __forceinline__ int next() {
+    int number = static_cast<int>(blockIdx.x);
+    if (ring_.round > 0) {
+      number = static_cast<int>(gridDim.x + ticket_);
+      if (static_cast<int>(ticket_) == work_ - 1) *counter_ = 0;
+    }
+    if (number < work_) ticket_ = atomicAdd(counter_, 1u);
+    mbarrier_wait(ring_.empty(), ring_.parity() ^ 1);
+    ring_.numbers[ring_.stage()] = number;
+    mbarrier_arrive(ring_.full());
+    ++ring_.round;
+    return number;
+  }
+
+ private:
+  u32* counter_;
+  int work_;
+  DrawnRing ring_;
+  u32 ticket_ = 0;
+};
+
+// The consumers' side.
+struct Drawn {
+  DrawnRing ring;
+
+  __device__ __forceinline__ int next() {
+    mbarrier_wait(ring.full(), ring.parity());
+    const int number = ring.numbers[ring.stage()];
+    __syncwarp();
+    if (lane_index() == 0) mbarrier_arrive(ring.empty());
+    ++ring.round;
+    return number;
+  }
+};
+
+__device__ __forceinline__ auto producer_walk(const DrawnRing& ring, u32* counter, int work) {
+  if constexpr (DYNAMIC) {
+    return Draw(counter, work, ring);
+  } else {
+    return Walk{};
+  }
+}
+__device__ __forceinline__ auto consumer_walk(const DrawnRing& ring) {
+  if constexpr (DYNAMIC) {
+    return Drawn{ring};
+  } else {
+    return Walk{};
+  }
+}
 
 // Copies the rows of q, or of a block of k or v, to shared memory, 64 columns a box. Those of q that a tile
 // lacks where there are few queries are not written: what lies there ends in rows that are not stored.
@@ -194,7 +285,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
               const __grid_constant__ TensorMap v_map, dtype* out, i64 batch_stride_out,
               i64 sequence_stride_out, i64 head_stride_out, float* lse, float* partials,
               u32* counters, int batches, int heads, int heads_a_kv_head, int query_length,
-              int kv_length, int box_queries, float scale, float softcap, int window,
+              int kv_length, int box_queries, int part_rows, float scale, float softcap, int window,
               const int* cu_queries, const int* cu_keys, const int* block_table,
               const int* kv_lengths, int pages_a_sequence, int queries) {
   extern __shared__ __align__(1024) u8 shared_memory[];
@@ -216,13 +307,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   }
   __syncthreads();
   const int work = sizes.work();
-  Walk walk;
+  const DrawnRing drawn_ring(shared_memory, barriers);
+  u32* const finished_parts = counters + 1;
 
   if (warpgroup == 0) {
     if constexpr (CONSUMERS > 1) registers_decrease<PRODUCER_REGISTERS>();
     if (warp != 0 || lane_index() != 0) return;
+    auto walk = producer_walk(drawn_ring, counters, work);
     RingPosition<STAGES> k_ring, v_ring;
-    u32 q_parity = 0;
+    RingPosition<QUERY_STAGES> q_ring;
     for (int index = walk.next(); index < work; index = walk.next()) {
       const Tile tile(index, sizes);
       if (tile.low == tile.high) continue;
@@ -238,9 +331,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           k_ring.advance();
         }
         if (block == tile.high - 1) {
-          mbarrier_wait(barriers.q_empty, q_parity ^ 1);
-          load_queries(shared, q_map, barriers.q_full, tile, sizes.query_start, box_queries);
-          q_parity ^= 1;
+          mbarrier_wait(barriers.q_empty + 8 * q_ring.stage, q_ring.parity ^ 1);
+          load_queries(shared + q_ring.stage * Q_BYTES, q_map, barriers.q_full + 8 * q_ring.stage,
+                       tile, sizes.query_start, box_queries);
+          q_ring.advance();
         } else {
           mbarrier_wait(barriers.v_empty + 8 * v_ring.stage, v_ring.parity ^ 1);
           load_block(shared + V_OFFSET + v_ring.stage * KV_BYTES, v_map,
@@ -256,11 +350,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int consumer = warpgroup - 1;
   const bool tells = threadIdx.x % 128 == 0;  // One thread a warpgroup says what has been read.
   const Factors factors(scale, softcap);
-  const u64 q_descriptor = wgmma_descriptor_128b(shared + consumer * (64 * 128), 16, 1024);
+  const u64 q_descriptors = wgmma_descriptor_128b(shared + consumer * (64 * 128), 16, 1024);
   const u64 k_descriptors = wgmma_descriptor_128b(shared + K_OFFSET, 16, 1024);
   const u64 v_descriptors = wgmma_descriptor_128b(shared + V_OFFSET, BN * 128, 1024);
+  auto walk = consumer_walk(drawn_ring);
   RingPosition<STAGES> k_ring, v_ring;
-  u32 q_parity = 0;
+  RingPosition<QUERY_STAGES> q_ring;
   if constexpr (PINGPONG) {
     if (consumer == CONSUMERS - 1) named_barrier_arrive(1, 256);  // The first one's first turn.
   }
@@ -278,7 +373,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
       const auto issue_scores = [&] {
         wgmma_pin(scores);
-        multiply_scores(scores, q_descriptor,
+        multiply_scores(scores, wgmma_advance(q_descriptors, q_ring.stage * Q_BYTES),
                         wgmma_advance(k_descriptors, k_ring.stage * KV_BYTES));
       };
       const auto issue_values = [&] {
@@ -328,7 +423,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
       };
 
-      mbarrier_wait(barriers.q_full, q_parity);
+      mbarrier_wait(barriers.q_full + 8 * q_ring.stage, q_ring.parity);
       wait_k();
       wgmma_fence();
       issue_scores();
@@ -368,8 +463,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (; block >= tile.low; --block) step(constant<1>());
       }
 
-      if (tells) mbarrier_arrive(barriers.q_empty);
-      q_parity ^= 1;
+      if (tells) mbarrier_arrive(barriers.q_empty + 8 * q_ring.stage);
+      q_ring.advance();
       if constexpr (OVERLAP) {
         wgmma_fence();
         issue_values();
@@ -382,12 +477,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const Output output(destination, first_row(), tile, sizes);
     if constexpr (SPLIT > 1) {
       const Consumer<8> group{consumer};
-      const int counter = tile.index * CONSUMERS + consumer;
-      const Parts<64> parts{partials + static_cast<i64>(counter) * (SPLIT * Parts<64>::FLOATS),
-                            consumer * 64};
+      const Parts parts(partials, tile.index, part_rows);
       parts.leave(tile.part, first_row(), rows, sums, output);
-      if (is_last_part(group, counters + counter)) {
-        parts.combine<128>(group.thread(), destination, lse, tile, sizes, factors);
+      if (is_last_part(group, finished_parts + tile.index * CONSUMERS + consumer)) {
+        parts.combine<64, 128>(consumer * 64, group.thread(), destination, lse, tile, sizes,
+                               factors);
       }
     } else {
       output.store(rows, sums, factors, lse);
