@@ -58,9 +58,18 @@ struct Tile {
 
   // Enters the tile's sequence.
   __device__ __forceinline__ Tile(int work, Sizes& sizes) {
-    index = work / SPLIT;
-    part = work - index * SPLIT;
     const int query_blocks = sizes.query_blocks();
+    if constexpr (SPLIT > 1) {
+      // Heads before parts: blocks that run together read what lies together.
+      const int tiles = query_blocks * sizes.groups();  // of a sequence
+      const int row = work / tiles;
+      const int sequence = row / SPLIT;
+      part = row - sequence * SPLIT;
+      index = sequence * tiles + work - row * tiles;
+    } else {
+      index = work;
+      part = 0;
+    }
     const int heads = sizes.groups() * (has_cu_queries ? 1 : sizes.batch);
     const int section = index / (SECTION * query_blocks);
     const int within = index - section * (SECTION * query_blocks);
