@@ -16,6 +16,8 @@
 //   RASTER: how many clusters along m form a band. Tiles are walked down a band, then along n, so
 //     that blocks which run together touch few rows of a and of b, and the L2 cache holds them.
 //   IN_FLIGHT: how many groups of wgmma are unfinished while the next stage is waited for.
+//   STORE_BUFFERS, STORE_COLUMNS: how many buffers a warp has for what it stores through the copy engine,
+//     and how many columns go through one at a time. What they take, the ring lacks.
 //
 // Partial tiles need little care: TMA reads zeros outside a tensor and does not write there. But it reads
 // them slowly, so that the last tiles of m and of n have maps of their own, whose boxes have just the rows
@@ -63,7 +65,7 @@ constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 // tile starts at a multiple of 1024 bytes, as the 128-byte swizzle needs.
 constexpr int A_BYTES = BM * BK * static_cast<int>(sizeof(dtype));
 constexpr int B_BYTES = BN * BK * static_cast<int>(sizeof(b_dtype));
-constexpr int C_PITCH = C_BOX * static_cast<int>(sizeof(out_dtype));
+constexpr int C_PITCH = STORE_COLUMNS * static_cast<int>(sizeof(out_dtype));
 constexpr int C_BUFFER_BYTES = 16 * C_PITCH;
 constexpr int A_OFFSET = 0;
 constexpr int B_OFFSET = A_OFFSET + STAGES * A_BYTES;
@@ -154,7 +156,7 @@ __device__ __forceinline__ void finish(const Epilogue& epilogue, float& low, flo
   epilogue.pair<PAIRS>(low, high, row, column);
 }
 
-// Stores the 16 rows of a warp, from `row`, as 16-bit floats: a box of C_BOX columns at a time goes
+// Stores the 16 rows of a warp, from `row`, as 16-bit floats: a box of STORE_COLUMNS columns at a time goes
 // through a buffer in shared memory to the copy engine. With two buffers, `buffer` alternates
 // between them and one is filled while the other is read. Only this warp uses them: no other
 // barrier is needed.
@@ -173,16 +175,16 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const Epilogu
   const int exchange = (box_row * C_PITCH / 128) % COLUMNS_16B;
 
 #pragma unroll
-  for (int box = 0; box < BN / C_BOX; ++box) {
-    const int box_column = tile.column + box * C_BOX;
+  for (int box = 0; box < BN / STORE_COLUMNS; ++box) {
+    const int box_column = tile.column + box * STORE_COLUMNS;
     if (box_column >= n) return;
     const u32 destination = buffers + buffer * C_BUFFER_BYTES;
     if constexpr (STORE_BUFFERS > 1) buffer ^= 1;
     if (lane == 0) tma_wait_group_read<STORE_BUFFERS - 1>();
     __syncwarp();
 #pragma unroll
-    for (int j = 0; j < C_BOX / 16; ++j) {
-      float* d = accumulators + (box * C_BOX + j * 16) / 2;
+    for (int j = 0; j < STORE_COLUMNS / 16; ++j) {
+      float* d = accumulators + (box * STORE_COLUMNS + j * 16) / 2;
       u32 packed[4];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
