@@ -6,6 +6,10 @@
 //     do not wait for each other, so one may store its part while another still multiplies.
 //   SCHEDULE pingpong: a consumer has a BM×BN tile of its own and the ring serves them in turn, so
 //     one tile is stored while the next is multiplied.
+//   SCHEDULE stream ("stream-K"): cooperative, but where tiles do not fill their last round, that round
+//     and one more are cut along k into equal ranges, a block each, whatever tiles they begin and end in.
+//     A tile that several blocks have a range of is finished by the one with its last k block; the others
+//     leave it their sums in global memory.
 //   CLUSTER_M, CLUSTER_N: as many blocks take neighbouring tiles along m (or n); each loads a share of
 //     the operand that they have in common and multicasts it to all.
 //   CLUSTER_K: as many blocks split k between them, exchange their sums through each other's shared
@@ -16,6 +20,8 @@
 //   RASTER: how many clusters along m form a band. Tiles are walked down a band, then along n, so
 //     that blocks which run together touch few rows of a and of b, and the L2 cache holds them.
 //   IN_FLIGHT: how many groups of wgmma are unfinished while the next stage is waited for.
+//   STORE_BUFFERS, STORE_COLUMNS: how many buffers a warp has for what it stores through the copy engine,
+//     and how many columns go through one at a time. What they take, the ring lacks.
 //
 // Partial tiles need little care: TMA reads zeros outside a tensor and does not write there. But it reads
 // them slowly, so that the last tiles of m and of n have maps of their own, whose boxes have just the rows
@@ -37,6 +43,7 @@
 namespace {
 
 constexpr bool PINGPONG = SCHEDULE == SCHEDULE_kind::pingpong;
+constexpr bool STREAM = SCHEDULE == SCHEDULE_kind::stream;
 constexpr int MULTICAST = CLUSTER_M * CLUSTER_N;  // Blocks that share operands.
 constexpr int CLUSTER = MULTICAST * CLUSTER_K;
 constexpr int K_SHARES = CLUSTER_K * SPLIT_K;  // How many blocks work on one tile.
@@ -54,16 +61,16 @@ constexpr bool BLOCK_SCALED = scaling == scaling_kind::block;
 constexpr int ROWS = PINGPONG ? BM : BM / CONSUMERS;
 constexpr int ROW_STEPS = ROWS / 64;
 
-// Registers a thread: a multiprocessor has 65536, and the producer needs few. With one consumer the
-// cap at entry is already as high as it can be.
-constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
-constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
+// Registers a thread: a multiprocessor has 65536, and the producer needs few, though more to walk ranges of
+// k. With one consumer the cap at entry is already as high as it can be.
+constexpr int PRODUCER_REGISTERS = CONSUMERS != 2 ? 32 : STREAM ? 40 : 24;
+constexpr int CONSUMER_REGISTERS = CONSUMERS != 2 ? 160 : STREAM ? 232 : 240;
 
 // Shared memory: the stages of a, the stages of b, the buffers of c, the barriers. Every operand
 // tile starts at a multiple of 1024 bytes, as the 128-byte swizzle needs.
 constexpr int A_BYTES = BM * BK * static_cast<int>(sizeof(dtype));
 constexpr int B_BYTES = BN * BK * static_cast<int>(sizeof(b_dtype));
-constexpr int C_PITCH = C_BOX * static_cast<int>(sizeof(out_dtype));
+constexpr int C_PITCH = STORE_COLUMNS * static_cast<int>(sizeof(out_dtype));
 constexpr int C_BUFFER_BYTES = 16 * C_PITCH;
 constexpr int A_OFFSET = 0;
 constexpr int B_OFFSET = A_OFFSET + STAGES * A_BYTES;
@@ -74,6 +81,7 @@ static_assert(ROWS % 64 == 0 && BN % 16 == 0 && BK * sizeof(dtype) == 128);
 static_assert(!PINGPONG || CONSUMERS > 1);
 static_assert(!SPLIT || (MULTICAST == 1 && !PINGPONG && !TMA_STORE && BN % (8 * CLUSTER_K) == 0));
 static_assert(!SPLIT || K_BLOCKS > 0, "every block has some of k");
+static_assert(!STREAM || (CLUSTER == 1 && !SPLIT && ALL_K_BLOCKS > 0));
 static_assert(CLUSTER_K == 1 || BM * BN * 4 <= C_OFFSET, "partial sums fit in the ring");
 static_assert(!A_IS_M_MAJOR || sizeof(dtype) == 2);
 static_assert(!B_IS_N_MAJOR || (BN % 64 == 0 && sizeof(b_dtype) == 2));
@@ -86,11 +94,11 @@ struct Extents {
 
   __device__ __forceinline__ Extents(int m_, int batches_)
       : m(m_), batches(batches_), m_clusters(ceil_div(ceil_div(m_, BM), CLUSTER_M)) {}
-  // Pieces of work for a cluster.
-  __device__ __forceinline__ int work() const { return m_clusters * N_CLUSTERS * batches; }
+  // Tiles of the whole problem, as many as a cluster has blocks counted as one.
+  __device__ __forceinline__ int tiles() const { return m_clusters * N_CLUSTERS * batches; }
 };
 
-// The first row and column of this block's tile of the cluster's `index`-th piece of work.
+// The first row and column of this block's tile of the `index`-th that clusters take.
 struct TileOrigin {
   int row, column, batch;
 
@@ -106,6 +114,102 @@ struct TileOrigin {
     row = (along_m * CLUSTER_M + (CLUSTER_M > 1 ? rank : 0)) * BM;
     column = (along_n * CLUSTER_N + (CLUSTER_N > 1 ? rank : 0)) * BN;
   }
+};
+
+// The first k block of a share of k.
+__device__ __forceinline__ int first_k_block_of(int share) {
+  return static_cast<int>(static_cast<i64>(share) * ALL_K_BLOCKS / K_SHARES);
+}
+
+// What a block computes of one tile: the sums over some of its k blocks, or all.
+struct Piece {
+  int tile;  // For TileOrigin.
+  int first_k_block, k_blocks;
+};
+
+// The k blocks of `tiles` tiles, one tile's behind the other's, in as many ranges as there are blocks. They
+// are of one length, or the first ones by one longer. There are no fewer k blocks than ranges.
+struct Ranges {
+  int length, longer;
+
+  __device__ __forceinline__ explicit Ranges(int tiles) {
+    const int blocks = static_cast<int>(gridDim.x);
+    length = tiles * ALL_K_BLOCKS / blocks;
+    longer = tiles * ALL_K_BLOCKS - length * blocks;
+  }
+  __device__ __forceinline__ int first(int block) const {
+    return block * length + min(block, longer);
+  }
+};
+
+// How many tiles, the first ones, are cut into ranges. Their last round alone would leave a range less
+// than a tile, and every tile with several blocks; with a round more most tiles have one or two.
+__device__ __forceinline__ int streamed_tiles(const Extents& extents) {
+  const int blocks = static_cast<int>(gridDim.x);
+  const int tiles = extents.tiles();
+  const int left_over = tiles % blocks;
+  return left_over == 0 ? 0 : min(tiles, blocks + left_over);
+}
+
+// The pieces of a block, one after another, as its producer and its consumers both go through them.
+//
+// A range of k blocks comes first, and its end before its start. So a block leaves its share of the tile that
+// the next block finishes before it does anything else, and last comes the tile that blocks before it have
+// left shares of. Nobody waits for long, then: the shares were written about a tile's time ago. And nobody
+// waits for ever, however few blocks run at once: only for blocks with lower numbers, which begin earlier, and
+// for what these do without waiting themselves. Whole tiles come after that: the producer fetches the next
+// tile while shares are added up, and what is left of the ranges' ragged ends is gone when the launch ends.
+class Walk {
+ public:
+  __device__ __forceinline__ Walk(const Extents& extents, int rank)
+      : tile_(static_cast<int>(blockIdx.x) / CLUSTER),
+        tiles_(extents.tiles()),
+        step_(static_cast<int>(gridDim.x) / CLUSTER) {
+    if constexpr (SPLIT) {
+      const int share = static_cast<int>(blockIdx.y) * CLUSTER_K + (CLUSTER_K > 1 ? rank : 0);
+      first_k_block_ = first_k_block_of(share);
+      k_blocks_ = first_k_block_of(share + 1) - first_k_block_;
+    }
+  }
+  // To be called first, by the producer and the consumers each for itself: what is worked out before they part
+  // is kept for both, and takes registers that neither has.
+  __device__ __forceinline__ void take_range(const Extents& extents) {
+    if constexpr (STREAM) {
+      const int streamed = streamed_tiles(extents);
+      const Ranges ranges(streamed);
+      range_ = ranges.first(static_cast<int>(blockIdx.x));
+      range_end_ = ranges.first(static_cast<int>(blockIdx.x) + 1);
+      tile_ += streamed;
+    }
+  }
+  // Only every so many pieces from here on, from the one of `turn`: the others are others' of the block.
+  __device__ __forceinline__ void take_turns(int turn, int turns) {
+    tile_ += turn * step_;
+    step_ *= turns;
+  }
+  __device__ __forceinline__ bool is_over() const {
+    return tile_ >= tiles_ && !(STREAM && range_ < range_end_);
+  }
+  __device__ __forceinline__ Piece piece() const {
+    if (STREAM && range_ < range_end_) {
+      const int tile = (range_end_ - 1) / ALL_K_BLOCKS;
+      const int first = max(range_, tile * ALL_K_BLOCKS);
+      return {tile, first - tile * ALL_K_BLOCKS, range_end_ - first};
+    }
+    return {tile_, first_k_block_, k_blocks_};
+  }
+  __device__ __forceinline__ void advance() {
+    if (STREAM && range_ < range_end_) {
+      range_end_ = max(range_, (range_end_ - 1) / ALL_K_BLOCKS * ALL_K_BLOCKS);
+    } else {
+      tile_ += step_;
+    }
+  }
+
+ private:
+  int tile_, tiles_, step_;
+  int first_k_block_ = 0, k_blocks_ = K_BLOCKS;
+  int range_ = 0, range_end_ = 0;  // What is left of the block's range.
 };
 
 // Copies one box; to every block of the cluster where they share it.
@@ -154,7 +258,7 @@ __device__ __forceinline__ void finish(const Epilogue& epilogue, float& low, flo
   epilogue.pair<PAIRS>(low, high, row, column);
 }
 
-// Stores the 16 rows of a warp, from `row`, as 16-bit floats: a box of C_BOX columns at a time goes
+// Stores the 16 rows of a warp, from `row`, as 16-bit floats: a box of STORE_COLUMNS columns at a time goes
 // through a buffer in shared memory to the copy engine. With two buffers, `buffer` alternates
 // between them and one is filled while the other is read. Only this warp uses them: no other
 // barrier is needed.
@@ -173,16 +277,16 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const Epilogu
   const int exchange = (box_row * C_PITCH / 128) % COLUMNS_16B;
 
 #pragma unroll
-  for (int box = 0; box < BN / C_BOX; ++box) {
-    const int box_column = tile.column + box * C_BOX;
+  for (int box = 0; box < BN / STORE_COLUMNS; ++box) {
+    const int box_column = tile.column + box * STORE_COLUMNS;
     if (box_column >= n) return;
     const u32 destination = buffers + buffer * C_BUFFER_BYTES;
     if constexpr (STORE_BUFFERS > 1) buffer ^= 1;
     if (lane == 0) tma_wait_group_read<STORE_BUFFERS - 1>();
     __syncwarp();
 #pragma unroll
-    for (int j = 0; j < C_BOX / 16; ++j) {
-      float* d = accumulators + (box * C_BOX + j * 16) / 2;
+    for (int j = 0; j < STORE_COLUMNS / 16; ++j) {
+      float* d = accumulators + (box * STORE_COLUMNS + j * 16) / 2;
       u32 packed[4];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
@@ -234,11 +338,6 @@ struct Destination {
     store(epilogue, d[2], d[3], row + 8, column);
   }
 };
-
-// The first k block of a share of k.
-__device__ __forceinline__ int first_k_block_of(int share) {
-  return static_cast<int>(static_cast<i64>(share) * ALL_K_BLOCKS / K_SHARES);
-}
 
 using Consumers = NamedGroup<1, 128, 128 * CONSUMERS>;
 
@@ -325,6 +424,34 @@ __device__ __forceinline__ void add_cluster(SplitSums& sums,
       }
     }
   }
+}
+
+// Of a piece that is not all of its tile: leaves the sums for the block that has the tile's last k block, or is
+// in that block and adds those of the others, always from the last of k to the first, so that equal inputs give
+// equal bits. Returns whether the tile is done. partials: BM * BN words for each block, zero between launches.
+// A block leaves one part at most, since only the first of its pieces ends inside a tile.
+__device__ __forceinline__ bool finish_sums(float (&accumulators)[ROW_STEPS][BN / 2],
+                                            float* partials, const Piece& piece,
+                                            const Extents& extents) {
+  constexpr int QUADS = ROW_STEPS * BN / 8;
+  constexpr int PART_QUADS = Consumers::THREADS * QUADS;
+  uint4* const own = reinterpret_cast<uint4*>(partials) + Consumers::thread();
+  const int block = static_cast<int>(blockIdx.x);
+  if (piece.first_k_block + piece.k_blocks < ALL_K_BLOCKS) {
+    leave_part<Consumers::THREADS, QUADS>(accumulators[0], own + block * PART_QUADS);
+    return false;
+  }
+  if (piece.first_k_block > 0) {
+    const Ranges ranges(streamed_tiles(extents));
+    int other = block;
+#pragma unroll 1
+    do {
+      --other;
+      add_part<Consumers::THREADS, QUADS>(accumulators[0], own + other * PART_QUADS);
+    } while (ranges.first(other) > piece.tile * ALL_K_BLOCKS);
+    __syncwarp();  // Threads have waited apart.
+  }
+  return true;
 }
 
 // Where factors of blocks are (scaling "block"); strides in elements.
@@ -431,21 +558,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   }
 
   const Extents extents(m, batch);
-  const int work = extents.work();
-  const int first_work = static_cast<int>(blockIdx.x) / CLUSTER;
-  const int work_step = static_cast<int>(gridDim.x) / CLUSTER;
-  const int k_share = CLUSTER_K == 1 ? 0 : rank;
-  const int part = SPLIT_K == 1 ? 0 : static_cast<int>(blockIdx.y);
-  const int first_k_block = SPLIT ? first_k_block_of(part * CLUSTER_K + k_share) : 0;
-  const int k_blocks =
-      SPLIT ? first_k_block_of(part * CLUSTER_K + k_share + 1) - first_k_block : K_BLOCKS;
+  Walk walk(extents, rank);
 
   if (warpgroup == 0) {
     if constexpr (CONSUMERS > 1) registers_decrease<PRODUCER_REGISTERS>();
     if (warp == 0 && lane_index() == 0) {
       RingPosition<STAGES> ring;
-      for (int index = first_work; index < work; index += work_step) {
-        const TileOrigin tile(index, extents, rank);
+      walk.take_range(extents);
+      for (; !walk.is_over(); walk.advance()) {
+        const Piece piece = walk.piece();
+        const TileOrigin tile(piece.tile, extents, rank);
         // Rows of shared memory that the last tile does not fill end in what is not stored.
         const bool is_last_a = !A_IS_M_MAJOR && tile.row + BM > m;
         const bool is_last_b = B_HAS_LAST && tile.column + BN > n;
@@ -456,11 +578,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         const u32 bytes = (A_IS_M_MAJOR ? A_BYTES : share_of_a * (CLUSTER_N * 128)) +
                           (B_IS_N_MAJOR ? B_BYTES : share_of_b * (CLUSTER_M * 128));
 #pragma unroll 1
-        for (int k_block = 0; k_block < k_blocks; ++k_block) {
+        for (int k_block = 0; k_block < piece.k_blocks; ++k_block) {
           const u32 full = full_barriers + 8 * ring.stage;
           mbarrier_wait(empty_barriers + 8 * ring.stage, ring.parity ^ 1);
           mbarrier_arrive_expect_bytes(full, bytes);
-          const int k_start = (first_k_block + k_block) * BK;
+          const int k_start = (piece.first_k_block + k_block) * BK;
           load_operand<!A_IS_M_MAJOR, BM, CLUSTER_N>(shared + A_OFFSET + ring.stage * A_BYTES,
                                                      map_of_a, share_of_a, full, tile.row, k_start,
                                                      tile.batch * batch_step_a, rank);
@@ -501,20 +623,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       }
     };
 
-    const int partial_tile = first_work * CLUSTER_K + k_share;
+    // With SPLIT_K a cluster has one tile; each of its blocks adds up some columns.
+    const int k_share = CLUSTER_K == 1 ? 0 : rank;
+    const int partial_tile = static_cast<int>(blockIdx.x) / CLUSTER * CLUSTER_K + k_share;
     const PartTicket<SPLIT_K, Consumers> ticket(counters, partial_tile);
     RingPosition<STAGES> ring;
-    int index = first_work;
     if constexpr (PINGPONG) {
       for (int i = 0; i < consumer; ++i) ring.template skip<K_BLOCKS>();
-      index += consumer * work_step;
+      walk.take_turns(consumer, CONSUMERS);
       // The first consumer's first turn.
       if (consumer == CONSUMERS - 1) named_barrier_arrive(1, 256);
     }
 
-    float accumulators[ROW_STEPS][BN / 2];
-    for (; index < work; index += PINGPONG ? CONSUMERS * work_step : work_step) {
-      if constexpr (K_BLOCKS == 0 || BLOCK_SCALED) {
+    walk.take_range(extents);
+    for (; !walk.is_over(); walk.advance()) {
+      Piece piece = walk.piece();
+      // Broadcast so that the compiler keeps the loop over them in uniform registers.
+      if constexpr (STREAM) piece.k_blocks = __shfl_sync(0xffffffffu, piece.k_blocks, 0);
+      float accumulators[ROW_STEPS][BN / 2];
+      // With STREAM since finish_sums changes them: if the first product seemed to need what it left, the
+      // compiler would hold them twice.
+      if constexpr (K_BLOCKS == 0 || BLOCK_SCALED || STREAM) {
 #pragma unroll
         for (int i = 0; i < ROW_STEPS * BN / 2; ++i) accumulators[i / (BN / 2)][i % (BN / 2)] = 0;
       }
@@ -524,13 +653,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       if constexpr (PINGPONG) named_barrier_sync(1 + consumer, 256);
       int unreleased = 0;  // The stage that the wgmma group still in flight reads.
       if constexpr (BLOCK_SCALED) {
-        const TileOrigin tile(index, extents, rank);
+        const TileOrigin tile(piece.tile, extents, rank);
         const BlockScales scales{scale_a, batch_stride_scale_a, row_stride_scale_a,
                                  scale_b, batch_stride_scale_b, row_stride_scale_b};
         const BlockFactors block_factors(scales, tile, tile.row + first_row + lane_index() / 4, m,
-                                         first_k_block);
+                                         piece.first_k_block);
 #pragma unroll 1
-        for (int k_block = 0; k_block < k_blocks; ++k_block) {
+        for (int k_block = 0; k_block < piece.k_blocks; ++k_block) {
           float factors[2 * ROW_STEPS];
           block_factors.load(factors, k_block);
           float products[ROW_STEPS][BN / 2];
@@ -550,7 +679,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
       }
 #pragma unroll 1
-      for (int k_block = BLOCK_SCALED ? k_blocks : 0; k_block < k_blocks; ++k_block) {
+      for (int k_block = BLOCK_SCALED ? piece.k_blocks : 0; k_block < piece.k_blocks; ++k_block) {
         mbarrier_wait(full_barriers + 8 * ring.stage, ring.parity);
         multiply_stage(accumulators, a_descriptor, b_descriptor, ring.stage, k_block);
         if constexpr (IN_FLIGHT == 0) {
@@ -571,7 +700,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
       for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(accumulators[i]);
       if constexpr (PINGPONG) ring.template skip<K_BLOCKS*(CONSUMERS - 1)>();
-      const TileOrigin tile(index, extents, rank);
+      if constexpr (STREAM) {
+        if (!finish_sums(accumulators, partials, piece, extents)) continue;
+      }
+      const TileOrigin tile(piece.tile, extents, rank);
       const Epilogue epilogue(
           bias, has_residual ? residual + tile.batch * batch_stride_residual : nullptr,
           row_stride_residual, scale_a, scale_b);
@@ -604,6 +736,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           }
         }
         if constexpr (SPLIT_K > 1) {
+          const int part = static_cast<int>(blockIdx.y);
           if (!combine_parts(sums, partials, ticket, partial_tile, part)) continue;
         }
 #pragma unroll

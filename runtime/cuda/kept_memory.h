@@ -46,7 +46,7 @@ class KeptPieces {
 
   // The stream's piece of `bytes`, the same number each time. 0 where none can be kept: while the stream is
   // being captured, since the graph may run on other streams at any time; where the driver does not tell
-  // streams apart; for more than 16 MiB; and where an executable has been launched on very many streams.
+  // streams apart; for more than 32 MiB; and where an executable has been launched on very many streams.
   DevicePointer on(const Gpu& gpu, Stream stream, std::size_t bytes);
   void give_back(const Gpu& gpu);
 
