@@ -38,13 +38,20 @@ constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
 constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 
 constexpr bool DYNAMIC = SCHEDULE == SCHEDULE_kind::dynamic;
-// Tiles that the producer may have drawn and some consumer not begun.
+// Tiles that the producer may have drawn and others not begun.
 constexpr int DRAWN = 2;
+// Warps beside the producer put the parts of tiles together, so that the consumer goes on meanwhile: to count
+// the parts that are done takes two trips through memory. With more consumers they lack the registers.
+constexpr bool COMBINE_ASIDE = SPLIT > 1 && CONSUMERS == 1;
+constexpr int COMBINING_WARPS = 3;
+using CombiningWarps = NamedGroup<7, 32, 32 * COMBINING_WARPS>;
+// Parts that the consumer may have left and those warps not counted.
+constexpr int LEFT = 2;
 
 constexpr int K_OFFSET = QUERY_STAGES * Q_BYTES;
 constexpr int V_OFFSET = K_OFFSET + STAGES * KV_BYTES;
 constexpr int BARRIER_OFFSET = V_OFFSET + STAGES * KV_BYTES;
-constexpr int BARRIERS = 2 * QUERY_STAGES + 4 * STAGES + 2 * DRAWN;
+constexpr int BARRIERS = 2 * QUERY_STAGES + 4 * STAGES + 2 * DRAWN + 2 * LEFT;
 constexpr int DRAWN_OFFSET = BARRIER_OFFSET + 8 * BARRIERS;
 static_assert(DRAWN_OFFSET + 4 * DRAWN <= shared_bytes, "the manifest's shared memory");
 static_assert(BN % 16 == 0 && BM == 64 * CONSUMERS);
@@ -57,7 +64,8 @@ constexpr bool OTHERS_BEHIND = has_cu_keys || has_kv_lengths;
 
 // Barriers, as addresses of shared memory.
 struct Barriers {
-  u32 q_full, q_empty, k_full, k_empty, v_full, v_empty, drawn_full, drawn_empty;
+  u32 q_full, q_empty, k_full, k_empty, v_full, v_empty, drawn_full, drawn_empty, left_full,
+      left_empty;
 
   __device__ __forceinline__ explicit Barriers(u32 first)
       : q_full(first),
@@ -67,7 +75,9 @@ struct Barriers {
         v_full(k_empty + 8 * STAGES),
         v_empty(v_full + 8 * STAGES),
         drawn_full(v_empty + 8 * STAGES),
-        drawn_empty(drawn_full + 8 * DRAWN) {}
+        drawn_empty(drawn_full + 8 * DRAWN),
+        left_full(drawn_empty + 8 * DRAWN),
+        left_empty(left_full + 8 * LEFT) {}
   __device__ __forceinline__ void init() const {
     for (int i = 0; i < QUERY_STAGES; ++i) {
       mbarrier_init(q_full + 8 * i, 1);
@@ -75,7 +85,11 @@ struct Barriers {
     }
     for (int i = 0; DYNAMIC && i < DRAWN; ++i) {
       mbarrier_init(drawn_full + 8 * i, 1);
-      mbarrier_init(drawn_empty + 8 * i, 4 * CONSUMERS);
+      mbarrier_init(drawn_empty + 8 * i, 4 * CONSUMERS + (COMBINE_ASIDE ? COMBINING_WARPS : 0));
+    }
+    for (int i = 0; COMBINE_ASIDE && i < LEFT; ++i) {
+      mbarrier_init(left_full + 8 * i, 4);
+      mbarrier_init(left_empty + 8 * i, COMBINING_WARPS);
     }
     for (int i = 0; i < STAGES; ++i) {
       mbarrier_init(k_full + 8 * i, 1);
@@ -145,7 +159,7 @@ class Draw {
   u32 ticket_ = 0;
 };
 
-// The consumers' side.
+// The side of all others.
 struct Drawn {
   DrawnRing ring;
 
@@ -166,7 +180,7 @@ __device__ __forceinline__ auto producer_walk(const DrawnRing& ring, u32* counte
     return Walk{};
   }
 }
-__device__ __forceinline__ auto consumer_walk(const DrawnRing& ring) {
+__device__ __forceinline__ auto follower_walk(const DrawnRing& ring) {
   if constexpr (DYNAMIC) {
     return Drawn{ring};
   } else {
@@ -309,9 +323,29 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int work = sizes.work();
   const DrawnRing drawn_ring(shared_memory, barriers);
   u32* const finished_parts = counters + 1;
+  const Factors factors(scale, softcap);
+  const Destination destination{out, batch_stride_out, sequence_stride_out, head_stride_out};
 
   if (warpgroup == 0) {
     if constexpr (CONSUMERS > 1) registers_decrease<PRODUCER_REGISTERS>();
+    if constexpr (COMBINE_ASIDE) {
+      if (warp != 0) {
+        auto walk = follower_walk(drawn_ring);
+        RingPosition<LEFT> left_ring;
+        for (int index = walk.next(); index < work; index = walk.next()) {
+          const Tile tile(index, sizes);
+          mbarrier_wait(barriers.left_full + 8 * left_ring.stage, left_ring.parity);
+          __syncwarp();
+          if (lane_index() == 0) mbarrier_arrive(barriers.left_empty + 8 * left_ring.stage);
+          left_ring.advance();
+          if (!is_last_part(CombiningWarps(), finished_parts + tile.index)) continue;
+          Parts(partials, tile.index, part_rows)
+              .combine<BM, CombiningWarps::THREADS>(0, CombiningWarps::thread(), destination, lse,
+                                                    tile, sizes, factors);
+        }
+        return;
+      }
+    }
     if (warp != 0 || lane_index() != 0) return;
     auto walk = producer_walk(drawn_ring, counters, work);
     RingPosition<STAGES> k_ring, v_ring;
@@ -349,13 +383,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   if constexpr (CONSUMERS > 1) registers_increase<CONSUMER_REGISTERS>();
   const int consumer = warpgroup - 1;
   const bool tells = threadIdx.x % 128 == 0;  // One thread a warpgroup says what has been read.
-  const Factors factors(scale, softcap);
   const u64 q_descriptors = wgmma_descriptor_128b(shared + consumer * (64 * 128), 16, 1024);
   const u64 k_descriptors = wgmma_descriptor_128b(shared + K_OFFSET, 16, 1024);
   const u64 v_descriptors = wgmma_descriptor_128b(shared + V_OFFSET, BN * 128, 1024);
-  auto walk = consumer_walk(drawn_ring);
+  auto walk = follower_walk(drawn_ring);
   RingPosition<STAGES> k_ring, v_ring;
   RingPosition<QUERY_STAGES> q_ring;
+  RingPosition<LEFT> left_ring;
   if constexpr (PINGPONG) {
     if (consumer == CONSUMERS - 1) named_barrier_arrive(1, 256);  // The first one's first turn.
   }
@@ -473,12 +507,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
 
     rows.add_columns();
-    const Destination destination{out, batch_stride_out, sequence_stride_out, head_stride_out};
     const Output output(destination, first_row(), tile, sizes);
     if constexpr (SPLIT > 1) {
-      const Consumer<8> group{consumer};
       const Parts parts(partials, tile.index, part_rows);
       parts.leave(tile.part, first_row(), rows, sums, output);
+      if constexpr (COMBINE_ASIDE) {
+        mbarrier_wait(barriers.left_empty + 8 * left_ring.stage, left_ring.parity ^ 1);
+        __syncwarp();
+        if (lane_index() == 0) mbarrier_arrive(barriers.left_full + 8 * left_ring.stage);
+        left_ring.advance();
+        continue;
+      }
+      const Consumer<8> group{consumer};
       if (is_last_part(group, finished_parts + tile.index * CONSUMERS + consumer)) {
         parts.combine<64, 128>(consumer * 64, group.thread(), destination, lse, tile, sizes,
                                factors);
