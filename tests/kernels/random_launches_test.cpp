@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -226,7 +225,7 @@ TEST_CASE("random launches on a GPU are right and leak nothing") {
   const auto count = number_from_environment("CUDADENT_RANDOM_LAUNCHES", 300);
   const auto seed = number_from_environment("CUDADENT_RANDOM_SEED", std::random_device{}());
   const auto seconds = number_from_environment("CUDADENT_RANDOM_SECONDS", 3600);
-  const char* const only = std::getenv("CUDADENT_RANDOM_ONLY");
+  const auto only = test::text_from_environment("CUDADENT_RANDOM_ONLY");
   const auto end = Clock::now() + std::chrono::seconds(seconds);
   const auto backend = make_cuda_backend(0, Environment::read());
   Tally tally;
@@ -235,8 +234,7 @@ TEST_CASE("random launches on a GPU are right and leak nothing") {
     std::atomic<std::int64_t> left = static_cast<std::int64_t>(launches);
     std::vector<std::unique_ptr<Trial>> trials;
     for (unsigned i = 0; i < std::max(1U, std::thread::hardware_concurrency()); ++i)
-      trials.push_back(std::make_unique<Trial>(*backend, first_seed + i,
-                                               only == nullptr ? "" : only, left, end));
+      trials.push_back(std::make_unique<Trial>(*backend, first_seed + i, only, left, end));
     {
       std::vector<std::jthread> workers;
       for (const auto& trial : trials) workers.emplace_back([&trial] { trial->run(); });
