@@ -21,8 +21,8 @@ other (options, sizes and types beside these), lengths and pages.
 lengths: causal sequences of different lengths, one behind the other, 16384 queries in all: all
 equal, mixed (their logarithms spread evenly), one long with many short; and serving, parts of
 prompts that have keys before them together with single tokens, 8256 queries. "longest" problems say
-in max_queries and max_keys how long the longest sequence is. flash and cudnn are torch's kernels for
-such sequences (aten's _flash_attention_forward and _cudnn_attention_forward with cum_seq; what
+in max_queries and max_keys how long the longest sequence is. flash and cudnn are torch's kernels
+for such sequences (aten's _flash_attention_forward and _cudnn_attention_forward with cum_seq; what
 torch.nn.attention.varlen and jagged tensors call). Tuning runs draw lengths of their own, queries
 and keys apart, that add up to the same: between nothing and twice the mean.
 
@@ -249,7 +249,7 @@ def peers_of_one_length(case, inputs, flex):
 
 
 def peers_of_sequences(case, inputs):
-    """torch's kernels for sequences one behind the other; where ours reads pages, of the same keys."""
+    """torch's kernels for sequences one behind the other; in the place of pages, the same keys so."""
     where = [as_indices(starts_of(lengths)) for lengths in (case.queries, case.keys)]
     most = max(case.queries), max(case.keys)
     reach = -1 if case.window is None else case.window - 1

@@ -13,9 +13,9 @@ more than chance (WORSE below), beyond what verification tolerates, not the same
 rows of no sequence.
 
 Without --budget nothing is tuned: each problem runs its default configuration. --cache FILE keeps
-winners, or takes those of another run. Softcap, and among sequences of one length windows and causal
-problems with fewer queries than keys, have no peer in PyTorch's flash backend. It gets the keys of
-pages and parts one behind the other.
+winners, or takes those of another run. Softcap, and among sequences of one length windows and
+causal problems with fewer queries than keys, have no peer in PyTorch's flash backend. It gets the
+keys of pages and parts one behind the other.
 """
 
 import argparse
@@ -157,7 +157,7 @@ def hardened(values, q, k, v):
 
 
 def exact_sequences(case, inputs):
-    """All in float64, of each sequence: out as queries × heads × head_dim, lse as heads × queries."""
+    """All in float64, a sequence each: outs, queries × heads × head_dim; lses, heads × queries."""
     outs, lses = [], []
     for sequence in inputs.sequences:
         heads = [exact(case, *sequence, head) for head in range(case.heads)]
@@ -274,7 +274,8 @@ def main():
     arguments = parse_arguments()
     torch.manual_seed(0)
     rows, failed = [], {}
-    print(f"{'problem':{WIDTH}}{'rms':>10}{'max':>10}{'flash rms':>10}{'max':>10}{'lse':>10}  template")
+    titles = "".join(f"{title:>10}" for title in ("rms", "max", "flash rms", "max", "lse"))
+    print(f"{'problem':{WIDTH}}{titles}  template")
     with tempfile.TemporaryDirectory() as folder:
         cache = arguments.cache or Path(folder) / "accuracy.db"
         options = {"on_miss": "nearest"}

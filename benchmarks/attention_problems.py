@@ -15,7 +15,7 @@ TORCH_TYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class Attention:
-    """softmax(mask(q · kᵀ / √head_dim)) · v; the last query of a sequence stands at its last key."""
+    """softmax(mask(q · kᵀ / √head_dim)) · v; a sequence's last query stands at its last key."""
 
     @property
     def options(self):
@@ -140,7 +140,8 @@ class Sequences(Attention):
         """Winners of lengths that only the tensors say, and the manifest not, are shared."""
         if self.room is None or self.packed_queries:
             return self.name
-        return self.named(f"b{len(self.keys)}", f"s{self.queries[0]}", f"k{self.room}", *self._places)
+        sizes = f"b{len(self.keys)}", f"s{self.queries[0]}k{self.room}"
+        return self.named(*sizes, *self._places)
 
     @property
     def _places(self):
