@@ -11,121 +11,69 @@ Then times, in turns, on random inputs, the L2 cache flushed before each run:
     cudnn      the same, cuDNN backend
     fa3, fa4   flash_attn_interface and flash_attn.cute, where they can be imported
     flex       with --flex: torch's compiled flex_attention, for windows and softcap only
+    parts      of pages: cudadent's winner for the same keys in a tensor of batch × 8192
 
-A contender that refuses a problem is left out of it; the results say why. Tensors lie as batch ×
-sequence × heads × head_dim, of which PyTorch gets transposed views. Groups of problems: forward
-(bf16, 16384 tokens in all), decode (one query, 32 heads on 8), other (options, sizes and types
-beside these).
+A peer that refuses a problem is left out of it; the results say why. --without NAME leaves one out
+of all. Tensors lie as batch × sequence × heads × head_dim, of which PyTorch gets transposed
+views. Groups of problems: forward (bf16, 16384 tokens in all), decode (one query, 32 heads on 8),
+other (options, sizes and types beside these), lengths and pages.
+
+lengths: causal sequences of different lengths, one behind the other, 16384 queries in all: all
+equal, mixed (their logarithms spread evenly), one long with many short; and serving, parts of
+prompts that have keys before them together with single tokens, 8256 queries. "longest" problems say
+in max_queries and max_keys how long the longest sequence is. flash and cudnn are torch's kernels
+for such sequences (aten's _flash_attention_forward and _cudnn_attention_forward with cum_seq; what
+torch.nn.attention.varlen and jagged tensors call). Tuning runs draw lengths of their own, queries
+and keys apart, that add up to the same: between nothing and twice the mean.
+
+pages: one query a sequence, 32 heads on 8, up to 8192 keys in pages in no order, all sequences that
+long or mixed. Both have one winner: tuning runs draw lengths evenly between nothing and 8192. torch
+2.11 has no kernel for pages: flash and cudnn read the same keys one behind the other, so what they
+do is less; paged is varlen_attn with a block table, in later versions.
 
 TFLOP/s count two products for each pair of a query and a key that it sees, so causal problems count
-about half. Errors are relative to float64 (root of the squares' sums), on the first and last head
-of the first and last batch. Memory is what a call takes beside inputs and output.
+about half; bytes are those of queries, keys and outputs that there are. Errors are relative to
+float64 (root of the squares' sums), on the first and last head of the first and last sequence, the
+longest and the shortest. Memory is what a call takes beside inputs and output.
 """
 
 import importlib
 import itertools
-import json
 import math
+import random
 import warnings
-from dataclasses import dataclass
-from typing import Optional
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 import cudadent
+from attention_problems import (
+    Case,
+    Sequences,
+    as_indices,
+    exact,
+    inputs_of,
+    placed,
+    sequences_of,
+    starts_of,
+    visible,
+)
 from common import (
-    draw_ratios,
     first_line,
     geometric_mean,
-    measured_floors,
+    measured_rows,
     options_parser,
-    provenance,
     timed,
     tuned,
     version_of,
-    work_through,
     workspace_bytes,
+    write_results,
 )
 
 TOKENS = 16384
-TORCH_TYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 FLASH_ATTENTION = {"fa3": "flash_attn_interface", "fa4": "flash_attn.cute"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """softmax(mask(q · kᵀ / √head_dim)) · v; the last query stands at the last key."""
-
-    head_dim: int
-    batch: int
-    queries: int
-    keys: int
-    heads: int
-    kv_heads: int
-    causal: bool = False
-    dtype: str = "bf16"
-    window: Optional[int] = None  # only keys less than so far away, on both sides unless causal
-    softcap: Optional[float] = None  # scores s become softcap · tanh(s / softcap)
-
-    @property
-    def name(self):
-        heads = f"h{self.heads}" + (f"x{self.kv_heads}" if self.kv_heads != self.heads else "")
-        keys = f"k{self.keys}" if self.keys != self.queries else ""
-        parts = [f"hd{self.head_dim}", heads, f"b{self.batch}", f"s{self.queries}{keys}"]
-        parts += ["causal"] if self.causal else []
-        parts += [f"window{self.window}"] if self.window is not None else []
-        parts += [f"softcap{self.softcap:g}"] if self.softcap is not None else []
-        parts += [self.dtype] if self.dtype != "bf16" else []
-        return "-".join(parts)
-
-    @property
-    def options(self):
-        """As keywords of a call and of a tuning run."""
-        options = {"causal": self.causal}
-        if self.window is not None:
-            options.update(window=self.window)
-        if self.softcap is not None:
-            options.update(softcap=self.softcap)
-        return options
-
-    @property
-    def values(self):
-        return {
-            "batch": self.batch,
-            "query_length": self.queries,
-            "kv_length": self.keys,
-            "heads": self.heads,
-            "kv_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "dtype": self.dtype,
-            **self.options,
-        }
-
-    @property
-    def pairs(self):
-        """Queries times the keys that they see, of one head."""
-        unlimited = self.keys + self.queries
-        ahead = 0 if self.causal else unlimited
-        reach = unlimited if self.window is None else self.window - 1
-        seen = 0
-        for place in range(self.keys - self.queries, self.keys):
-            first = max(0, place - reach)
-            last = min(self.keys - 1, place + min(ahead, reach))
-            seen += max(0, last - first + 1)
-        return seen
-
-    @property
-    def flops(self):
-        return 4 * self.batch * self.heads * self.pairs * self.head_dim
-
-    @property
-    def bytes(self):
-        """Read once and written once, at least; keys that no query sees are counted too."""
-        rows = self.queries * self.heads + self.keys * self.kv_heads
-        return 2 * self.batch * rows * self.head_dim * TORCH_TYPES[self.dtype].itemsize
 
 
 def forward(head_dim, heads, length, **options):
@@ -136,6 +84,40 @@ def decode(batch, keys):
     return Case(128, batch, 1, keys, 32, 8)
 
 
+def mixed(least, most, count, total=None):
+    """So many lengths, their logarithms spread evenly, in an order that is the same each time.
+
+    With a total the first is longer or shorter by what is missing.
+    """
+    ratio = most / least
+    lengths = [round(least * ratio ** ((index + 0.5) / count)) for index in range(count)]
+    random.Random(7).shuffle(lengths)
+    if total:
+        lengths[0] += total - sum(lengths)
+    return tuple(lengths)
+
+
+def prompts(label, lengths, heads, kv_heads, **options):
+    """As many keys as queries."""
+    return Sequences(label, 128, lengths, lengths, heads, kv_heads, causal=True, **options)
+
+
+def serving(**options):
+    tokens = mixed(256, 8192, 64)
+    queries, keys = (2048,) * 4 + (1,) * 64, (2048, 4096, 4096, 8192, *tokens)
+    return Sequences("serving", 128, queries, keys, 32, 8, causal=True, **options)
+
+
+def paged(batch, page_size, label, keys):
+    label = f"b{batch}-{label}8192"
+    return Sequences(label, 128, (1,) * batch, keys, 32, 8, page_size=page_size, room=8192)
+
+
+LENGTHS = {
+    "equal1024": (1024,) * 16,
+    "mixed64to4096": mixed(64, 4096, 17, TOKENS),
+    "long8192short128": (8192,) + (128,) * 64,
+}
 GROUPS = {
     "forward": [
         forward(head_dim, heads, length, causal=causal)
@@ -153,57 +135,48 @@ GROUPS = {
         forward(192, 8, 4096),
         forward(128, 16, 4096, dtype="f16"),
     ],
+    "lengths": [
+        *(
+            prompts(label, lengths, heads, kv_heads)
+            for heads, kv_heads in ((16, 16), (32, 8))
+            for label, lengths in LENGTHS.items()
+        ),
+        prompts("long8192short128", LENGTHS["long8192short128"], 16, 16, says_longest=True),
+        serving(),
+        serving(says_longest=True),
+    ],
+    "pages": [
+        paged(batch, page_size, label, keys)
+        for batch in (16, 64)
+        for page_size in (16, 64, 256)
+        for label, keys in (
+            ("equal", (8192,) * batch),
+            ("mixed256to", mixed(256, 8192, batch)),
+        )
+    ],
 }
 
 
-def inputs(case):
-    """q, k and v: random, batch × sequence × heads × head_dim."""
-    shapes = [(case.queries, case.heads), (case.keys, case.kv_heads), (case.keys, case.kv_heads)]
-    return [
-        torch.randn(case.batch, *shape, case.head_dim, device="cuda", dtype=TORCH_TYPES[case.dtype])
-        for shape in shapes
-    ]
-
-
-def visible(case, places, keys):
-    """Which of the keys the queries at these places see: a mask that broadcasts the two."""
-    distance = places - keys
-    mask = distance >= (0 if case.causal else -case.keys - case.queries)
-    if case.window is not None:
-        mask = mask & (distance.abs() < case.window)
-    return mask
-
-
-def exact(case, q, k, v, batch, head, chunk=1024):
-    """One head of one batch in float64: queries × head_dim, and the logarithms of the sums."""
-    kv_head = head // (case.heads // case.kv_heads)
-    query, key, value = q[batch, :, head], k[batch, :, kv_head], v[batch, :, kv_head]
-    key, value = key.double(), value.double()
-    columns = torch.arange(case.keys, device=q.device)
-    out, lse = [], []
-    for start in range(0, case.queries, chunk):
-        rows = query[start : start + chunk].double()
-        scores = rows @ key.T / math.sqrt(case.head_dim)
-        if case.softcap is not None:
-            scores = case.softcap * torch.tanh(scores / case.softcap)
-        places = torch.arange(start, start + len(rows), device=q.device) + case.keys - case.queries
-        scores = scores.masked_fill(~visible(case, places[:, None], columns), -math.inf)
-        # Of a query that sees nothing: zeros, and -inf.
-        out.append(torch.softmax(scores, -1).nan_to_num(0) @ value)
-        lse.append(torch.logsumexp(scores, -1))
-    return torch.cat(out), torch.cat(lse)
-
-
 def samples(case):
-    """(batch, head) of those that are looked at: the first and the last of each."""
-    return sorted(set(itertools.product((0, case.batch - 1), (0, case.heads - 1))))
+    """(sequence, head) of those that are looked at."""
+    sizes = [(queries * keys, index) for index, (queries, keys) in enumerate(case.lengths)]
+    sequences = {0, len(sizes) - 1, max(sizes)[1], min(sizes)[1]}
+    return sorted(itertools.product(sequences, {0, case.heads - 1}))
+
+
+def exact_samples(case, inputs):
+    """Of the sampled heads, where they are and what is right."""
+    return [
+        (place, exact(case, *inputs.sequences[place[0]], place[1])[0]) for place in samples(case)
+    ]
 
 
 def relative_error(case, out, expected):
     """Of the sampled heads together: norm of the difference over the norm of what is right."""
+    parts = sequences_of(case, out)
     wrong = sum(
-        float((out[batch, :, head].double() - right).square().sum())
-        for (batch, head), right in expected
+        float((parts[sequence][:, head].double() - right).square().sum())
+        for (sequence, head), right in expected
     )
     return math.sqrt(wrong / sum(float(right.square().sum()) for _, right in expected))
 
@@ -253,13 +226,15 @@ def flex_peer(case, q, k, v):
     return lambda: compiled(q, k, v, capped, mask, enable_gqa=grouped).transpose(1, 2)
 
 
-def peers(case, q, k, v, flex=False):
-    """Calls that may refuse, by name; each returns batch × queries × heads × head_dim."""
-    plain = case.window is None and case.softcap is None
-    # With fewer queries than keys torch's causal mask is another: the first stands at the first.
-    same_mask = not case.causal or case.queries == case.keys
+def first_stands_at_first(case):
+    """Whether that is no other mask: torch's causal ones are such, but for flash with lengths."""
+    return not case.causal or all(queries == keys for queries, keys in case.lengths)
+
+
+def peers_of_one_length(case, inputs, flex):
+    q, k, v = inputs.drawn
     found = {}
-    if plain and same_mask:
+    if case.plain and first_stands_at_first(case):
         for name, backend in BACKENDS.items():
             found[name] = torch_peer(backend, case, q, k, v)
     for name, module in FLASH_ATTENTION.items():
@@ -268,9 +243,62 @@ def peers(case, q, k, v, flex=False):
         except (ImportError, AttributeError):
             continue
         found[name] = flash_attention_peer(function, case, q, k, v)
-    if flex and not plain:
+    if flex and not case.plain:
         found["flex"] = flex_peer(case, q, k, v)
     return found
+
+
+def peers_of_sequences(case, inputs):
+    """torch's kernels for sequences one behind the other; in the place of pages, the same keys so."""
+    where = [as_indices(starts_of(lengths)) for lengths in (case.queries, case.keys)]
+    most = max(case.queries), max(case.keys)
+    reach = -1 if case.window is None else case.window - 1
+
+    def as_out(out):
+        return out if case.packed_queries else out.view(len(case.queries), -1, *out.shape[1:])
+
+    def flash():
+        options = {"window_size_left": reach, "window_size_right": 0 if case.causal else reach}
+        function = torch.ops.aten._flash_attention_forward
+        return as_out(function(*inputs.drawn, *where, *most, 0.0, case.causal, False, **options)[0])
+
+    def cudnn():
+        function = torch.ops.aten._cudnn_attention_forward
+        more = (False, 0.0, case.causal, False)  # no sums of exponentials, nothing dropped
+        return as_out(function(*inputs.drawn, None, *where, *most, *more)[0])
+
+    def paged():
+        from torch.nn.attention.varlen import varlen_attn
+
+        given = inputs.tensors
+        return as_out(
+            varlen_attn(
+                *(inputs.drawn[0], given["k"], given["v"]),
+                *where,
+                *most,
+                window_size=(reach, 0 if case.causal else reach),
+                enable_gqa=case.heads != case.kv_heads,
+                seqused_k=given["kv_lengths"],
+                block_table=given["block_table"],
+            )
+        )
+
+    found = {}
+    # A reach of −1 is unlimited.
+    if case.softcap is None and case.window != 0:
+        found["flash"] = flash
+        if case.page_size:
+            found["paged"] = paged
+    if case.plain and first_stands_at_first(case):
+        found["cudnn"] = cudnn
+    return found
+
+
+def peers(case, inputs, flex=False):
+    """Calls that may refuse, by name; each returns what `sequences_of` takes apart."""
+    if isinstance(case, Case):
+        return peers_of_one_length(case, inputs, flex)
+    return peers_of_sequences(case, inputs)
 
 
 def without_refusals(calls):
@@ -306,29 +334,44 @@ def rounds_of(case, rounds):
     return max(rounds, min(400, int(rounds * 2e-4 / estimate)))
 
 
+def reads_pages(case):
+    return isinstance(case, Sequences) and case.page_size is not None
+
+
 def tune(case, arguments, database):
-    return tuned("attention", case.values, arguments.budget, database)
+    winner = tuned("attention", case.values, arguments.budget, database)
+    if reads_pages(case):
+        parts = tuned("attention", case.in_parts.values, arguments.budget, database)
+        winner["parts"] = parts
+    return winner
+
+
+def launcher(runtime, case, inputs):
+    """A call of cudadent's winner, and what that takes of memory beside inputs and output."""
+    attention = runtime.op("attention")
+    out = torch.full_like(inputs.tensors["q"], math.nan)
+    given = {**inputs.tensors, "out": out, **case.options}
+    winner = attention.prepare(**given).winner
+    workspace = workspace_bytes("attention", winner.template, winner.configuration, case.values)
+    return lambda: attention(**given), workspace
 
 
 def compare(case, arguments, database):
-    q, k, v = inputs(case)
-    out = torch.full_like(q, math.nan)
+    inputs = inputs_of(case)
     with cudadent.Runtime("cuda", cache=database, on_miss="fail") as runtime:
-        attention = runtime.op("attention")
-
-        def ours():
-            attention(q, k, v, out=out, **case.options)
-            return out
-
-        winner = attention.prepare(q, k, v, out=out, **case.options).winner
-        working, refused = without_refusals(peers(case, q, k, v, arguments.flex))
-        calls = {"cudadent": ours, **working}
-        expected = [(place, exact(case, q, k, v, *place)[0]) for place in samples(case)]
+        ours, memory = {}, {}
+        ours["cudadent"], memory["cudadent"] = launcher(runtime, case, inputs)
+        if reads_pages(case):
+            parts = placed(case.in_parts, *inputs.drawn)
+            ours["parts"], memory["parts"] = launcher(runtime, case.in_parts, parts)
+        others = peers(case, inputs, arguments.flex)
+        for name in arguments.without:
+            others.pop(name, None)
+        working, refused = without_refusals(others)
+        calls = {**ours, **working}
+        expected = exact_samples(case, inputs)
         errors = {name: relative_error(case, call(), expected) for name, call in calls.items()}
-        memory = {name: torch_memory(call) for name, call in working.items()}
-        memory["cudadent"] = workspace_bytes(
-            "attention", winner.template, winner.configuration, case.values
-        )
+        memory.update({name: torch_memory(call) for name, call in working.items()})
         seconds = dict(zip(calls, timed(list(calls.values()), rounds_of(case, arguments.rounds))))
     return {"seconds": seconds, "errors": errors, "memory": memory, "refused": refused}
 
@@ -361,11 +404,12 @@ def row_of(case, winner, compared, bandwidth):
 
 def print_group(group, rows):
     names = list(dict.fromkeys(name for row in rows for name in row["times_as_fast"]))
-    decoding = group == "decode"
+    decoding = group in ("decode", "pages")
+    width = max(34, *(len(row["problem"]) + 1 for row in rows))
     rate = "of_copy_bandwidth" if decoding else "tflops"
     titles = "".join(f"{name:>9}{'ratio':>7}" for name in names)
     print(
-        f"\n{group:34}{'µs':>9}{'of copy' if decoding else 'TFLOP/s':>9}{titles}"
+        f"\n{group:{width}}{'µs':>9}{'of copy' if decoding else 'TFLOP/s':>9}{titles}"
         f"{'error':>9}{'peers':>9}{'KiB':>8}{'tuned s':>8}{'tried':>6}  winner"
     )
 
@@ -380,11 +424,11 @@ def print_group(group, rows):
             else f"{'–':>9}{'–':>7}"
             for name in names
         ]
-        theirs = [error for name, error in errors.items() if name != "cudadent"]
+        theirs = [error for name, error in errors.items() if name not in ("cudadent", "parts")]
         least = f"{min(theirs):9.1e}" if theirs else f"{'–':>9}"
         configuration = " ".join(f"{key}={value}" for key, value in row["configuration"].items())
         print(
-            f"{row['problem']:34}{row['microseconds']['cudadent']:9.1f}{shown(row[rate]['cudadent'])}"
+            f"{row['problem']:{width}}{row['microseconds']['cudadent']:9.1f}{shown(row[rate]['cudadent'])}"
             f"{''.join(cells)}{errors['cudadent']:9.1e}{least}"
             f"{row['memory_bytes']['cudadent'] / 1024:8.0f}"
             f"{row['tuning_seconds']:8.1f}{row['tried']:6}"
@@ -422,38 +466,36 @@ def means(rows_of_groups):
     return found
 
 
+def ratios_of(rows_of_groups):
+    ratios = {}
+    for group, rows in rows_of_groups.items():
+        for row in rows:
+            for peer, ratio in row["times_as_fast"].items():
+                ratios.setdefault(group, {}).setdefault(peer, {})[row["problem"]] = ratio
+    return ratios
+
+
 def main():
     parser = options_parser(__doc__, GROUPS)
     parser.add_argument("--flex", action="store_true", help="time flex_attention too, see above")
+    parser.add_argument("--without", action="append", default=[], help="a peer to leave out")
     arguments = parser.parse_args()
-    floors = measured_floors()
-    rows_of_groups = {}
-    for group, done in work_through(arguments, GROUPS, "attention", tune, compare):
-        rows = [row_of(*case, floors["copy_bandwidth"]) for case in done]
-        rows_of_groups[group] = rows
-        print_group(group, rows)
+    floors, rows_of_groups = measured_rows(
+        arguments, GROUPS, "attention", tune, compare, row_of, print_group
+    )
     summary = means(rows_of_groups)
     for question, found in summary.items():
         print(
             f"{question}: geometric mean {found['mean']:.3f}, least {found['least']:.3f} "
             f"({found['problems']} of {found['of']} problems)"
         )
-    if arguments.output:
-        versions = {name: version_of(module) for name, module in FLASH_ATTENTION.items()}
-        results = {
-            "provenance": {**provenance(), **versions, "cudnn": torch.backends.cudnn.version()},
-            **floors,
-            "means": summary,
-            "groups": rows_of_groups,
-        }
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    if arguments.chart and rows_of_groups:
-        ratios = {}
-        for group, rows in rows_of_groups.items():
-            for row in rows:
-                for peer, ratio in row["times_as_fast"].items():
-                    ratios.setdefault(group, {}).setdefault(peer, {})[row["problem"]] = ratio
-        draw_ratios(ratios, arguments.chart)
+    versions = {name: version_of(module) for name, module in FLASH_ATTENTION.items()}
+    write_results(
+        arguments,
+        {**versions, "cudnn": torch.backends.cudnn.version()},
+        {**floors, "means": summary, "groups": rows_of_groups},
+        ratios_of(rows_of_groups),
+    )
 
 
 if __name__ == "__main__":

@@ -3,15 +3,19 @@
     python benchmarks/attention_accuracy.py [--only REGEX] [--budget 5s] [--output FILE]
 
 Compares all of the output with float64, over head dims, lengths beside tiles and primes, grouped
-heads, masks, and inputs that are hard on a softmax. For each problem: the root of the mean square
-of the differences and the largest one, both over the root of the mean square of what is right; and
-whether three runs give the same bits. "lse" is the largest error of the logarithms of the sums,
-relative where they are above 1. Says where cudadent is worse than flash by more than chance (WORSE
-below), beyond what verification tolerates, or not the same twice.
+heads, masks, inputs that are hard on a softmax, and sequences of different lengths: one behind the
+other, in pages in no order, and in parts of a cache that is not full. Rows and pages of no sequence
+are NaN, entries of no page -1, so that it shows where they are counted. For each problem: the root
+of the mean square of the differences and the largest one, both over the root of the mean square of
+what is right; and whether three runs give the same bits. "lse" is the largest error of the
+logarithms of the sums, relative where they are above 1. Says where cudadent is worse than flash by
+more than chance (WORSE below), beyond what verification tolerates, not the same twice, or writes
+rows of no sequence.
 
 Without --budget nothing is tuned: each problem runs its default configuration. --cache FILE keeps
-winners, or takes those of another run. Windows, softcap and causal problems with fewer queries than
-keys have no peer in PyTorch's flash backend.
+winners, or takes those of another run. Softcap, and among sequences of one length windows and
+causal problems with fewer queries than keys, have no peer in PyTorch's flash backend. It gets the
+keys of pages and parts one behind the other.
 """
 
 import argparse
@@ -25,7 +29,8 @@ from pathlib import Path
 import torch
 
 import cudadent
-from attention import BACKENDS, Case, exact, inputs, torch_peer, without_refusals
+from attention import peers, without_refusals
+from attention_problems import Attention, Case, Sequences, drawn, exact, placed, sequences_of
 from common import first_line, provenance
 
 # How many times flash's error; the largest of many errors varies more than their mean.
@@ -36,7 +41,7 @@ RUNS = 3
 
 @dataclass(frozen=True)
 class Problem:
-    case: Case
+    case: Attention
     values: str = "normal"
 
     @property
@@ -49,6 +54,52 @@ def same(length, **options):
     return Case(128, 2, length, length, 4, 4, **options)
 
 
+# Beside tiles, primes, nothing, one; and beside pages of 8, 16, 64 and 256.
+LENGTHS = (0, 1, 7, 127, 128, 129, 251, 0, 64, 1021)
+AROUND = {8: (7, 8, 9, 24), 16: (15, 16, 17, 48), 64: (63, 64, 65, 192), 256: (255, 256, 257, 768)}
+
+
+def behind(label, queries, keys=LENGTHS, heads=4, kv_heads=4, head_dim=128, **options):
+    """One behind the other, with rows of nobody at the end."""
+    return Sequences(label, head_dim, queries, keys, heads, kv_heads, spare=5, **options)
+
+
+def in_pages(page_size, queries, heads=32, kv_heads=8, head_dim=128, label="", **options):
+    """The same number of queries of each, or numbers that begin again when they are used up."""
+    keys = (0, 1, *AROUND[page_size], 509, 1021)
+    label = label or f"s{queries}"
+    queries = (queries,) if isinstance(queries, int) else queries
+    queries = tuple(queries[i % len(queries)] for i in range(len(keys)))
+    places = {"room": 1100, "spare": 3, "page_size": page_size}
+    return Sequences(label, head_dim, queries, keys, heads, kv_heads, **places, **options)
+
+
+SEQUENCES = [
+    *(behind("lengths", LENGTHS, causal=causal) for causal in (False, True)),
+    *(behind("crossed", LENGTHS[::-1], causal=causal) for causal in (False, True)),
+    *(behind("lengths", LENGTHS, head_dim=head_dim, causal=True) for head_dim in (64, 96, 256)),
+    behind("lengths", LENGTHS, causal=True, dtype="f16"),
+    behind("lengths", LENGTHS, says_longest=True),
+    behind("lengths", LENGTHS, heads=12, kv_heads=4, causal=True, window=100),
+    behind("crossed", LENGTHS[::-1], heads=8, kv_heads=2, window=65),
+    behind("lengths", LENGTHS, causal=True, softcap=20.0),
+    behind("crossed", LENGTHS[::-1], causal=True, window=37, softcap=5.0),
+    behind("short", tuple(range(10)) * 8, tuple(range(10)) * 8, causal=True),
+    behind("tokens", (1,) * len(LENGTHS), heads=32, kv_heads=8),
+    *(in_pages(page_size, 1) for page_size in AROUND),
+    *(in_pages(page_size, 5, 8, 2, causal=True) for page_size in AROUND),
+    *(
+        in_pages(page_size, (3, 0, 130, 1), 4, 4, label="lengths", causal=True)
+        for page_size in AROUND
+    ),
+    in_pages(16, 1, window=100, softcap=20.0),
+    in_pages(64, (3, 0, 130, 1), 8, 4, label="lengths", causal=True, window=70),
+    in_pages(64, 9, 4, 1, head_dim=256, causal=True, softcap=5.0),
+    in_pages(64, 1, dtype="f16"),
+    in_pages(64, 1).in_parts,
+    in_pages(64, 9, 4, 2, causal=True, window=70).in_parts,
+    in_pages(256, (3, 0, 130, 1), 4, 4, label="lengths", causal=True).in_parts,
+]
 PROBLEMS = [
     *(
         Problem(same(length, causal=causal))
@@ -82,7 +133,9 @@ PROBLEMS = [
         for values in ("sharp", "one-hot", "shifted", "flat", "large-v", "rising")
         for causal, dtype in ((False, "bf16"), (True, "f16"))
     ),
+    *(Problem(case) for case in SEQUENCES),
 ]
+WIDTH = max(len(problem.name) for problem in PROBLEMS) + 1
 
 
 def hardened(values, q, k, v):
@@ -103,14 +156,18 @@ def hardened(values, q, k, v):
     return q, k, v
 
 
-def exact_heads(case, q, k, v):
-    """All in float64: out is batch × queries × heads × head_dim, lse batch × heads × queries."""
-    out = torch.empty(*q.shape, device=q.device, dtype=torch.float64)
-    lse = torch.empty(case.batch, case.heads, case.queries, device=q.device, dtype=torch.float64)
-    for batch in range(case.batch):
-        for head in range(case.heads):
-            out[batch, :, head], lse[batch, head] = exact(case, q, k, v, batch, head)
-    return out, lse
+def exact_sequences(case, inputs):
+    """All in float64, a sequence each: outs, queries × heads × head_dim; lses, heads × queries."""
+    outs, lses = [], []
+    for sequence in inputs.sequences:
+        heads = [exact(case, *sequence, head) for head in range(case.heads)]
+        outs.append(torch.stack([out for out, _ in heads], dim=1))
+        lses.append(torch.stack([lse for _, lse in heads]))
+    return outs, lses
+
+
+def flat(tensors):
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 def errors(actual, expected):
@@ -135,35 +192,49 @@ def same_bits(tensors):
 
 def examine(problem, runtime):
     case = problem.case
-    q, k, v = (tensor.contiguous() for tensor in hardened(problem.values, *inputs(case)))
-    expected, expected_lse = exact_heads(case, q, k, v)
+    given = hardened(problem.values, *drawn(case))
+    inputs = placed(case, *(tensor.contiguous() for tensor in given))
+    expected, expected_lse = (flat(tensors) for tensors in exact_sequences(case, inputs))
     attention = runtime.op("attention")
-    lse = torch.full(expected_lse.shape, math.nan, device="cuda", dtype=torch.float32)
+    *rows, heads, _ = inputs.tensors["q"].shape  # batch and queries of each, or queries of all
+    lse_shape = (*rows[:-1], heads, rows[-1])
+    lse = torch.full(lse_shape, math.nan, device="cuda", dtype=torch.float32)
+    call = {**inputs.tensors, "lse": lse, **case.options}
 
     def ours():
-        out = torch.full_like(q, math.nan)
-        attention(q, k, v, out=out, lse=lse, **case.options)
+        out = torch.full_like(inputs.tensors["q"], math.nan)
+        attention(**call, out=out)
         return out
 
-    calls = {"cudadent": ours}
-    plain = case.window is None and case.softcap is None
-    if plain and (not case.causal or case.queries == case.keys):
-        working, _ = without_refusals({"flash": torch_peer(BACKENDS["flash"], case, q, k, v)})
-        calls.update(working)
+    flash = {name: peer for name, peer in peers(case, inputs).items() if name == "flash"}
+    working, _ = without_refusals(flash)
     row = {"problem": problem.name, "dtype": case.dtype, "errors": {}, "same_bits": {}}
-    for name, call in calls.items():
-        outs = [call() for _ in range(RUNS)]
-        row["errors"][name] = errors(outs[0], expected)
+    for name, run in {"cudadent": ours, **working}.items():
+        outs = [run() for _ in range(RUNS)]
+        row["errors"][name] = errors(flat(sequences_of(case, outs[0])), expected)
         row["same_bits"][name] = same_bits(outs)
-    row["lse_error"] = lse_error(lse, expected_lse)
-    winner = attention.prepare(q, k, v, out=torch.empty_like(q), lse=lse, **case.options).winner
+        if name == "cudadent":
+            row["rows_of_nobody_written"] = written_behind(case, outs[0])
+    # Of sequences one behind the other lse is heads × queries of all: turned, as out is.
+    lses = lse if len(rows) > 1 else [part.T for part in sequences_of(case, lse.T)]
+    row["lse_error"] = lse_error(flat(lses), expected_lse)
+    winner = attention.prepare(**call, out=torch.empty_like(inputs.tensors["q"])).winner
     return {**row, "template": winner.template, "configuration": winner.configuration}
+
+
+def written_behind(case, out):
+    """How many elements were written of rows that belong to no sequence."""
+    rows = sum(len(part) for part in sequences_of(case, out))
+    behind_all = out[rows:] if len(out.shape) == 3 else out[:0]
+    return int((~behind_all.isnan()).sum())
 
 
 def complaints(row):
     """What is worse than it should be, in words."""
     ours, flash = row["errors"]["cudadent"], row["errors"].get("flash")
     found = [] if row["same_bits"]["cudadent"] else ["not the same bits from run to run"]
+    if row["rows_of_nobody_written"]:
+        found.append(f"{row['rows_of_nobody_written']} elements written behind the last sequence")
     for what, error, limit in (
         ("rms", ours["rms"], TOLERANCE[row["dtype"]]),
         ("lse", row["lse_error"], TOLERANCE["lse"]),
@@ -182,7 +253,7 @@ def print_row(row):
     theirs = f"{flash['rms']:10.2e}{flash['max']:10.2e}" if flash else f"{'–':>10}{'–':>10}"
     marks = "; ".join(complaints(row))
     print(
-        f"{row['problem']:36}{ours['rms']:10.2e}{ours['max']:10.2e}{theirs}{row['lse_error']:10.1e}"
+        f"{row['problem']:{WIDTH}}{ours['rms']:10.2e}{ours['max']:10.2e}{theirs}{row['lse_error']:10.1e}"
         f"  {row['template']}{'  ' + marks if marks else ''}",
         flush=True,
     )
@@ -203,7 +274,8 @@ def main():
     arguments = parse_arguments()
     torch.manual_seed(0)
     rows, failed = [], {}
-    print(f"{'problem':36}{'rms':>10}{'max':>10}{'flash rms':>10}{'max':>10}{'lse':>10}  template")
+    titles = "".join(f"{title:>10}" for title in ("rms", "max", "flash rms", "max", "lse"))
+    print(f"{'problem':{WIDTH}}{titles}  template")
     with tempfile.TemporaryDirectory() as folder:
         cache = arguments.cache or Path(folder) / "accuracy.db"
         options = {"on_miss": "nearest"}
@@ -216,8 +288,8 @@ def main():
                 try:
                     rows.append(examine(problem, runtime))
                     print_row(rows[-1])
-                except (cudadent.Error, RuntimeError) as error:
-                    failed[problem.name] = first_line(error)
+                except Exception as error:  # the others are worth having all the same
+                    failed[problem.name] = f"{type(error).__name__}: {first_line(error)}"
                     print(f"{problem.name}: {failed[problem.name]}", flush=True)
     worse = {row["problem"]: complaints(row) for row in rows if complaints(row)}
     beside = sum("flash" in row["errors"] for row in rows)

@@ -123,8 +123,8 @@ def tuned(operator, values, budget, database):
 def workspace_bytes(operator, template, configuration, values):
     """What a configuration takes of the device's memory beside its tensors, by its manifest.
 
-    `values` are the problem's dimensions, data types and options; it has no optional tensors. Expressions are
-    Python.
+    `values` are the problem's dimensions, data types and options, and True for each optional tensor that it
+    has. Expressions are Python.
     """
     text = (TEMPLATES / operator / f"{template}.json").read_text()
     manifest = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
@@ -141,6 +141,7 @@ def workspace_bytes(operator, template, configuration, values):
             "round_up": lambda a, b: -(-a // b) * b,
             "pow2_ceil": lambda a: 1 << max(0, a - 1).bit_length(),
             **values,
+            **{f"has_{name}": True for name, value in values.items() if value is True},
             **configuration,
         }
     )
@@ -176,36 +177,61 @@ def work_through(arguments, groups, operator, tune, compare):
 
     Yields each group's name with its cases that have been compared, now or earlier, each with what
     `tune` and `compare` returned: (case, tuned, compared). Both are called with a case, the arguments
-    and the case's database.
+    and the case's database. Cases with the same `tuned_as`, by default the name, are tuned once.
     """
-    import cudadent
-
     state = State(arguments.work)
     start = time.monotonic()
+
+    def names(case):
+        return {"tune": getattr(case, "tuned_as", case.name), "compare": case.name}
+
     for group in arguments.group or groups:
         cases = [case for case in groups[group] if re.search(arguments.only, case.name)]
         for case in cases:
             steps = [
                 (part, step)
                 for part, step in (("tune", tune), ("compare", compare))
-                if not state.done(part, case.name)
+                if not state.done(part, names(case)[part])
             ]
             if steps and time.monotonic() - start > arguments.limit:
                 print(f"{case.name}: left for another call", flush=True)
                 continue
-            database = state.database(operator, case.name)
+            database = state.database(operator, names(case)["tune"])
             try:
                 for part, step in steps:
-                    state.put(part, case.name, step(case, arguments, database))
-            except (cudadent.Error, RuntimeError) as error:
-                print(f"{case.name}: {first_line(error)}", flush=True)
+                    state.put(part, names(case)[part], step(case, arguments, database))
+            except Exception as error:  # the others are worth having all the same
+                print(f"{case.name}: {type(error).__name__}: {first_line(error)}", flush=True)
         done = [
-            (case, state.done("tune", case.name), state.done("compare", case.name))
+            (case, *(state.done(part, name) for part, name in names(case).items()))
             for case in cases
             if state.done("compare", case.name)
         ]
         if done:
             yield group, done
+
+
+def measured_rows(arguments, groups, operator, tune, compare, row_of, print_group):
+    """Works through all that is asked for, prints it, and returns the floors and a group's rows each.
+
+    `row_of` makes a row of a case, what `tune` and `compare` returned, and the copy's bytes a second.
+    """
+    floors = measured_floors()
+    rows_of_groups = {}
+    for group, done in work_through(arguments, groups, operator, tune, compare):
+        rows = [row_of(*case, floors["copy_bandwidth"]) for case in done]
+        rows_of_groups[group] = rows
+        print_group(group, rows)
+    return floors, rows_of_groups
+
+
+def write_results(arguments, versions, results, ratios):
+    """Writes and draws what the arguments ask for; `ratios` as draw_ratios takes them."""
+    if arguments.output:
+        results = {"provenance": {**provenance(), **versions}, **results}
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.chart and ratios:
+        draw_ratios(ratios, arguments.chart)
 
 
 def first_line(error):

@@ -16,21 +16,18 @@ The copy bandwidth that weights are compared with is measured in the same run: r
 (rows that start anywhere), layouts (the other transpositions, a batch), types (f16, tf32, 8-bit).
 """
 
-import json
 from dataclasses import dataclass
 
 import torch
 
 import cudadent
 from common import (
-    draw_ratios,
     geometric_mean,
-    measured_floors,
+    measured_rows,
     options_parser,
-    provenance,
     timed,
     tuned,
-    work_through,
+    write_results,
 )
 
 TORCH_TYPES = {
@@ -231,21 +228,14 @@ def main():
     parser = options_parser(__doc__, GROUPS)
     parser.add_argument("--triton", action="store_true", help="tune and time Triton too: minutes")
     arguments = parser.parse_args()
-    floors = measured_floors()
-    rows_of_groups = {}
-    for group, done in work_through(arguments, GROUPS, "gemm", tune, compare):
-        rows = [row_of(*case, floors["copy_bandwidth"]) for case in done]
-        rows_of_groups[group] = rows
-        print_group(group, rows)
-    if arguments.output:
-        results = {"provenance": provenance(), **floors, "groups": rows_of_groups}
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    if arguments.chart and rows_of_groups:
-        ratios = {
-            group: {"cuBLAS": {row["problem"]: row["over_cublas"] for row in rows}}
-            for group, rows in rows_of_groups.items()
-        }
-        draw_ratios(ratios, arguments.chart)
+    floors, rows_of_groups = measured_rows(
+        arguments, GROUPS, "gemm", tune, compare, row_of, print_group
+    )
+    ratios = {
+        group: {"cuBLAS": {row["problem"]: row["over_cublas"] for row in rows}}
+        for group, rows in rows_of_groups.items()
+    }
+    write_results(arguments, {}, {**floors, "groups": rows_of_groups}, ratios)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
     python benchmarks/launch_overhead.py [--json FILE] [--calls N] [--batches N]
 
-One process, one stream, tensors too small for the GPU to be the bottleneck. A batch of calls is
-timed on the host clock without synchronising inside it; the median over batches is reported, in
-microseconds a call. The bare launch is cuLaunchKernel of an empty kernel through ctypes, less what
-an equal ctypes call of a function that does nothing (cuDriverGetVersion) costs beyond its work: an
-upper bound of what a loop in C pays.
+One process, one stream, tensors too small for the GPU to be the bottleneck: matrix products and
+norms of 64 × 64, attention of 64 tokens, and of a token each of four sequences in pages. A batch
+of calls is timed on the host clock without synchronising inside it; the median over batches is
+reported, in microseconds a call. The bare launch is cuLaunchKernel of an empty kernel through
+ctypes, less what an equal ctypes call of a function that does nothing (cuDriverGetVersion) costs
+beyond its work: an upper bound of what a loop in C pays.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import statistics
 import time
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 import cudadent
 
@@ -65,6 +67,31 @@ def microseconds_per_call(call, calls, batches):
     return statistics.median(times)
 
 
+def attention_candidates():
+    def random(*shape):
+        return torch.randn(*shape, 64, device="cuda").to(torch.bfloat16)
+
+    attention = cudadent.attention
+    q, k, v = (random(1, 64, 2) for _ in range(3))
+    out = torch.empty_like(q)
+    # torch's order of dimensions, of the same memory.
+    turned = [tensor.transpose(1, 2) for tensor in (q, k, v)]
+    token, (key_pages, value_pages) = random(4, 1, 8), (random(16, 16, 2) for _ in range(2))
+    token_out = torch.empty_like(token)
+    pages = {
+        "block_table": torch.arange(16, device="cuda", dtype=torch.int32).view(4, 4),
+        "kv_lengths": torch.tensor([64, 1, 17, 48], device="cuda", dtype=torch.int32),
+    }
+    return {
+        "cudadent.attention(q, k, v, out=)": lambda: attention(q, k, v, out=out),
+        "the same, causal": lambda: attention(q, k, v, out=out, causal=True),
+        "the same, pages and lengths": lambda: attention(
+            token, key_pages, value_pages, out=token_out, **pages
+        ),
+        "torch's scaled_dot_product_attention": lambda: scaled_dot_product_attention(*turned),
+    }
+
+
 def candidates(stream):
     a, b = (torch.randn(64, 64, device="cuda").to(torch.bfloat16) for _ in range(2))
     out, bias = torch.empty_like(a), torch.zeros(64, device="cuda", dtype=torch.bfloat16)
@@ -86,6 +113,7 @@ def candidates(stream):
         "op(a, b, bias, out=, stream=)": lambda: gelu(a, b, bias, out=out, stream=stream),
         "cudadent.gemm(a, b), output made": lambda: module_gemm(a, b),
         "cudadent.rms_norm(x, w, out=)": lambda: rms_norm(a, weight, out=out),
+        **attention_candidates(),
     }
 
 

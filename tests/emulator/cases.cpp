@@ -70,10 +70,8 @@ std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManife
   const unsigned optional_tensors = happens(25, random) ? 0 : 50;
   Values given;
   for (const auto& dimension : op->dimensions)
-    if (few_are_enough.contains(dimension) && !op->is_optional_dimension(dimension))
-      given[dimension] = any_of(few_are_enough.at(dimension), random);
-    else if (!op->is_optional_dimension(dimension))
-      given[dimension] = random_extent(random);
+    if (!op->is_optional_dimension(dimension))
+      given[dimension] = random_extent(dimension, random);
     else
       given[dimension] =
           !usual_places && happens(60, random) ? static_cast<std::int64_t>(random() % 5) : 1;
@@ -105,12 +103,14 @@ std::optional<Problem> random_problem(const std::shared_ptr<const OperatorManife
 
 }  // namespace
 
-std::int64_t random_extent(std::mt19937_64& random) {
+std::int64_t random_extent(const std::string& dimension, std::mt19937_64& random) {
   constexpr std::array<std::int64_t, 16> even{8,   16,  24,  32,  40,  64,  72,  96,
                                               120, 128, 136, 192, 200, 256, 264, 328};
   constexpr std::array<std::int64_t, 18> odd{1,  2,  3,  5,   7,   13,  17,  31,  33,
                                              37, 61, 65, 100, 127, 129, 130, 191, 257};
   constexpr std::array<std::int64_t, 6> large{520, 777, 1000, 1024, 1031, 2048};
+  if (const auto few = few_are_enough.find(dimension); few != few_are_enough.end())
+    return any_of(few->second, random);
   if (happens(2, random)) return 0;
   if (happens(12, random)) return any_of(large, random);
   return happens(60, random) ? any_of(even, random) : any_of(odd, random);

@@ -47,8 +47,8 @@ struct CaseRules {
 };
 
 // Extents that are easy to get wrong: 0 and 1, primes, and what is beside a tile; more than half of them
-// multiples of 8, which some templates need.
-std::int64_t random_extent(std::mt19937_64& random);
+// multiples of 8, which some templates need. Of some dimensions only a few, others being refused or slow.
+std::int64_t random_extent(const std::string& dimension, std::mt19937_64& random);
 
 // Draws cases; of several that are possible, the one with most that no case had so far.
 class CaseMaker {

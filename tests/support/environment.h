@@ -12,4 +12,10 @@ inline std::uint64_t number_from_environment(const char* name, std::uint64_t oth
   return text == nullptr ? otherwise : std::stoull(text);
 }
 
+// Empty where it is not set.
+inline std::string text_from_environment(const char* name) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? std::string() : std::string(text);
+}
+
 }  // namespace cudadent::test

@@ -42,7 +42,14 @@ void twice(const Block&, const dtype* x, dtype* y, int n) {
 }
 )";
 
-inline std::filesystem::path worker_program() { return find_worker_program({}); }
+// Beside the tests, or where CUDADENT_WORKER says: a program of tests may have been moved away from it. Empty where
+// there is none.
+inline std::filesystem::path worker_program() {
+  Environment environment;
+  environment.worker = Environment::read().worker;
+  if (environment.worker == "none") environment.worker.clear();
+  return find_worker_program(environment);
+}
 
 struct Fates {
   Folder folder;

@@ -1,14 +1,18 @@
-// Kernels that take a GPU's context down, in a worker. Skips, visibly, where there is no GPU.
+// Kernels that take a GPU's context down, in a worker. Skips, visibly, where there is no GPU or no worker.
 #include <doctest/doctest.h>
 
 #include "runtime/cuda/backend.h"
 #include "tests/support/errors.h"
 #include "tests/support/fates.h"
 
-#define REQUIRE_GPU()                   \
-  if (cuda_device_count() == 0) {       \
-    MESSAGE("SKIPPED: no CUDA device"); \
-    return;                             \
+#define REQUIRE_GPU()                                                          \
+  if (cuda_device_count() == 0) {                                              \
+    MESSAGE("SKIPPED: no CUDA device");                                        \
+    return;                                                                    \
+  }                                                                            \
+  if (worker_program().empty()) {                                              \
+    MESSAGE("SKIPPED: no cudadent-worker here; CUDADENT_WORKER may name one"); \
+    return;                                                                    \
   }
 
 namespace cudadent {
