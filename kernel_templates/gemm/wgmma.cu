@@ -75,7 +75,6 @@ constexpr int CONSUMER_REGISTERS = CONSUMERS != 2 ? 160 : STREAM ? 232 : 240;
 // tile starts at a multiple of 1024 bytes, as the 128-byte swizzle needs.
 constexpr int A_BYTES = BM * BK * static_cast<int>(sizeof(dtype));
 constexpr int B_BYTES = BN * BK * static_cast<int>(sizeof(b_dtype));
-constexpr int C_PITCH = (SWAP ? 16 : STORE_COLUMNS) * static_cast<int>(sizeof(out_dtype));
 constexpr int C_BUFFER_BYTES = 16 * STORE_COLUMNS * static_cast<int>(sizeof(out_dtype));
 constexpr int A_OFFSET = 0;
 constexpr int B_OFFSET = A_OFFSET + STAGES * A_BYTES;
@@ -200,9 +199,9 @@ class Walk {
   __device__ __forceinline__ Piece piece() const {
     if constexpr (STREAM) {
       if (in_range()) {
-        const int tile = (range_end_ - 1) / ALL_K_BLOCKS;
-        const int first = max(range_, tile * ALL_K_BLOCKS);
-        return {tile, first - tile * ALL_K_BLOCKS, range_end_ - first};
+        const int tile = (range_end_ - 1) / OF_TILE;
+        const int first = max(range_, tile * OF_TILE);
+        return {tile, first - tile * OF_TILE, range_end_ - first};
       }
     }
     return {tile_, first_k_block_, k_blocks_};
@@ -210,7 +209,7 @@ class Walk {
   __device__ __forceinline__ void advance() {
     if constexpr (STREAM) {
       if (in_range()) {
-        range_end_ = max(range_, (range_end_ - 1) / ALL_K_BLOCKS * ALL_K_BLOCKS);
+        range_end_ = max(range_, (range_end_ - 1) / OF_TILE * OF_TILE);
         return;
       }
     }
@@ -218,6 +217,9 @@ class Walk {
   }
 
  private:
+  // Its k blocks. Where there are none there are no ranges, but a compiler that warns of a division by them.
+  static constexpr int OF_TILE = maximum(ALL_K_BLOCKS, 1);
+
   __device__ __forceinline__ bool in_range() const { return STREAM && range_ < range_end_; }
 
   int tile_, tiles_, step_;
@@ -292,8 +294,9 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const Epilogu
   // swizzle exchanges 16-byte columns within 128, 64 or 32 bytes by the address bits from 7 up.
   const int box_row = SWAP ? lane % 8 + lane / 16 * 8 : lane % 16;
   const int half = SWAP ? lane / 8 % 2 : lane / 16;
-  constexpr int COLUMNS_16B = C_PITCH / 16;
-  const int exchange = (box_row * C_PITCH / 128) % COLUMNS_16B;
+  constexpr int PITCH = (SWAP ? 16 : STORE_COLUMNS) * static_cast<int>(sizeof(OUT));
+  constexpr int COLUMNS_16B = PITCH / 16;
+  const int exchange = (box_row * PITCH / 128) % COLUMNS_16B;
 
 #pragma unroll
   for (int box = 0; box < TILE_COLUMNS / STORE_COLUMNS; ++box) {
@@ -316,10 +319,10 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const Epilogu
         packed[2 * i + 1] = pack2<OUT>(d[4 * i + 2], d[4 * i + 3]);
       }
       if constexpr (SWAP) {
-        stmatrix_x4_transposed(destination + (box_row + 16 * j) * C_PITCH + (half ^ exchange) * 16,
+        stmatrix_x4_transposed(destination + (box_row + 16 * j) * PITCH + (half ^ exchange) * 16,
                                packed[0], packed[1], packed[2], packed[3]);
       } else {
-        stmatrix_x4(destination + box_row * C_PITCH + ((2 * j + half) ^ exchange) * 16, packed[0],
+        stmatrix_x4(destination + box_row * PITCH + ((2 * j + half) ^ exchange) * 16, packed[0],
                     packed[1], packed[2], packed[3]);
       }
     }
