@@ -21,6 +21,8 @@ WITHOUT_OF_GEMM = {
     "k over memory": lambda c: c["SPLIT_K"] == 1,
     "pingpong": lambda c: c["SCHEDULE"] != "pingpong",
     "cooperative": lambda c: c["SCHEDULE"] != "cooperative",
+    "stream": lambda c: c["SCHEDULE"] != "stream",
+    "swapped operands": lambda c: not c.get("SWAP", False),
     "2, 3 consumers": lambda c: c["CONSUMERS"] == 1,
     "in flight": lambda c: c["IN_FLIGHT"] == 0,
     "over 4 stages": lambda c: c["STAGES"] <= 4,

@@ -2,7 +2,7 @@
 // shared-memory stages through the copy engine (TMA) and CONSUMERS warpgroups multiply them with
 // wgmma. For 16-bit types, tf32 and 8-bit floats.
 //
-//   SCHEDULE cooperative: the consumers share one BM×BN tile, each BM / CONSUMERS rows of it. They
+//   SCHEDULE cooperative: the consumers share one BM×BN tile, each an equal part of its rows. They
 //     do not wait for each other, so one may store its part while another still multiplies.
 //   SCHEDULE pingpong: a consumer has a BM×BN tile of its own and the ring serves them in turn, so
 //     one tile is stored while the next is multiplied.
@@ -19,9 +19,12 @@
 //     through global memory, in a fixed order. With CLUSTER_K each block of it adds some columns.
 //   RASTER: how many clusters along m form a band. Tiles are walked down a band, then along n, so
 //     that blocks which run together touch few rows of a and of b, and the L2 cache holds them.
+//   SWAP: an instruction's 64 rows are b's, and its columns, as few as 16, a's. For few rows of c: a tile of
+//     64 of them takes four times as much of a stage and of an instruction as one of 16. "Rows" and "columns"
+//     of a tile, its sums and its operands are the instruction's below; those of c are called c's.
 //   IN_FLIGHT: how many groups of wgmma are unfinished while the next stage is waited for.
 //   STORE_BUFFERS, STORE_COLUMNS: how many buffers a warp has for what it stores through the copy engine,
-//     and how many columns go through one at a time. What they take, the ring lacks.
+//     and how many columns of a tile go through one at a time. What they take, the ring lacks.
 //
 // Partial tiles need little care: TMA reads zeros outside a tensor and does not write there. But it reads
 // them slowly, so that the last tiles of m and of n have maps of their own, whose boxes have just the rows
@@ -57,9 +60,11 @@ constexpr bool B_IS_N_MAJOR = !B_ALONG_K;
 constexpr bool B_HAS_LAST = B_ALONG_K && n % BN != 0;
 constexpr bool BLOCK_SCALED = scaling == scaling_kind::block;
 
-// The rows of a tile that one warpgroup multiplies, 64 to an instruction.
-constexpr int ROWS = PINGPONG ? BM : BM / CONSUMERS;
+// The rows of a tile that one warpgroup multiplies, 64 to an instruction, and the sums that a thread has of 64.
+constexpr int ROWS = PINGPONG ? TILE_ROWS : TILE_ROWS / CONSUMERS;
 constexpr int ROW_STEPS = ROWS / 64;
+constexpr int SUMS = TILE_COLUMNS / 2;
+using Accumulators = float[ROW_STEPS][SUMS];
 
 // Registers a thread: a multiprocessor has 65536, and the producer needs few, though more to walk ranges of
 // k. With one consumer the cap at entry is already as high as it can be.
@@ -70,22 +75,22 @@ constexpr int CONSUMER_REGISTERS = CONSUMERS != 2 ? 160 : STREAM ? 232 : 240;
 // tile starts at a multiple of 1024 bytes, as the 128-byte swizzle needs.
 constexpr int A_BYTES = BM * BK * static_cast<int>(sizeof(dtype));
 constexpr int B_BYTES = BN * BK * static_cast<int>(sizeof(b_dtype));
-constexpr int C_PITCH = STORE_COLUMNS * static_cast<int>(sizeof(out_dtype));
-constexpr int C_BUFFER_BYTES = 16 * C_PITCH;
+constexpr int C_BUFFER_BYTES = 16 * STORE_COLUMNS * static_cast<int>(sizeof(out_dtype));
 constexpr int A_OFFSET = 0;
 constexpr int B_OFFSET = A_OFFSET + STAGES * A_BYTES;
 constexpr int C_OFFSET = B_OFFSET + STAGES * B_BYTES;
 constexpr int BARRIER_OFFSET = C_OFFSET + C_BYTES;
 static_assert(BARRIER_OFFSET + STAGES * 16 <= shared_bytes, "the manifest's shared memory");
-static_assert(ROWS % 64 == 0 && BN % 16 == 0 && BK * sizeof(dtype) == 128);
+static_assert(ROWS % 64 == 0 && TILE_COLUMNS % 16 == 0 && BK * sizeof(dtype) == 128);
 static_assert(!PINGPONG || CONSUMERS > 1);
-static_assert(!SPLIT || (MULTICAST == 1 && !PINGPONG && !TMA_STORE && BN % (8 * CLUSTER_K) == 0));
+static_assert(!SPLIT ||
+              (MULTICAST == 1 && !PINGPONG && !TMA_STORE && TILE_COLUMNS % (8 * CLUSTER_K) == 0));
 static_assert(!SPLIT || K_BLOCKS > 0, "every block has some of k");
 static_assert(!STREAM || (CLUSTER == 1 && !SPLIT && ALL_K_BLOCKS > 0));
 static_assert(CLUSTER_K == 1 || BM * BN * 4 <= C_OFFSET, "partial sums fit in the ring");
-static_assert(!A_IS_M_MAJOR || sizeof(dtype) == 2);
+static_assert(!A_IS_M_MAJOR || (BM % 64 == 0 && sizeof(dtype) == 2));
 static_assert(!B_IS_N_MAJOR || (BN % 64 == 0 && sizeof(b_dtype) == 2));
-static_assert(!BLOCK_SCALED || (BK == 128 && 128 % BN == 0 && IN_FLIGHT == 0));
+static_assert(!BLOCK_SCALED || (!SWAP && BK == 128 && 128 % BN == 0 && IN_FLIGHT == 0));
 
 // The problem's sizes that are known at launch.
 struct Extents {
@@ -98,7 +103,7 @@ struct Extents {
   __device__ __forceinline__ int tiles() const { return m_clusters * N_CLUSTERS * batches; }
 };
 
-// The first row and column of this block's tile of the `index`-th that clusters take.
+// The first row and column of c of this block's tile of the `index`-th that clusters take.
 struct TileOrigin {
   int row, column, batch;
 
@@ -114,6 +119,9 @@ struct TileOrigin {
     row = (along_m * CLUSTER_M + (CLUSTER_M > 1 ? rank : 0)) * BM;
     column = (along_n * CLUSTER_N + (CLUSTER_N > 1 ? rank : 0)) * BN;
   }
+  // Of the sums.
+  __device__ __forceinline__ int first_row() const { return SWAP ? column : row; }
+  __device__ __forceinline__ int first_column() const { return SWAP ? row : column; }
 };
 
 // The first k block of a share of k.
@@ -187,26 +195,33 @@ class Walk {
     tile_ += turn * step_;
     step_ *= turns;
   }
-  __device__ __forceinline__ bool is_over() const {
-    return tile_ >= tiles_ && !(STREAM && range_ < range_end_);
-  }
+  __device__ __forceinline__ bool is_over() const { return tile_ >= tiles_ && !in_range(); }
   __device__ __forceinline__ Piece piece() const {
-    if (STREAM && range_ < range_end_) {
-      const int tile = (range_end_ - 1) / ALL_K_BLOCKS;
-      const int first = max(range_, tile * ALL_K_BLOCKS);
-      return {tile, first - tile * ALL_K_BLOCKS, range_end_ - first};
+    if constexpr (STREAM) {
+      if (in_range()) {
+        const int tile = (range_end_ - 1) / OF_TILE;
+        const int first = max(range_, tile * OF_TILE);
+        return {tile, first - tile * OF_TILE, range_end_ - first};
+      }
     }
     return {tile_, first_k_block_, k_blocks_};
   }
   __device__ __forceinline__ void advance() {
-    if (STREAM && range_ < range_end_) {
-      range_end_ = max(range_, (range_end_ - 1) / ALL_K_BLOCKS * ALL_K_BLOCKS);
-    } else {
-      tile_ += step_;
+    if constexpr (STREAM) {
+      if (in_range()) {
+        range_end_ = max(range_, (range_end_ - 1) / OF_TILE * OF_TILE);
+        return;
+      }
     }
+    tile_ += step_;
   }
 
  private:
+  // Its k blocks. Where there are none there are no ranges, but a compiler that warns of a division by them.
+  static constexpr int OF_TILE = maximum(ALL_K_BLOCKS, 1);
+
+  __device__ __forceinline__ bool in_range() const { return STREAM && range_ < range_end_; }
+
   int tile_, tiles_, step_;
   int first_k_block_ = 0, k_blocks_ = K_BLOCKS;
   int range_ = 0, range_end_ = 0;  // What is left of the block's range.
@@ -244,42 +259,49 @@ __device__ __forceinline__ void load_operand(u32 stage, const TensorMap& map, in
   }
 }
 
-// Finishes two neighbouring columns of c, the first of which is even. What lies outside is left alone.
-// With PAIRS both exist, or neither, and are read and written at once.
+// Finishes the sums of two neighbouring columns, the first of which is even. What lies outside of c is left
+// alone. With PAIRS they are read and written at once where they are neighbours in c too: both exist then, or
+// neither.
 __device__ __forceinline__ void finish(const Epilogue& epilogue, float& low, float& high, int row,
                                        int column, int m) {
   if constexpr (has_bias || has_residual) {
-    if (row >= m || column >= n) return;
-    if (!PAIRS && column + 1 == n) {
-      low = epilogue(low, row, column);
+    if (row >= (SWAP ? n : m) || column >= (SWAP ? m : n)) return;
+    if ((SWAP || !PAIRS) && column + 1 == (SWAP ? m : n)) {
+      low = SWAP ? epilogue(low, column, row) : epilogue(low, row, column);
       return;
     }
   }
-  epilogue.pair<PAIRS>(low, high, row, column);
+  if constexpr (SWAP) {
+    low = epilogue(low, column, row);
+    high = epilogue(high, column + 1, row);
+  } else {
+    epilogue.pair<PAIRS>(low, high, row, column);
+  }
 }
 
 // Stores the 16 rows of a warp, from `row`, as 16-bit floats: a box of STORE_COLUMNS columns at a time goes
-// through a buffer in shared memory to the copy engine. With two buffers, `buffer` alternates
-// between them and one is filled while the other is read. Only this warp uses them: no other
-// barrier is needed.
+// through a buffer in shared memory to the copy engine, as c has it: with SWAP a row of the buffer is a column
+// here. With two buffers, `buffer` alternates between them and one is filled while the other is read. Only
+// this warp uses them: no other barrier is needed.
 template <typename OUT>
 __device__ __forceinline__ void store_rows(const TensorMap& c_map, const Epilogue& epilogue,
-                                           u32 buffers, int& buffer, float (&accumulators)[BN / 2],
+                                           u32 buffers, int& buffer, float (&accumulators)[SUMS],
                                            int row, const TileOrigin& tile, int m) {
-  if (row >= m) return;
+  if (row >= (SWAP ? n : m)) return;
   const int lane = lane_index();
-  // Row and 16-byte column that this lane addresses for stmatrix: lanes 0-15 the left 8 columns of
-  // 16 rows, lanes 16-31 the right 8. The swizzle exchanges 16-byte columns within 128, 64 or 32
-  // bytes by the address bits from 7 up.
-  const int box_row = lane % 16;
-  const int half = lane / 16;
-  constexpr int COLUMNS_16B = C_PITCH / 16;
-  const int exchange = (box_row * C_PITCH / 128) % COLUMNS_16B;
+  // Row of the buffer and 16-byte column that this lane addresses for stmatrix. Of the four 8 by 8 matrices
+  // two lie in the same columns and differ by 8 rows, which with SWAP makes them neighbours in the buffer. The
+  // swizzle exchanges 16-byte columns within 128, 64 or 32 bytes by the address bits from 7 up.
+  const int box_row = SWAP ? lane % 8 + lane / 16 * 8 : lane % 16;
+  const int half = SWAP ? lane / 8 % 2 : lane / 16;
+  constexpr int PITCH = (SWAP ? 16 : STORE_COLUMNS) * static_cast<int>(sizeof(OUT));
+  constexpr int COLUMNS_16B = PITCH / 16;
+  const int exchange = (box_row * PITCH / 128) % COLUMNS_16B;
 
 #pragma unroll
-  for (int box = 0; box < BN / STORE_COLUMNS; ++box) {
-    const int box_column = tile.column + box * STORE_COLUMNS;
-    if (box_column >= n) return;
+  for (int box = 0; box < TILE_COLUMNS / STORE_COLUMNS; ++box) {
+    const int box_column = tile.first_column() + box * STORE_COLUMNS;
+    if (box_column >= (SWAP ? m : n)) return;
     const u32 destination = buffers + buffer * C_BUFFER_BYTES;
     if constexpr (STORE_BUFFERS > 1) buffer ^= 1;
     if (lane == 0) tma_wait_group_read<STORE_BUFFERS - 1>();
@@ -296,13 +318,19 @@ __device__ __forceinline__ void store_rows(const TensorMap& c_map, const Epilogu
         packed[2 * i] = pack2<OUT>(d[4 * i], d[4 * i + 1]);
         packed[2 * i + 1] = pack2<OUT>(d[4 * i + 2], d[4 * i + 3]);
       }
-      stmatrix_x4(destination + box_row * C_PITCH + ((2 * j + half) ^ exchange) * 16, packed[0],
-                  packed[1], packed[2], packed[3]);
+      if constexpr (SWAP) {
+        stmatrix_x4_transposed(destination + (box_row + 16 * j) * PITCH + (half ^ exchange) * 16,
+                               packed[0], packed[1], packed[2], packed[3]);
+      } else {
+        stmatrix_x4(destination + box_row * PITCH + ((2 * j + half) ^ exchange) * 16, packed[0],
+                    packed[1], packed[2], packed[3]);
+      }
     }
     async_proxy_fence();
     __syncwarp();
     if (lane == 0) {
-      tma_store_3d(&c_map, destination, box_column, row, tile.batch);
+      tma_store_3d(&c_map, destination, SWAP ? row : box_column, SWAP ? box_column : row,
+                   tile.batch);
       tma_commit_group();
     }
   }
@@ -315,13 +343,16 @@ struct Destination {
   i64 row_stride;
   int m;
 
-  // Stores two neighbouring columns, the first of which is even.
+  // Stores the sums of two neighbouring columns, the first of which is even.
   __device__ __forceinline__ void store(const Epilogue& epilogue, float low, float high, int row,
                                         int column) const {
-    if (row >= m || column >= n) return;
+    if (row >= (SWAP ? n : m) || column >= (SWAP ? m : n)) return;
     finish(epilogue, low, high, row, column, m);
-    OUT* const address = c + row * row_stride + column;
-    if constexpr (PAIRS && is_16bit_float<OUT>) {
+    OUT* const address = SWAP ? c + column * row_stride + row : c + row * row_stride + column;
+    if constexpr (SWAP) {
+      address[0] = from_f32<OUT>(low);
+      if (column + 1 < m) address[row_stride] = from_f32<OUT>(high);
+    } else if constexpr (PAIRS && is_16bit_float<OUT>) {
       *reinterpret_cast<u32*>(address) = pack2<OUT>(low, high);
     } else if constexpr (PAIRS) {
       *reinterpret_cast<float2*>(address) = make_float2(low, high);
@@ -331,7 +362,7 @@ struct Destination {
     }
   }
   // An 8 by 8 piece of the accumulator and the one 8 rows below it: four lanes write neighbouring
-  // elements. `row` and `column` are of the lane's first element.
+  // elements, with SWAP eight. `row` and `column` are of the lane's first element.
   __device__ __forceinline__ void store_piece(const Epilogue& epilogue, const float* d, int row,
                                               int column) const {
     store(epilogue, d[0], d[1], row, column);
@@ -341,18 +372,46 @@ struct Destination {
 
 using Consumers = NamedGroup<1, 128, 128 * CONSUMERS>;
 
-// The distance in bytes from 64 rows of a in a stage to the next 64.
-constexpr int A_ROWS_64 = A_IS_M_MAJOR ? BK * 128 : 64 * 128;
+// How an operand lies in the ring: its stages from OFFSET on, BYTES each. MN_MAJOR: rows of shared memory are
+// k's.
+template <typename T, int OFFSET, int BYTES_, bool MN_MAJOR_>
+struct OperandInRing {
+  using type = T;
+  static constexpr int BYTES = BYTES_;
+  static constexpr bool MN_MAJOR = MN_MAJOR_;
+  // Bytes to the next 32 bytes of k, or where rows are k's, to the next 16 rows.
+  static constexpr int STEP = MN_MAJOR ? 16 * 128 : 32;
+  // Bytes to the next 64 of m or n.
+  static constexpr int NEXT_64 = MN_MAJOR ? BK * 128 : 64 * 128;
+
+  // Of stage 0, from the first_64-th 64 of m or n on; later stages are a constant distance on.
+  static __device__ __forceinline__ u64 descriptor(u32 shared, int first_64) {
+    return wgmma_descriptor_128b(shared + OFFSET + first_64 * NEXT_64, MN_MAJOR ? BK * 128 : 16,
+                                 1024);
+  }
+};
+// The first of two types, or the second.
+template <bool SECOND, typename A, typename B>
+struct Choice {
+  using type = A;
+};
+template <typename A, typename B>
+struct Choice<true, A, B> {
+  using type = B;
+};
+using OperandA = OperandInRing<dtype, A_OFFSET, A_BYTES, A_IS_M_MAJOR>;
+using OperandB = OperandInRing<b_dtype, B_OFFSET, B_BYTES, B_IS_N_MAJOR>;
+using RowsOperand = Choice<SWAP, OperandA, OperandB>::type;
+using ColumnsOperand = Choice<SWAP, OperandB, OperandA>::type;
 
 // Issues the products of a stage, as one group; the descriptors are those of stage 0. The first product
 // overwrites d when `accumulate` is 0.
-__device__ __forceinline__ void multiply_stage(float (&d)[ROW_STEPS][BN / 2], u64 a_descriptor,
-                                               u64 b_descriptor, int stage, int accumulate) {
-  // Bytes to the next 32 bytes of k, or where rows are k's, to the next 16 rows.
-  constexpr int A_STEP = A_IS_M_MAJOR ? 16 * 128 : 32;
-  constexpr int B_STEP = B_IS_N_MAJOR ? 16 * 128 : 32;
-  const u64 a_stage = wgmma_advance(a_descriptor, stage * A_BYTES);
-  const u64 b_stage = wgmma_advance(b_descriptor, stage * B_BYTES);
+__device__ __forceinline__ void multiply_stage(Accumulators& d, u64 rows_descriptor,
+                                               u64 columns_descriptor, int stage, int accumulate) {
+  using Rows = RowsOperand;
+  using Columns = ColumnsOperand;
+  const u64 rows = wgmma_advance(rows_descriptor, stage * Rows::BYTES);
+  const u64 columns = wgmma_advance(columns_descriptor, stage * Columns::BYTES);
 #pragma unroll
   for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(d[i]);
   wgmma_fence();
@@ -360,9 +419,9 @@ __device__ __forceinline__ void multiply_stage(float (&d)[ROW_STEPS][BN / 2], u6
   for (int step = 0; step < 4; ++step) {
 #pragma unroll
     for (int i = 0; i < ROW_STEPS; ++i) {
-      wgmma<dtype, b_dtype, BN, A_IS_M_MAJOR, B_IS_N_MAJOR>(
-          d[i], wgmma_advance(a_stage, i * A_ROWS_64 + step * A_STEP),
-          wgmma_advance(b_stage, step * B_STEP), step > 0 ? 1 : accumulate);
+      wgmma<Rows::type, Columns::type, TILE_COLUMNS, Rows::MN_MAJOR, Columns::MN_MAJOR>(
+          d[i], wgmma_advance(rows, i * Rows::NEXT_64 + step * Rows::STEP),
+          wgmma_advance(columns, step * Columns::STEP), step > 0 ? 1 : accumulate);
     }
   }
   wgmma_commit_group();
@@ -373,19 +432,18 @@ __device__ __forceinline__ void multiply_stage(float (&d)[ROW_STEPS][BN / 2], u6
 // Partial sums lie in the ring as 16-byte pieces: four accumulators of a thread are those of 8 columns
 // of the tile. `slot` counts the 64-row steps of the whole tile.
 __device__ __forceinline__ u32 partial_address(u32 shared, int slot, int columns_8, int thread) {
-  return shared + ((slot * (BN / 8) + columns_8) * 128 + thread) * 16;
+  return shared + ((slot * (TILE_COLUMNS / 8) + columns_8) * 128 + thread) * 16;
 }
 
 // The columns of the tile, in groups of 8, that a block of the cluster finishes.
-constexpr int SHARE = BN / 8 / CLUSTER_K;
+constexpr int SHARE = TILE_COLUMNS / 8 / CLUSTER_K;
 // What is left of the sums of a thread then: four of each group.
 using SplitSums = float[ROW_STEPS * SHARE][4];
 
 // Leaves the sums of this block in its shared memory, and adds up those of its columns from all blocks
 // of the cluster in the order of their ranks. There is one tile a cluster, so the ring is free once every
 // consumer is here.
-__device__ __forceinline__ void add_cluster(SplitSums& sums,
-                                            const float (&accumulators)[ROW_STEPS][BN / 2],
+__device__ __forceinline__ void add_cluster(SplitSums& sums, const Accumulators& accumulators,
                                             u32 shared, int rank) {
   const int thread = static_cast<int>(threadIdx.x) % 128;
   const int first_slot = (static_cast<int>(threadIdx.x) / 128 - 1) * ROW_STEPS;
@@ -393,7 +451,7 @@ __device__ __forceinline__ void add_cluster(SplitSums& sums,
 #pragma unroll
   for (int i = 0; i < ROW_STEPS; ++i) {
 #pragma unroll
-    for (int j = 0; j < BN / 8; ++j) {
+    for (int j = 0; j < TILE_COLUMNS / 8; ++j) {
       const float* d = accumulators[i] + 4 * j;
       shared_store_f32x4(partial_address(shared, first_slot + i, j, thread), d[0], d[1], d[2],
                          d[3]);
@@ -430,10 +488,9 @@ __device__ __forceinline__ void add_cluster(SplitSums& sums,
 // in that block and adds those of the others, always from the last of k to the first, so that equal inputs give
 // equal bits. Returns whether the tile is done. partials: BM * BN words for each block, zero between launches.
 // A block leaves one part at most, since only the first of its pieces ends inside a tile.
-__device__ __forceinline__ bool finish_sums(float (&accumulators)[ROW_STEPS][BN / 2],
-                                            float* partials, const Piece& piece,
-                                            const Extents& extents) {
-  constexpr int QUADS = ROW_STEPS * BN / 8;
+__device__ __forceinline__ bool finish_sums(Accumulators& accumulators, float* partials,
+                                            const Piece& piece, const Extents& extents) {
+  constexpr int QUADS = ROW_STEPS * SUMS / 4;
   constexpr int PART_QUADS = Consumers::THREADS * QUADS;
   uint4* const own = reinterpret_cast<uint4*>(partials) + Consumers::thread();
   const int block = static_cast<int>(blockIdx.x);
@@ -603,12 +660,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const u32 store_buffers = shared + C_OFFSET + (warp - 4) * (STORE_BUFFERS * C_BUFFER_BYTES);
     int store_buffer = 0;
 
-    // Descriptors of stage 0; later stages are a constant distance on.
-    const u64 a_descriptor =
-        wgmma_descriptor_128b(shared + A_OFFSET + (PINGPONG ? 0 : consumer * ROW_STEPS * A_ROWS_64),
-                              A_IS_M_MAJOR ? BK * 128 : 16, 1024);
-    const u64 b_descriptor =
-        wgmma_descriptor_128b(shared + B_OFFSET, B_IS_N_MAJOR ? BK * 128 : 16, 1024);
+    const u64 rows_descriptor =
+        RowsOperand::descriptor(shared, PINGPONG ? 0 : consumer * ROW_STEPS);
+    const u64 columns_descriptor = ColumnsOperand::descriptor(shared, 0);
 
     // One thread a block of the cluster tells that block's producer that a stage has been read.
     const u32 empty_of_peer =
@@ -640,12 +694,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       Piece piece = walk.piece();
       // Broadcast so that the compiler keeps the loop over them in uniform registers.
       if constexpr (STREAM) piece.k_blocks = __shfl_sync(0xffffffffu, piece.k_blocks, 0);
-      float accumulators[ROW_STEPS][BN / 2];
+      Accumulators accumulators;
       // With STREAM since finish_sums changes them: if the first product seemed to need what it left, the
       // compiler would hold them twice.
       if constexpr (K_BLOCKS == 0 || BLOCK_SCALED || STREAM) {
 #pragma unroll
-        for (int i = 0; i < ROW_STEPS * BN / 2; ++i) accumulators[i / (BN / 2)][i % (BN / 2)] = 0;
+        for (int i = 0; i < ROW_STEPS * SUMS; ++i) accumulators[i / SUMS][i % SUMS] = 0;
       }
       // A turn begins when the consumer before has seen all its stages full. Only then do the parities
       // that this one waits for mean the right trip around the ring: a waiter who is a whole trip
@@ -662,17 +716,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int k_block = 0; k_block < piece.k_blocks; ++k_block) {
           float factors[2 * ROW_STEPS];
           block_factors.load(factors, k_block);
-          float products[ROW_STEPS][BN / 2];
+          Accumulators products;
           mbarrier_wait(full_barriers + 8 * ring.stage, ring.parity);
-          multiply_stage(products, a_descriptor, b_descriptor, ring.stage, 0);
+          multiply_stage(products, rows_descriptor, columns_descriptor, ring.stage, 0);
           wgmma_wait_group<0>();
 #pragma unroll
           for (int i = 0; i < ROW_STEPS; ++i) wgmma_pin(products[i]);
           release(ring.stage);
           ring.advance();
 #pragma unroll
-          for (int i = 0; i < ROW_STEPS * BN / 2; ++i) {
-            const int step = i / (BN / 2), at = i % (BN / 2);
+          for (int i = 0; i < ROW_STEPS * SUMS; ++i) {
+            const int step = i / SUMS, at = i % SUMS;
             accumulators[step][at] =
                 fmaf(products[step][at], factors[2 * step + at / 2 % 2], accumulators[step][at]);
           }
@@ -681,7 +735,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
       for (int k_block = BLOCK_SCALED ? piece.k_blocks : 0; k_block < piece.k_blocks; ++k_block) {
         mbarrier_wait(full_barriers + 8 * ring.stage, ring.parity);
-        multiply_stage(accumulators, a_descriptor, b_descriptor, ring.stage, k_block);
+        multiply_stage(accumulators, rows_descriptor, columns_descriptor, ring.stage, k_block);
         if constexpr (IN_FLIGHT == 0) {
           wgmma_wait_group<0>();
           release(ring.stage);
@@ -708,19 +762,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           bias, has_residual ? residual + tile.batch * batch_stride_residual : nullptr,
           row_stride_residual, scale_a, scale_b);
       const Destination<out_dtype> destination{c + tile.batch * batch_stride_c, row_stride_c, m};
-      const int lane_row = tile.row + first_row + lane_index() / 4;
-      const int lane_column = tile.column + lane_index() % 4 * 2;
+      const int lane_row = tile.first_row() + first_row + lane_index() / 4;
+      const int lane_column = tile.first_column() + lane_index() % 4 * 2;
       if constexpr (TMA_STORE) {
 #pragma unroll
         for (int i = 0; i < ROW_STEPS; ++i) {
           store_rows<out_dtype>(c_map, epilogue, store_buffers, store_buffer, accumulators[i],
-                                tile.row + first_row + i * 64, tile, m);
+                                tile.first_row() + first_row + i * 64, tile, m);
         }
       } else if constexpr (!SPLIT) {
 #pragma unroll
         for (int i = 0; i < ROW_STEPS; ++i) {
 #pragma unroll
-          for (int j = 0; j < BN / 8; ++j) {
+          for (int j = 0; j < TILE_COLUMNS / 8; ++j) {
             destination.store_piece(epilogue, accumulators[i] + 4 * j, lane_row + i * 64,
                                     lane_column + j * 8);
           }
@@ -731,8 +785,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           add_cluster(sums, accumulators, shared, rank);
         } else {
 #pragma unroll
-          for (int i = 0; i < ROW_STEPS * BN / 2; ++i) {
-            sums[i / 4][i % 4] = accumulators[i / (BN / 2)][i % (BN / 2)];
+          for (int i = 0; i < ROW_STEPS * SUMS; ++i) {
+            sums[i / 4][i % 4] = accumulators[i / SUMS][i % SUMS];
           }
         }
         if constexpr (SPLIT_K > 1) {

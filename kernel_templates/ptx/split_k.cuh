@@ -81,7 +81,7 @@ __device__ __forceinline__ void leave_part(const float* sums, uint4* own) {
 template <int THREADS, int QUADS>
 __device__ __forceinline__ void add_part(float* sums, uint4* own) {
   // Several loads at once, as far as registers go: each costs the latency of the L2 cache.
-  constexpr int AT_ONCE = 8;
+  constexpr int AT_ONCE = QUADS <= 32 ? 8 : 4;
 #pragma unroll
   for (int first = 0; first < QUADS; first += AT_ONCE) {
     const int end = minimum(first + AT_ONCE, QUADS);

@@ -63,6 +63,14 @@ __device__ __forceinline__ void stmatrix_x4(u32 address, u32 v0, u32 v1, u32 v2,
                "r"(v0), "r"(v1), "r"(v2), "r"(v3)
                : "memory");
 }
+// The same with each matrix transposed: the addresses are those of its columns.
+__device__ __forceinline__ void stmatrix_x4_transposed(u32 address, u32 v0, u32 v1, u32 v2,
+                                                       u32 v3) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+      "r"(v0), "r"(v1), "r"(v2), "r"(v3)
+      : "memory");
+}
 
 namespace detail {
 

@@ -172,16 +172,19 @@ Outcome try_case(const Case& given, int launches, bool plain_first,
     const Binary binary = backend->compile(specialization);
     outcome.compile_seconds = binary.compile_seconds;
     const auto executable = backend->prepare(backend->load(binary), specialization.plan);
+    // Two of them, for other inputs each time: what an earlier launch left behind must not pass for right.
     test::Bench bench(*backend, given.problem, given.seed);
+    test::Bench other(*backend, given.problem, given.seed + 1);
     const auto start = std::chrono::steady_clock::now();
     EmulatedStream stream{given.seed | 1};
     for (int i = 0; i < launches && outcome.fault.empty(); ++i) {
       EmulatedStream plain;
       const bool is_plain = plain_first && i == 0;
       const auto schedule = Schedule::from_seed(is_plain ? 0 : stream.seed).describe();
-      outcome.fault = bench.why_wrong(*executable, is_plain ? &plain : &stream);
+      test::Bench& used = i % 2 == 0 ? bench : other;
+      outcome.fault = used.why_wrong(*executable, is_plain ? &plain : &stream);
       if (!outcome.fault.empty()) outcome.fault += fmt::format(" [{}]", schedule);
-      outcome.error = std::max(outcome.error, bench.error());
+      outcome.error = std::max(outcome.error, used.error());
     }
     outcome.run_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <thread>
 
@@ -59,6 +60,55 @@ TEST_CASE("cuda templates on the emulator") {
     CHECK_MESSAGE(faults[i].empty(), cases[i].describe(), "\n", faults[i]);
   MESSAGE(cases.size(), " cases of ", maker.templates(), " templates, seed ", seed,
           "; parameter values without one: ", fmt::format("{}", fmt::join(maker.missed(), ", ")));
+}
+
+// Stream-K: the tiles of an odd round are cut along k into as many ranges as the device has multiprocessors.
+TEST_CASE("tiles that several blocks have a range of on the emulator") {
+  if (default_cases == 0) {
+    MESSAGE("SKIPPED: the thread sanitizer does not know the emulator's fibers");
+    return;
+  }
+  struct Cut {
+    const char* what;
+    std::int64_t m, n, batch;
+    int sm_count;
+  };
+  // Tiles have 64 by 64, and 9 stages of k.
+  constexpr std::array cuts{
+      Cut{"5 tiles on 4: all of them, some by one block, some by two", 300, 64, 1, 4},
+      Cut{"11 tiles on 3: 5 of them, then two rounds of whole ones", 700, 64, 1, 3},
+      Cut{"3 tiles on 7: up to four blocks a tile", 130, 64, 1, 7},
+      Cut{"12 tiles on 5: 7 of them, of several matrices", 70, 96, 3, 5},
+      Cut{"17 tiles on 17, valid for 18 of the same tuning key: none", 1050, 64, 1, 17}};
+  TemplateLibrary library{{}};
+  const auto entry = library.find("gemm");
+  emulator::Case given{.kernel = entry->template_named("wgmma"), .sm = 90, .seed = default_seed};
+  given.configuration = {{"BM", std::int64_t{64}},
+                         {"BN", std::int64_t{64}},
+                         {"STAGES", std::int64_t{6}},
+                         {"CONSUMERS", std::int64_t{1}},
+                         {"CLUSTER_M", std::int64_t{1}},
+                         {"CLUSTER_N", std::int64_t{1}},
+                         {"CLUSTER_K", std::int64_t{1}},
+                         {"SPLIT_K", std::int64_t{1}},
+                         {"RASTER", std::int64_t{2}},
+                         {"IN_FLIGHT", std::int64_t{1}},
+                         {"STORE_BUFFERS", std::int64_t{2}},
+                         {"STORE_COLUMNS", std::int64_t{32}},
+                         {"SCHEDULE", std::string("stream")},
+                         {"SWAP", false}};
+  for (const Cut& cut : cuts) {
+    CAPTURE(cut.what);
+    given.problem = make_problem(entry->manifest, {{"m", cut.m},
+                                                   {"n", cut.n},
+                                                   {"k", std::int64_t{520}},
+                                                   {"batch", cut.batch},
+                                                   {"bias", true},
+                                                   {"residual", true},
+                                                   {"dtype", std::string("bf16")}});
+    given.sm_count = cut.sm_count;
+    CHECK(emulator::try_case(given, launches_a_case, true).fault == "");
+  }
 }
 
 // What a tuning run on a GPU does, _compare/cuda included.

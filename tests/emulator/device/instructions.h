@@ -346,6 +346,10 @@ inline void stmatrix_x4(U32 address, U32 v0, U32 v1, U32 v2, U32 v3) {
   const U32 values[4] = {v0, v1, v2, v3};
   machine().store_matrix(address, values, 4, false);
 }
+inline void stmatrix_x4_transposed(U32 address, U32 v0, U32 v1, U32 v2, U32 v3) {
+  const U32 values[4] = {v0, v1, v2, v3};
+  machine().store_matrix(address, values, 4, true);
+}
 template <typename TYPE_A, typename TYPE_B, int N, int TRANSPOSE_A, int TRANSPOSE_B>
 void wgmma(float (&d)[N / 2], U64 a, U64 b, int accumulate) {
   machine().wgmma({element<TYPE_A>, element<TYPE_B>, N, elements_of_32_bytes<TYPE_A>,
