@@ -101,15 +101,16 @@ struct Barriers {
   }
 };
 
-// The tiles of a block, one after another, as it knows them by itself.
+// The tiles of a block, one after another, as it knows them by itself. Where tiles become shorter every other
+// round goes backwards, which evens out what the blocks get.
+template <bool SHORTER>
 struct Walk {
   int round = 0;
 
-  // The number of the next piece of work; work() or more when there is none. When causal, tiles become shorter:
-  // every other round goes backwards, which evens out what the blocks get.
+  // The number of the next piece of work; work() or more when there is none.
   __device__ __forceinline__ int next() {
     const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
-    const int at = causal && round % 2 == 1 ? blocks - 1 - block : block;
+    const int at = SHORTER && round % 2 == 1 ? blocks - 1 - block : block;
     return round++ * blocks + at;
   }
 };
@@ -133,9 +134,10 @@ struct DrawnRing {
 // The producer's side: draws from a counter that all blocks share, always one ahead, since it lies in memory.
 // Each block begins with the piece of its own number and draws until there is none, so that as many tickets
 // are drawn as there are pieces: who draws the last leaves the counter zero for the next launch.
+template <typename Ring>
 class Draw {
  public:
-  __device__ __forceinline__ Draw(u32* counter, int work, const DrawnRing& ring)
+  __device__ __forceinline__ Draw(u32* counter, int work, const Ring& ring)
       : counter_(counter), work_(work), ring_(ring) {}
   // As Walk::next.
   __device__ __forceinline__ int next() {
@@ -155,13 +157,14 @@ class Draw {
  private:
   u32* counter_;
   int work_;
-  DrawnRing ring_;
+  Ring ring_;
   u32 ticket_ = 0;
 };
 
 // The side of all others.
+template <typename Ring>
 struct Drawn {
-  DrawnRing ring;
+  Ring ring;
 
   __device__ __forceinline__ int next() {
     mbarrier_wait(ring.full(), ring.parity());
@@ -175,16 +178,16 @@ struct Drawn {
 
 __device__ __forceinline__ auto producer_walk(const DrawnRing& ring, u32* counter, int work) {
   if constexpr (DYNAMIC) {
-    return Draw(counter, work, ring);
+    return Draw<DrawnRing>(counter, work, ring);
   } else {
-    return Walk{};
+    return Walk<causal>{};
   }
 }
 __device__ __forceinline__ auto follower_walk(const DrawnRing& ring) {
   if constexpr (DYNAMIC) {
-    return Drawn{ring};
+    return Drawn<DrawnRing>{ring};
   } else {
-    return Walk{};
+    return Walk<causal>{};
   }
 }
 
