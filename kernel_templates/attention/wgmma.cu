@@ -25,6 +25,7 @@
 // another copy of the loop. Rows of zeros beyond head_dim, query_length and kv_length come from TMA.
 #include "attention/rows.cuh"
 #include "attention/tiles.cuh"
+#include "attention/walk.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/ring.cuh"
 #include "ptx/tma.cuh"
@@ -38,8 +39,6 @@ constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
 constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 
 constexpr bool DYNAMIC = SCHEDULE == SCHEDULE_kind::dynamic;
-// Tiles that the producer may have drawn and others not begun.
-constexpr int DRAWN = 2;
 // Warps beside the producer put the parts of tiles together, so that the consumer goes on meanwhile: to count
 // the parts that are done takes two trips through memory. With more consumers they lack the registers.
 constexpr bool COMBINE_ASIDE = SPLIT > 1 && CONSUMERS == 1;
@@ -101,93 +100,18 @@ struct Barriers {
   }
 };
 
-// The tiles of a block, one after another, as it knows them by itself. Where tiles become shorter every other
-// round goes backwards, which evens out what the blocks get.
-template <bool SHORTER>
-struct Walk {
-  int round = 0;
-
-  // The number of the next piece of work; work() or more when there is none.
-  __device__ __forceinline__ int next() {
-    const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
-    const int at = SHORTER && round % 2 == 1 ? blocks - 1 - block : block;
-    return round++ * blocks + at;
-  }
-};
-
-// Where the producer leaves the numbers of the pieces of work that it has drawn, `round` after round.
-struct DrawnRing {
-  volatile int* numbers;
-  u32 full_barriers, empty_barriers;
-  u32 round = 0;
-
-  __device__ __forceinline__ DrawnRing(u8* shared_memory, const Barriers& barriers)
-      : numbers(reinterpret_cast<volatile int*>(shared_memory + DRAWN_OFFSET)),
-        full_barriers(barriers.drawn_full),
-        empty_barriers(barriers.drawn_empty) {}
-  __device__ __forceinline__ u32 stage() const { return round % DRAWN; }
-  __device__ __forceinline__ u32 parity() const { return round / DRAWN % 2; }
-  __device__ __forceinline__ u32 full() const { return full_barriers + 8 * stage(); }
-  __device__ __forceinline__ u32 empty() const { return empty_barriers + 8 * stage(); }
-};
-
-// The producer's side: draws from a counter that all blocks share, always one ahead, since it lies in memory.
-// Each block begins with the piece of its own number and draws until there is none, so that as many tickets
-// are drawn as there are pieces: who draws the last leaves the counter zero for the next launch.
-template <typename Ring>
-class Draw {
- public:
-  __device__ __forceinline__ Draw(u32* counter, int work, const Ring& ring)
-      : counter_(counter), work_(work), ring_(ring) {}
-  // As Walk::next.
-  __device__ __forceinline__ int next() {
-    int number = static_cast<int>(blockIdx.x);
-    if (ring_.round > 0) {
-      number = static_cast<int>(gridDim.x + ticket_);
-      if (static_cast<int>(ticket_) == work_ - 1) *counter_ = 0;
-    }
-    if (number < work_) ticket_ = atomicAdd(counter_, 1u);
-    mbarrier_wait(ring_.empty(), ring_.parity() ^ 1);
-    ring_.numbers[ring_.stage()] = number;
-    mbarrier_arrive(ring_.full());
-    ++ring_.round;
-    return number;
-  }
-
- private:
-  u32* counter_;
-  int work_;
-  Ring ring_;
-  u32 ticket_ = 0;
-};
-
-// The side of all others.
-template <typename Ring>
-struct Drawn {
-  Ring ring;
-
-  __device__ __forceinline__ int next() {
-    mbarrier_wait(ring.full(), ring.parity());
-    const int number = ring.numbers[ring.stage()];
-    __syncwarp();
-    if (lane_index() == 0) mbarrier_arrive(ring.empty());
-    ++ring.round;
-    return number;
-  }
-};
-
 __device__ __forceinline__ auto producer_walk(const DrawnRing& ring, u32* counter, int work) {
   if constexpr (DYNAMIC) {
-    return Draw<DrawnRing>(counter, work, ring);
+    return Draw(counter, work, ring);
   } else {
-    return Walk<causal>{};
+    return Walk{};
   }
 }
 __device__ __forceinline__ auto follower_walk(const DrawnRing& ring) {
   if constexpr (DYNAMIC) {
-    return Drawn<DrawnRing>{ring};
+    return Drawn{ring};
   } else {
-    return Walk<causal>{};
+    return Walk{};
   }
 }
 
@@ -219,7 +143,8 @@ struct KeyPlace {
 };
 
 __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map, u32 full,
-                                           int kv_head, int block, const KeyPlace& place) {
+                                           int kv_head, int block, const KeyPlace& place,
+                                           u64 policy) {
   if constexpr (has_block_table) {
     // Pages that have no key of the sequence are not in its table.
     const int boxes = min(BN / BOX_KEYS, ceil_div(place.keys - block * BN, BOX_KEYS));
@@ -229,8 +154,8 @@ __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map
       const int key = block * BN + i * BOX_KEYS, page = place.pages[key / PAGE];
 #pragma unroll
       for (int box = 0; box < BOXES; ++box) {
-        tma_load_4d(destination + box * (BN * 128) + i * (BOX_KEYS * 128), &map, full, box * 64,
-                    kv_head, key % PAGE, page);
+        tma_load_4d_policy(destination + box * (BN * 128) + i * (BOX_KEYS * 128), &map, full,
+                           box * 64, kv_head, key % PAGE, page, policy);
       }
     }
     return;
@@ -238,8 +163,8 @@ __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map
   mbarrier_arrive_expect_bytes(full, KV_BYTES);
 #pragma unroll
   for (int box = 0; box < BOXES; ++box) {
-    tma_load_4d(destination + box * (BN * 128), &map, full, box * 64, kv_head,
-                has_cu_keys ? place.start + block * BN : block * BN, place.batch);
+    tma_load_4d_policy(destination + box * (BN * 128), &map, full, box * 64, kv_head,
+                       has_cu_keys ? place.start + block * BN : block * BN, place.batch, policy);
   }
 }
 
@@ -302,9 +227,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
               const __grid_constant__ TensorMap v_map, dtype* out, i64 batch_stride_out,
               i64 sequence_stride_out, i64 head_stride_out, float* lse, float* partials,
               u32* counters, int batches, int heads, int heads_a_kv_head, int query_length,
-              int kv_length, int box_queries, int part_rows, float scale, float softcap, int window,
-              const int* cu_queries, const int* cu_keys, const int* block_table,
-              const int* kv_lengths, int pages_a_sequence, int queries) {
+              int kv_length, int box_queries, int part_rows, int reads_once, float scale,
+              float softcap, int window, const int* cu_queries, const int* cu_keys,
+              const int* block_table, const int* kv_lengths, int pages_a_sequence, int queries) {
   extern __shared__ __align__(1024) u8 shared_memory[];
   const u32 shared = shared_address(shared_memory);
   const Barriers barriers(shared + BARRIER_OFFSET);
@@ -324,7 +249,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   }
   __syncthreads();
   const int work = sizes.work();
-  const DrawnRing drawn_ring(shared_memory, barriers);
+  const DrawnRing drawn_ring{reinterpret_cast<volatile int*>(shared_memory + DRAWN_OFFSET),
+                             barriers.drawn_full, barriers.drawn_empty};
   u32* const finished_parts = counters + 1;
   const Factors factors(scale, softcap);
   const Destination destination{out, batch_stride_out, sequence_stride_out, head_stride_out};
@@ -353,6 +279,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     auto walk = producer_walk(drawn_ring, counters, work);
     RingPosition<STAGES> k_ring, v_ring;
     RingPosition<QUERY_STAGES> q_ring;
+    const u64 policy = reads_once != 0 ? l2_policy_evict_first() : l2_policy_normal();
     for (int index = walk.next(); index < work; index = walk.next()) {
       const Tile tile(index, sizes);
       if (tile.low == tile.high) continue;
@@ -364,7 +291,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (block >= tile.low) {
           mbarrier_wait(barriers.k_empty + 8 * k_ring.stage, k_ring.parity ^ 1);
           load_block(shared + K_OFFSET + k_ring.stage * KV_BYTES, k_map,
-                     barriers.k_full + 8 * k_ring.stage, kv_head, block, place);
+                     barriers.k_full + 8 * k_ring.stage, kv_head, block, place, policy);
           k_ring.advance();
         }
         if (block == tile.high - 1) {
@@ -375,7 +302,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         } else {
           mbarrier_wait(barriers.v_empty + 8 * v_ring.stage, v_ring.parity ^ 1);
           load_block(shared + V_OFFSET + v_ring.stage * KV_BYTES, v_map,
-                     barriers.v_full + 8 * v_ring.stage, kv_head, block + 1, place);
+                     barriers.v_full + 8 * v_ring.stage, kv_head, block + 1, place, policy);
           v_ring.advance();
         }
       }

@@ -93,6 +93,28 @@ __device__ __forceinline__ void tma_load_4d(u32 destination, const TensorMap* ma
       : "memory");
 }
 
+// What the L2 cache is to do with what is copied: nothing in particular, or evict it before anything else, for
+// what is read once (PTX ISA, createpolicy).
+__device__ __forceinline__ u64 l2_policy_normal() {
+  u64 policy;
+  asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ u64 l2_policy_evict_first() {
+  u64 policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ void tma_load_4d_policy(u32 destination, const TensorMap* map,
+                                                   u32 barrier, int x, int y, int z, int w,
+                                                   u64 policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(destination),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "l"(policy)
+      : "memory");
+}
+
 __device__ __forceinline__ void tma_load_5d(u32 destination, const TensorMap* map, u32 barrier,
                                             int x, int y, int z, int w, int v) {
   asm volatile(

@@ -309,6 +309,12 @@ inline void tma_reduce_add_3d(const void* map, U32 source, int x, int y, int z) 
 inline void tma_load_4d(U32 destination, const void* map, U32 barrier, int x, int y, int z, int w) {
   machine().tensor_load({map, destination, 4, {x, y, z, w}, barrier, 0, false, "tma_load_4d"});
 }
+inline unsigned long long l2_policy_normal() { return 0; }
+inline unsigned long long l2_policy_evict_first() { return 1; }
+inline void tma_load_4d_policy(U32 destination, const void* map, U32 barrier, int x, int y, int z,
+                               int w, unsigned long long /*policy*/) {
+  tma_load_4d(destination, map, barrier, x, y, z, w);
+}
 inline void tma_load_5d(U32 destination, const void* map, U32 barrier, int x, int y, int z, int w,
                         int v) {
   machine().tensor_load({map, destination, 5, {x, y, z, w, v}, barrier, 0, false, "tma_load_5d"});
