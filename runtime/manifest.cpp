@@ -8,6 +8,19 @@
 
 namespace cudadent {
 
+namespace {
+
+template <class Spec>
+std::optional<std::size_t> index_of(const std::vector<Spec>& specs, std::string Spec::*name,
+                                    std::string_view wanted) {
+  const auto found = std::find_if(specs.begin(), specs.end(),
+                                  [&](const Spec& spec) { return spec.*name == wanted; });
+  if (found == specs.end()) return std::nullopt;
+  return static_cast<std::size_t>(found - specs.begin());
+}
+
+}  // namespace
+
 template <class T>
 const T& Alternatives<T>::at(const Values& values) const {
   const auto holds = [&](const auto& entry) {
@@ -48,9 +61,15 @@ CallOrder OperatorManifest::call_order() const noexcept {
 }
 
 std::optional<std::size_t> OperatorManifest::tensor_index(std::string_view tensor) const {
-  for (std::size_t i = 0; i < tensors.size(); ++i)
-    if (tensors[i].name == tensor) return i;
-  return std::nullopt;
+  return index_of(tensors, &TensorSpec::name, tensor);
+}
+
+std::optional<std::size_t> OperatorManifest::scalar_index(std::string_view scalar) const {
+  return index_of(scalars, &ScalarSpec::name, scalar);
+}
+
+std::optional<std::size_t> OperatorManifest::dtype_index(std::string_view symbol) const {
+  return index_of(dtypes, &DataTypeSpec::symbol, symbol);
 }
 
 bool OperatorManifest::is_dimension(std::string_view symbol) const {
@@ -64,6 +83,15 @@ bool OperatorManifest::is_optional_dimension(std::string_view symbol) const {
 
 bool OperatorManifest::is_stride(std::string_view symbol) const {
   return std::find(strides.begin(), strides.end(), symbol) != strides.end();
+}
+
+const ParameterSpec* KernelTemplate::parameter(std::string_view parameter) const {
+  const auto index = index_of(parameters, &ParameterSpec::name, parameter);
+  return index ? &parameters[*index] : nullptr;
+}
+
+std::optional<std::size_t> KernelTemplate::workspace_index(std::string_view workspace) const {
+  return index_of(workspaces, &WorkspaceSpec::name, workspace);
 }
 
 }  // namespace cudadent

@@ -41,17 +41,14 @@ void parse_parameters(const Field& field, KernelTemplate& kernel) {
 
 void parse_defaults(const Field& field, Names known, KernelTemplate& kernel) {
   field.each_member([&](const std::string& name, const Field& member) {
-    const bool is_parameter =
-        std::any_of(kernel.parameters.begin(), kernel.parameters.end(),
-                    [&](const auto& parameter) { return parameter.name == name; });
-    if (!is_parameter) member.fail(fmt::format("\"{}\" is not a parameter", name));
+    const ParameterSpec* parameter = kernel.parameter(name);
+    if (parameter == nullptr) member.fail(fmt::format("\"{}\" is not a parameter", name));
     Expression expression = member.expression();
     // A string that is one of the parameter's values is that value, not an expression.
-    if (member.json().is_string())
-      for (const auto& parameter : kernel.parameters)
-        if (parameter.name == name && std::find(parameter.values.begin(), parameter.values.end(),
-                                                Value(member.text())) != parameter.values.end())
-          expression = Expression::constant(member.text());
+    const auto& values = parameter->values;
+    if (member.json().is_string() &&
+        std::find(values.begin(), values.end(), Value(member.text())) != values.end())
+      expression = Expression::constant(member.text());
     check_names(member, expression, known);
     known.insert(name);  // later defaults may build on earlier ones
     kernel.defaults.emplace(name, std::move(expression));
@@ -90,9 +87,7 @@ Expression parse_described(const Field& field, const Names& known, const Operato
                            const KernelTemplate& kernel, const TensorMapSpec& map) {
   const std::string text = field.text_or("tensor", map.name);
   if (op.tensor_index(text)) return Expression::constant(text);
-  const bool is_workspace =
-      std::any_of(kernel.workspaces.begin(), kernel.workspaces.end(),
-                  [&](const auto& workspace) { return workspace.name == text; });
+  const bool is_workspace = kernel.workspace_index(text).has_value();
   if (!is_workspace && is_word(text))
     field.fail(fmt::format("\"{}\" is neither a tensor nor a workspace", text));
   if (map.dtype.empty())
@@ -210,9 +205,7 @@ KernelTemplate parse_template(std::string_view text, const std::string& origin,
   if (root.has("parameters")) parse_parameters(root.at("parameters"), kernel);
   if (root.has("default")) parse_defaults(root.at("default"), known, kernel);
   const auto add_name = [&](const Field& field, const std::string& name) {
-    const bool is_scalar = std::any_of(op.scalars.begin(), op.scalars.end(),
-                                       [&](const auto& scalar) { return scalar.name == name; });
-    if (is_scalar || op.tensor_index(name) || !known.insert(name).second)
+    if (op.scalar_index(name) || op.tensor_index(name) || !known.insert(name).second)
       fail_used_twice(field, name);
   };
   for (const auto& parameter : kernel.parameters) add_name(root.at("parameters"), parameter.name);

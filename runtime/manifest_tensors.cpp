@@ -175,9 +175,7 @@ void add_strides(const Field& field, const TensorSpec& tensor, OperatorManifest&
 
 std::string parse_dtype(const Field& field, const OperatorManifest& op) {
   std::string dtype = field.text();
-  if (!data_type_named(dtype) &&
-      std::none_of(op.dtypes.begin(), op.dtypes.end(),
-                   [&](const auto& spec) { return spec.symbol == dtype; }))
+  if (!data_type_named(dtype) && !op.dtype_index(dtype))
     field.fail(fmt::format("\"{}\" is neither a data type nor a symbol of \"dtypes\"", dtype));
   return dtype;
 }
