@@ -142,6 +142,8 @@ struct OperatorManifest {
   std::string hash;  // of the manifest's text
 
   [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
+  [[nodiscard]] std::optional<std::size_t> scalar_index(std::string_view name) const;
+  [[nodiscard]] std::optional<std::size_t> dtype_index(std::string_view symbol) const;
   [[nodiscard]] CallOrder call_order() const noexcept;
   [[nodiscard]] bool is_dimension(std::string_view name) const;
   [[nodiscard]] bool is_optional_dimension(std::string_view name) const;
@@ -215,6 +217,10 @@ struct KernelTemplate {
   std::string source;         // with shared includes expanded; the prelude goes in front of `body`
   std::string shared_source;  // types, always first
   std::string hash;           // of manifest text, source and shared source
+
+  // Null when there is none of this name.
+  [[nodiscard]] const ParameterSpec* parameter(std::string_view name) const;
+  [[nodiscard]] std::optional<std::size_t> workspace_index(std::string_view name) const;
 };
 
 // `text` is the manifest's JSON; `origin` names it in errors. Throws Error(invalid_manifest) that

@@ -156,21 +156,21 @@ class Unifier {
 
   void bind_dtype(const TensorSpec& spec, DataType dtype) {
     const std::string name(name_of(dtype));
-    const auto symbol = std::find_if(op_.dtypes.begin(), op_.dtypes.end(),
-                                     [&](const auto& entry) { return entry.symbol == spec.dtype; });
-    if (symbol == op_.dtypes.end()) {
+    const auto index = op_.dtype_index(spec.dtype);
+    if (!index) {
       if (name != spec.dtype)
         reject(op_, fmt::format("{} is {}, expected {}", spec.name, name, spec.dtype));
       return;
     }
-    if (std::find(symbol->values.begin(), symbol->values.end(), name) == symbol->values.end())
+    const auto& [symbol, allowed, otherwise] = op_.dtypes[*index];
+    if (std::find(allowed.begin(), allowed.end(), name) == allowed.end())
       reject(op_, fmt::format("{} is {}, expected one of {}", spec.name, name,
-                              fmt::join(symbol->values, ", ")));
-    const auto [bound, is_new] = values_.emplace(symbol->symbol, name);
+                              fmt::join(allowed, ", ")));
+    const auto [bound, is_new] = values_.emplace(symbol, name);
     if (!is_new && to_text(bound->second) != name)
-      reject(op_, fmt::format("{} is {}, but {} is {} in {}", spec.name, name, symbol->symbol,
-                              to_text(bound->second), binder_[symbol->symbol]));
-    binder_.emplace(symbol->symbol, spec.name);
+      reject(op_, fmt::format("{} is {}, but {} is {} in {}", spec.name, name, symbol,
+                              to_text(bound->second), binder_[symbol]));
+    binder_.emplace(symbol, spec.name);
   }
 
  private:

@@ -18,12 +18,6 @@ namespace cudadent {
 
 namespace {
 
-const ParameterSpec* find_parameter(const KernelTemplate& kernel, std::string_view name) {
-  for (const auto& parameter : kernel.parameters)
-    if (parameter.name == name) return &parameter;
-  return nullptr;
-}
-
 std::size_t index_of(const ParameterSpec& parameter, const Value& value) {
   const auto found = std::find(parameter.values.begin(), parameter.values.end(), value);
   return static_cast<std::size_t>(found - parameter.values.begin());
@@ -38,7 +32,7 @@ std::string list(const std::vector<Value>& values) {
 // Whether every parameter has one of its values; the complaint, or nothing.
 std::string why_ill_formed(const KernelTemplate& kernel, const Configuration& configuration) {
   for (const auto& [name, value] : configuration)
-    if (find_parameter(kernel, name) == nullptr) {
+    if (kernel.parameter(name) == nullptr) {
       std::vector<std::string> known;
       for (const auto& parameter : kernel.parameters) known.push_back(parameter.name);
       return fmt::format("unknown parameter \"{}\"; known: {}", name, fmt::join(known, ", "));
@@ -169,8 +163,7 @@ class Planner {
   }
 
   [[nodiscard]] std::size_t workspace_index(std::string_view name) const {
-    for (std::size_t i = 0; i < kernel_.workspaces.size(); ++i)
-      if (kernel_.workspaces[i].name == name) return i;
+    if (const auto index = kernel_.workspace_index(name)) return *index;
     throw Error(
         ErrorCode::invalid_manifest,
         fmt::format("{}: \"{}\" is neither a tensor nor a workspace", kernel_.origin, name));
@@ -215,8 +208,7 @@ class Planner {
     for (std::size_t i = 0; i < kernel_.tensor_maps.size(); ++i)
       if (kernel_.tensor_maps[i].name == name) return indexed(Argument::Kind::tensor_map, i);
     if (const auto tensor = op_.tensor_index(name)) return indexed(Argument::Kind::tensor, *tensor);
-    for (std::size_t i = 0; i < op_.scalars.size(); ++i)
-      if (op_.scalars[i].name == name) return indexed(Argument::Kind::scalar, i);
+    if (const auto scalar = op_.scalar_index(name)) return indexed(Argument::Kind::scalar, *scalar);
     return indexed(Argument::Kind::workspace, workspace_index(name));
   }
 

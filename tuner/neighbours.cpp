@@ -25,11 +25,6 @@ Values values_of(const OperatorManifest& op, const std::string& key) {
   return values;
 }
 
-bool is_scalar(const OperatorManifest& op, const std::string& name) {
-  return std::any_of(op.scalars.begin(), op.scalars.end(),
-                     [&](const auto& scalar) { return scalar.name == name; });
-}
-
 int sign_of(double number) { return number > 0 ? 1 : number < 0 ? -1 : 0; }
 
 // Distance in log-shape; nothing when the problems differ in more than their dimensions and scalars, or
@@ -40,7 +35,7 @@ std::optional<double> distance(const OperatorManifest& op, const Values& a, cons
   for (const auto& [name, value] : a) {
     const auto other = b.find(name);
     if (other == b.end()) return std::nullopt;
-    if (!op.is_dimension(name) && !is_scalar(op, name)) {
+    if (!op.is_dimension(name) && !op.scalar_index(name)) {
       if (value != other->second) return std::nullopt;
       continue;
     }

@@ -16,6 +16,7 @@
 #include "tuner/neighbours.h"
 #include "tuner/prior_check.h"
 #include "tuner/race.h"
+#include "tuner/run_binaries.h"
 #include "tuner/run_record.h"
 #include "tuner/statistics.h"
 #include "tuner/stopwatch.h"
@@ -34,60 +35,6 @@ constexpr double final_share = 0.1;    // of the time budget
 constexpr double final_seconds = 5;    // without one
 constexpr double improvement = 0.99;   // of the best: what patience counts as progress
 constexpr std::size_t hint_count = 4;  // winners that are tried first
-constexpr std::size_t kept_binaries = 64;
-
-// Failing to keep a binary or a trial costs the memory of a result, not the result.
-class Forgiving {
- public:
-  explicit Forgiving(const TuningContext& context) : context_(context) {}
-  template <class Write>
-  void operator()(Write write) {
-    try {
-      write();
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::cache_failed) throw;
-      if (!std::exchange(warned_, true) && context_.log)
-        context_.log(LogLevel::warning, error.what());
-    }
-  }
-
- private:
-  const TuningContext& context_;
-  bool warned_ = false;
-};
-
-// The store's binaries, and in memory those of the best candidates, which the final race wants again.
-class RunBinaries : public BinaryStore {
- public:
-  RunBinaries(Store& store, Forgiving& remember) : store_(store), remember_(remember) {}
-  std::optional<Binary> find_binary(const std::string& specialization_hash) override {
-    {
-      const std::lock_guard lock(mutex_);
-      if (const auto found = kept_.find(specialization_hash); found != kept_.end())
-        return found->second.second;
-    }
-    return store_.find_binary(specialization_hash);
-  }
-  void put_binary(const Binary& binary) override {
-    remember_([&] { store_.put_binary(binary); });
-  }
-  // In memory, as long as it is among the fastest.
-  void keep(Binary binary, double seconds) {
-    const std::lock_guard lock(mutex_);
-    const std::string hash = binary.specialization_hash;
-    kept_.insert_or_assign(hash, std::pair(seconds, std::move(binary)));
-    if (kept_.size() <= kept_binaries) return;
-    kept_.erase(std::max_element(kept_.begin(), kept_.end(), [](const auto& a, const auto& b) {
-      return a.second.first < b.second.first;
-    }));
-  }
-
- private:
-  Store& store_;
-  Forgiving& remember_;
-  std::mutex mutex_;  // the compile pool asks from its threads
-  std::map<std::string, std::pair<double, Binary>> kept_;
-};
 
 class TuningRun {
  public:
@@ -557,7 +504,7 @@ class TuningRun {
   const ProblemRecord record_;
   const Clock::time_point start_ = Clock::now();
 
-  Forgiving remember_{context_};
+  Forgiving remember_{context_.log};
   RunBinaries binaries_{context_.store, remember_};
   std::unique_ptr<Backend> worker_;  // null: in this process
   Backend* backend_ = nullptr;       // where candidates run

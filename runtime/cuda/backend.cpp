@@ -158,13 +158,7 @@ void CudaBackend::synchronize() {
 
 bool CudaBackend::capturing(Stream stream) {
   const ContextScope scope = gpu_->scope();
-  CaptureStatus status = CaptureStatus::none;
-  const Result result = gpu_->driver.stream_capturing(stream, &status);
-  // The legacy default stream cannot be captured, but while another stream is, using it would spoil
-  // that capture: the driver says so with this error.
-  if (result == Result::stream_capture_implicit) return true;
-  gpu_->check(result, "ask whether a stream is being captured");
-  return status != CaptureStatus::none;
+  return gpu_->capturing(stream);
 }
 
 // ------------------------------------------------------------------------------------- timing

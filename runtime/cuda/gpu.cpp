@@ -130,6 +130,16 @@ Gpu::~Gpu() {
   driver.primary_context_release(handle);
 }
 
+bool Gpu::capturing(Stream of) const {
+  CaptureStatus status = CaptureStatus::none;
+  const Result result = driver.stream_capturing(of, &status);
+  // The legacy default stream cannot be captured, but while another stream is, using it would spoil
+  // that capture: the driver says so with this error.
+  if (result == Result::stream_capture_implicit) return true;
+  check(result, "ask whether a stream is being captured");
+  return status != CaptureStatus::none;
+}
+
 void Gpu::fail(Result result, std::string_view attempted) const {
   if (is_sticky(result)) lost_.store(true, std::memory_order_relaxed);
   throw make_error(driver, result, fmt::format("{} on {}", attempted, device.name));

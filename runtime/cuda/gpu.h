@@ -37,6 +37,9 @@ class Gpu {
   }
   [[noreturn]] void fail(Result result, std::string_view attempted) const;
   [[nodiscard]] bool lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
+  // Whether the stream is being captured into a graph, or may not be used because another is. Throws
+  // Error(launch_failed).
+  [[nodiscard]] bool capturing(Stream stream) const;
   [[nodiscard]] ContextScope scope() const { return ContextScope(driver, context); }
 
  private:

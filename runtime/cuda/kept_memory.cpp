@@ -52,11 +52,10 @@ void KeptMemory::free_all(const Driver& driver, Stream stream) noexcept {
 }
 
 DevicePointer KeptPieces::on(const Gpu& gpu, Stream stream, std::size_t bytes) {
-  CaptureStatus status = CaptureStatus::none;
+  // Two calls to the driver: the id that comes with a stream's capture status is the capture's.
   std::uint64_t stream_id = 0;
-  if (bytes > largest_piece || gpu.driver.stream_id == nullptr ||
-      gpu.driver.stream_capturing(stream, &status) != Result::success ||
-      status != CaptureStatus::none || gpu.driver.stream_id(stream, &stream_id) != Result::success)
+  if (bytes > largest_piece || gpu.driver.stream_id == nullptr || gpu.capturing(stream) ||
+      gpu.driver.stream_id(stream, &stream_id) != Result::success)
     return 0;
   const auto find = [&](std::size_t first, std::size_t end) -> DevicePointer {
     for (std::size_t i = first; i < end; ++i)

@@ -399,6 +399,12 @@ TEST_CASE("a workspace that kernels leave zero is zeroed once for each stream") 
     CHECK(zeroed() == 3);
     CHECK(counters() != first);
   }
+  SUBCASE("so does a launch that may not touch its stream while another is captured") {
+    fixture.driver->failures["cuStreamIsCapturing"] = Result::stream_capture_implicit;
+    executable->launch({.tensors = {}, .scalars = {}, .stream = &streams[0]});
+    CHECK(zeroed() == 3);
+    CHECK(counters() != first);
+  }
   SUBCASE("the next executable may take it over, zeroed again") {
     executable.reset();
     executable = fixture.prepare(plan);
