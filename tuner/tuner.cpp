@@ -164,12 +164,17 @@ class TuningRun {
                         std::chrono::duration<double>((1 - final_share) * options_.budget.seconds));
   }
 
-  // Why to stop; empty to go on.
+  [[nodiscard]] bool out_of_time() const {
+    return options_.budget.seconds > 0 && Clock::now() >= search_deadline();
+  }
+
+  // Why to stop; empty to go on. No budget is too short for the defaults: who asks for little time must not
+  // get something slower than without tuning, or nothing.
   [[nodiscard]] std::string stop_reason() const {
     if (options_.cancelled && options_.cancelled()) return "cancelled";
     if (measurer_->lost()) return "device lost";
     const Budget& budget = options_.budget;
-    if (budget.seconds > 0 && Clock::now() >= search_deadline()) return "time";
+    if (out_of_time() && defaults_measured()) return "time";
     if (budget.trials > 0 && new_trials_ >= budget.trials) return "trials";
     if (budget.patience > 0 && since_improvement_ >= budget.patience) return "patience";
     // Asked for a number of trials, a run makes them.
@@ -202,7 +207,8 @@ class TuningRun {
       }
       if (in_turns)
         evaluate_together(pool);
-      else if (auto compiled = wait_for(pool))
+      else if (auto compiled = wait_for(pool);
+               compiled && (!out_of_time() || is_default(compiled->candidate)))
         evaluate(std::move(*compiled));
     }
   }
@@ -215,7 +221,9 @@ class TuningRun {
       wanted = std::min(wanted, left - std::min(left, pool.under_way()));
     }
     const Stopwatch watch(result_.search_seconds);
-    if (wanted > queue.size())
+    if (out_of_time())
+      std::erase_if(queue, [&](Candidate candidate) { return !is_default(candidate); });
+    else if (wanted > queue.size())
       for (const Candidate candidate : strategy_->ask(wanted - queue.size()))
         queue.push_back(candidate);
     const std::size_t count = std::min(wanted, queue.size());
@@ -260,7 +268,8 @@ class TuningRun {
   std::optional<Compiled> wait_for(CompilePool& pool) {
     const Stopwatch watch(result_.idle_seconds);
     // Short waits, so that a cancellation is heard.
-    return pool.next(std::min(search_deadline(), Clock::now() + std::chrono::milliseconds(100)));
+    const auto soon = Clock::now() + std::chrono::milliseconds(100);
+    return pool.next(out_of_time() ? soon : std::min(search_deadline(), soon));
   }
 
   // Compiles everything under way, then measures it with the cores to itself.

@@ -123,6 +123,22 @@ TEST_CASE("another problem shares no trials") {
   CHECK(measured_anew(tuning.tune({}, 101)) == 7);
 }
 
+TEST_CASE("no budget is too short for the defaults") {
+  Tuning tuning;
+  tuning.folder.write("twice/other.json", replaced(twice_reference, "host_reference", "other"));
+  tuning.folder.write("twice/other.cpp", twice_reference_source);
+  TuneOptions options;
+  options.budget.seconds = 1e-9;
+  const TuneResult result = tuning.tune(options);
+  CHECK(result.stopped_by == "time");
+  std::vector<std::string> measured;
+  for (const auto& trial : result.trials) measured.push_back(trial.kernel_template);
+  std::sort(measured.begin(), measured.end());
+  CHECK(measured == std::vector<std::string>{"kinds", "other"});
+  CHECK(kind_of(result.winner.configuration) == "slow");
+  CHECK(result.winner.seconds == doctest::Approx(result.default_seconds));
+}
+
 TEST_CASE("patience ends a run that makes no progress") {
   Tuning tuning;
   TuneOptions options;
