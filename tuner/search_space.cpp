@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "runtime/specialization.h"
-#include "runtime/value.h"
+#include "tuner/cost_model.h"
 #include "tuner/workbench.h"
 
 namespace cudadent {
@@ -49,18 +49,6 @@ std::vector<Candidate> SearchSpace::neighbours(Candidate candidate, Neighbourhoo
   return result;
 }
 
-double predicted_cost(const KernelTemplate& kernel, const Problem& problem,
-                      const Values& configuration, const Values& device_facts) {
-  constexpr double last = std::numeric_limits<double>::infinity();
-  if (!kernel.prior) return last;
-  try {
-    const Values visible = evaluate_let(kernel, problem, configuration, device_facts);
-    return as_real(kernel.prior->evaluate(Scope(visible)), "prior");
-  } catch (const Error&) {
-    return last;
-  }
-}
-
 SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
                          const std::vector<std::string>& kernel_templates) {
   const auto reference = reference_template(entry, device.backend);
@@ -78,10 +66,7 @@ SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, con
       return;
     }
     std::function<double(const Values&)> prior;
-    if (kernel->prior)
-      prior = [kernel, problem, facts = device.facts()](const Values& configuration) {
-        return predicted_cost(*kernel, problem, configuration, facts);
-      };
+    if (kernel->prior) prior = CostModel(*kernel, problem, device.facts());
     members.push_back({kernel, std::move(space), 0, std::move(prior)});
   };
   const auto wanted = [&](const std::string& name) {

@@ -37,11 +37,6 @@ class SearchSpace {
   Candidate size_ = 0;
 };
 
-// What the template's prior says of a configuration, whether it is valid or not; infinity where it fails, since
-// it only orders candidates, and without a prior.
-double predicted_cost(const KernelTemplate& kernel, const Problem& problem,
-                      const Values& configuration, const Values& device_facts);
-
 // The candidates of a tuning run: the spaces of all templates (of those named, when any are) that fit,
 // the reference left out unless it is the only one. Throws Error(unsupported) that gives each template's
 // reason when none fits, or when no configuration is valid.

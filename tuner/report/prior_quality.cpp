@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tuner/search_space.h"
+#include "tuner/cost_model.h"
 #include "tuner/statistics.h"
 
 namespace cudadent {
@@ -12,11 +12,12 @@ namespace {
 
 PriorQuality quality_of(const KernelTemplate& kernel, const std::vector<TrialRecord>& trials,
                         const Problem& problem, const Values& device_facts) {
+  const CostModel predicted_cost(kernel, problem, device_facts);
   std::vector<double> predicted, measured, ratios;
   for (const auto& record : trials) {
     const Trial& trial = record.trial;
     if (trial.status != TrialStatus::ok || record.template_hash != kernel.hash) continue;
-    const double cost = predicted_cost(kernel, problem, trial.configuration, device_facts);
+    const double cost = predicted_cost(trial.configuration);
     if (!std::isfinite(cost) || trial.median <= 0) continue;
     predicted.push_back(cost);
     measured.push_back(trial.median);
