@@ -308,7 +308,9 @@ def provenance(gpu=True):
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
         "date": datetime.date.today().isoformat(),
-        "command": "python " + " ".join(sys.argv),
+        # Without the folders of the machine at hand.
+        "command": "python "
+        + " ".join(Path(word).name if word.startswith("/") else word for word in sys.argv),
     }
     if gpu:
         import torch

@@ -84,14 +84,18 @@ void Surrogate::choose_favourites() {
   prior_spread_ = std::sqrt(std::max(squares / count - prior_centre_ * prior_centre_, 1e-6));
 }
 
-float Surrogate::prior_of(Candidate candidate) const {
+// In deviations from what is usual.
+float Surrogate::prior_of(Candidate candidate) {
   if (!uses_prior_) return 0;
+  const auto [entry, fresh] = priors_.emplace(candidate, 0.0F);
+  if (!fresh) return entry->second;
   const auto cost = predicted(space_, candidate);
   if (!cost) return 0;
-  constexpr double most = 3;  // deviations: nothing is so good or bad that it distorts the rest
-  if (*cost <= 0) return static_cast<float>(-most);
-  return static_cast<float>(
-      std::clamp((std::log(*cost) - prior_centre_) / prior_spread_, -most, most));
+  constexpr double most = 3;  // nothing is so good or bad that it distorts the rest
+  const double score =
+      *cost <= 0 ? -most
+                 : std::clamp((std::log(*cost) - prior_centre_) / prior_spread_, -most, most);
+  return entry->second = static_cast<float>(score);
 }
 
 // ---------------------------------------------------------------------------------- ask and tell

@@ -60,7 +60,7 @@ class Surrogate : public Strategy {
   void rebuild(const std::vector<Candidate>& pool);
   void refit(const Measure& measure);
   [[nodiscard]] Points described(const std::vector<Candidate>& candidates) const;
-  [[nodiscard]] float prior_of(Candidate candidate) const;
+  float prior_of(Candidate candidate);
   [[nodiscard]] Measure measure() const;
   [[nodiscard]] double value_of(const Row& row, const Measure& measure) const;
   [[nodiscard]] std::vector<std::size_t> told_rows(std::size_t most) const;
@@ -77,6 +77,8 @@ class Surrogate : public Strategy {
   std::vector<Candidate> favourites_;  // of the prior
   std::size_t next_favourite_ = 0;
   double prior_centre_ = 0, prior_spread_ = 1;  // of the logarithm of its costs
+  std::unordered_map<Candidate, float>
+      priors_;  // asked so far: much of a pool is in the next one too
 
   std::vector<Row> rows_;
   std::unordered_map<Candidate, std::size_t> row_of_;
