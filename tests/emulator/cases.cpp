@@ -182,7 +182,9 @@ Outcome try_case(const Case& given, int launches, bool plain_first,
       const bool is_plain = plain_first && i == 0;
       const auto schedule = Schedule::from_seed(is_plain ? 0 : stream.seed).describe();
       test::Bench& used = i % 2 == 0 ? bench : other;
-      outcome.fault = used.why_wrong(*executable, is_plain ? &plain : &stream);
+      EmulatedStream& on = is_plain ? plain : stream;
+      outcome.fault = used.why_wrong(*executable, &on);
+      if (outcome.fault.empty()) outcome.fault = dirty_kept_memory(on);
       if (!outcome.fault.empty()) outcome.fault += fmt::format(" [{}]", schedule);
       outcome.error = std::max(outcome.error, used.error());
     }

@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -291,6 +292,37 @@ Result release(DevicePointer pointer) {
   return memory().free(reinterpret_cast<void*>(pointer)) ? Result::success : Result::invalid_value;
 }
 
+// What lives of the pool, with the streams that it was allocated on.
+struct PoolBlocks {
+  struct Block {
+    Stream stream = nullptr;
+    std::size_t bytes = 0;
+  };
+  std::mutex lock;
+  std::map<DevicePointer, Block> live;
+};
+
+PoolBlocks& pool_blocks() {
+  static PoolBlocks blocks;
+  return blocks;
+}
+
+Result pool_allocate(DevicePointer* pointer, std::size_t bytes, MemoryPool, Stream stream) {
+  const Result result = allocate(pointer, bytes);
+  if (result != Result::success) return result;
+  const std::lock_guard lock(pool_blocks().lock);
+  pool_blocks().live[*pointer] = {stream, bytes};
+  return result;
+}
+
+Result pool_free(DevicePointer pointer, Stream) {
+  {
+    const std::lock_guard lock(pool_blocks().lock);
+    pool_blocks().live.erase(pointer);
+  }
+  return release(pointer);
+}
+
 void add_memory(Driver& table) {
   table.memory_allocate = allocate;
   table.memory_free = release;
@@ -312,10 +344,8 @@ void add_memory(Driver& table) {
   };
   table.pool_destroy = [](MemoryPool) { return Result::success; };
   table.pool_set_attribute = [](MemoryPool, int, void*) { return Result::success; };
-  table.pool_allocate = [](DevicePointer* pointer, std::size_t bytes, MemoryPool, Stream) {
-    return allocate(pointer, bytes);
-  };
-  table.pool_free = [](DevicePointer pointer, Stream) { return release(pointer); };
+  table.pool_allocate = pool_allocate;
+  table.pool_free = pool_free;
 }
 
 void add_streams(Driver& table) {
@@ -349,6 +379,22 @@ void add_streams(Driver& table) {
 }
 
 }  // namespace
+
+// Other workspaces are freed in the order of the stream, which is at once here.
+std::string dirty_kept_memory(const EmulatedStream& stream) {
+  const std::lock_guard lock(pool_blocks().lock);
+  for (const auto& [pointer, block] : pool_blocks().live) {
+    if (block.stream != &stream) continue;
+    const auto* const first = reinterpret_cast<const unsigned char*>(pointer);
+    const auto* const end = first + block.bytes;
+    const auto* const dirty =
+        std::find_if(first, end, [](unsigned char byte) { return byte != 0; });
+    if (dirty != end)
+      return fmt::format("byte {} of a kept workspace of {} is {} after the launch, not zero",
+                         dirty - first, block.bytes, *dirty);
+  }
+  return {};
+}
 
 Driver emulated_driver() {
   Driver table;

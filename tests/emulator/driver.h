@@ -22,4 +22,8 @@ struct EmulatedStream {
   std::uint64_t seed = 0;
 };
 
+// What is not zero of the memory that executables keep for launches on this stream, which have all ended: kernels
+// have to leave it zero. Empty when all is.
+std::string dirty_kept_memory(const EmulatedStream& stream);
+
 }  // namespace cudadent::emulator
