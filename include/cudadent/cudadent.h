@@ -149,7 +149,7 @@ CUDADENT_API std::string_view name_of(Provenance provenance) noexcept;
 // A tuning run ends when any limit is reached, when the space is exhausted, when `patience` trials in a
 // row have not improved the best by 1 %, or when the strategy expects no improvement worth its time.
 struct Budget {
-  double seconds = 60;          // wall-clock; 0 means no limit
+  double seconds = 60;          // wall-clock; 0 means no limit; defaults are measured in any case
   std::int64_t trials = 0;      // measured configurations; 0 means no limit
   std::int64_t patience = 0;    // 0 means no limit
   bool until_converged = true;  // false: go on even when the strategy expects nothing more
