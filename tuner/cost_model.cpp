@@ -8,8 +8,8 @@ namespace {
 
 SpaceDefinition definition_of(const KernelTemplate& kernel, const Problem& problem,
                               const Values& device_facts) {
-  SpaceDefinition definition{kernel.parameters, kernel.let, {*kernel.prior}, problem.values};
-  for (const auto& [name, value] : device_facts) definition.known.emplace(name, value);
+  SpaceDefinition definition = space_definition(kernel, problem, device_facts);
+  definition.constraints = {*kernel.prior};
   return definition;
 }
 

@@ -132,12 +132,17 @@ struct TuningSpace::Group {
 
 SpaceDefinition space_definition(const KernelTemplate& kernel_template, const Problem& problem,
                                  const Device& device) {
+  return space_definition(kernel_template, problem, device.facts());
+}
+
+SpaceDefinition space_definition(const KernelTemplate& kernel_template, const Problem& problem,
+                                 Values device_facts) {
   SpaceDefinition definition;
   definition.parameters = kernel_template.parameters;
   definition.let = kernel_template.let;
   definition.constraints = kernel_template.constraints;
   definition.known = problem.values;
-  definition.known.merge(device.facts());
+  definition.known.merge(device_facts);
   return definition;
 }
 

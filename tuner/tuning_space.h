@@ -26,6 +26,9 @@ struct SpaceDefinition {
 
 SpaceDefinition space_definition(const KernelTemplate& kernel_template, const Problem& problem,
                                  const Device& device);
+// `device_facts` are Device::facts(), of a device that need not be here.
+SpaceDefinition space_definition(const KernelTemplate& kernel_template, const Problem& problem,
+                                 Values device_facts);
 
 // Which configurations count as next to one another.
 enum class Neighbourhood : std::uint8_t {

@@ -2,7 +2,7 @@
 // and launched with several sizes, against float64.
 //
 //   CUDADENT_RANDOM_LAUNCHES=10000   how many launches; a few hundred by default
-//   CUDADENT_RANDOM_SECONDS=60       stop after so long, if that is sooner
+//   CUDADENT_RANDOM_SECONDS=60       stop after so long, if that is sooner; then a tenth of them is repeated
 //   CUDADENT_RANDOM_SEED=7           which; others each time by default
 //   CUDADENT_RANDOM_ONLY=attention   of one operator, or of one template: attention/wgmma
 

@@ -2,9 +2,10 @@
 
 #include <doctest/doctest.h>
 
-#include <cmath>
 #include <limits>
+#include <map>
 #include <random>
+#include <string>
 
 #include "runtime/specialization.h"
 #include "runtime/value.h"
@@ -14,10 +15,6 @@ namespace cudadent {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-
-Problem problem_of(const OperatorEntry& entry, const Values& values) {
-  return make_problem(entry.manifest, values);
-}
 
 // Of two parameters, A and B, and of "last", which is 10/A.
 KernelTemplate kernel_with_prior(const char* prior) {
@@ -50,7 +47,7 @@ TEST_CASE("a compiled prior says what its expression says, for every template th
   int compared = 0;
   for (const auto& [op, values] : problems) {
     const auto entry = library.find(op);
-    const Problem problem = problem_of(*entry, values);
+    const Problem problem = make_problem(entry->manifest, values);
     for (const auto& kernel : entry->templates) {
       if (!kernel->prior || kernel->backend != "cuda" ||
           !why_unfit(*kernel, problem, device).empty())
@@ -72,8 +69,8 @@ TEST_CASE("a compiled prior says what its expression says, for every template th
 
 TEST_CASE("a prior that fails for a configuration puts it last") {
   TemplateLibrary library{{}};
-  const Problem problem = problem_of(
-      *library.find("rms_norm"),
+  const Problem problem = make_problem(
+      library.find("rms_norm")->manifest,
       {{"rows", std::int64_t{8}}, {"columns", std::int64_t{64}}, {"dtype", std::string("f32")}});
   const auto costs = [&](const char* prior) {
     const CostModel model(kernel_with_prior(prior), problem, {{"device.sm", std::int64_t{90}}});
