@@ -15,17 +15,17 @@ import cudadent
 from common import State, provenance, timed
 from gemm import Case, operands, tune
 
+# Up to 128 rows powers of two, above eight an octave: of those, the first and the last of some octaves.
 BUCKETS = (
+    (9, 16),
     (17, 32),
+    (33, 64),
     (65, 128),
-    (129, 160),
-    (225, 256),
-    (257, 320),
-    (513, 640),
-    (897, 1024),
-    (1025, 1280),
-    (2049, 2560),
-    (3585, 4096),
+    *(
+        ends
+        for octave in (128, 256, 512, 1024, 2048)
+        for ends in ((octave + 1, octave * 9 // 8), (octave * 15 // 8 + 1, octave * 2))
+    ),
 )
 
 

@@ -1,11 +1,13 @@
 // How attention's work is cut into tiles: shared by the CUDA templates, whose manifests say BM and BN (rows
 // and keys of a tile), GROUP (query heads that share its keys: 1, or with PACK all of a kv head), SPLIT (blocks
-// that share the keys of a tile) and SECTION (heads that are worked on at a time).
+// that share the keys of a tile), SECTION (heads that are worked on at a time) and CLUSTER (blocks that take
+// neighbouring tiles of a head and the same keys).
 #pragma once
 #include "attention/sequences.cuh"
 
 constexpr int QUERIES = BM / GROUP;  // of a tile; rows beyond QUERIES * GROUP are not used
-static_assert(QUERIES > 0);
+constexpr int CLUSTER_QUERIES = CLUSTER * QUERIES;
+static_assert(QUERIES > 0 && (CLUSTER == 1 || SPLIT == 1));
 // Lengths are each sequence's own: else all are query_length and kv_length.
 constexpr bool OWN_LENGTHS = has_cu_queries || has_cu_keys || has_block_table || has_kv_lengths;
 
@@ -18,10 +20,10 @@ struct Sizes {
   int query_start = 0;       // rows of q and out in front of the sequence
   int key_room = kv_length;  // of each sequence, where all have as much
 
-  // Of a sequence, or of all where they lie one behind the other.
+  // Of a cluster's queries, those of a sequence, or of all where they lie one behind the other.
   __device__ __forceinline__ int query_blocks() const {
-    if constexpr (has_cu_queries) return sequences.slots<QUERIES>(batch);
-    return ceil_div(query_length, QUERIES);
+    if constexpr (has_cu_queries) return sequences.slots<CLUSTER_QUERIES>(batch);
+    return ceil_div(query_length, CLUSTER_QUERIES);
   }
   // Heads, or with PACK groups of them.
   __device__ __forceinline__ int groups() const { return heads / GROUP; }
@@ -48,7 +50,7 @@ struct Sizes {
 };
 
 // QUERIES queries of a head or a group of them, and the blocks of keys that this block multiplies them
-// with: from `low` to below `high`.
+// with: from `low` to below `high`, which are those of all its cluster.
 struct Tile {
   int index;
   int first_query, group, batch;
@@ -56,8 +58,8 @@ struct Tile {
   int low, high;
   int part;  // of SPLIT
 
-  // Enters the tile's sequence.
-  __device__ __forceinline__ Tile(int work, Sizes& sizes) {
+  // Enters the tile's sequence. `rank` is the block's in its cluster.
+  __device__ __forceinline__ Tile(int work, Sizes& sizes, int rank = 0) {
     const int query_blocks = sizes.query_blocks();
     if constexpr (SPLIT > 1) {
       // Heads before parts: blocks that run together read what lies together.
@@ -78,16 +80,16 @@ struct Tile {
     const int any_head = section * SECTION + within - along * section_heads;
     batch = any_head / sizes.groups();
     group = any_head - batch * sizes.groups();
-    first_query = (causal ? query_blocks - 1 - along : along) * QUERIES;
+    first_query = (causal ? query_blocks - 1 - along : along) * CLUSTER_QUERIES;
     if constexpr (has_cu_queries) {
-      const int slot = first_query / QUERIES;
-      batch = sizes.sequences.sequence_of<QUERIES>(slot, sizes.batch);
-      first_query = (slot - sizes.sequences.first_slot<QUERIES>(batch)) * QUERIES;
+      const int slot = first_query / CLUSTER_QUERIES;
+      batch = sizes.sequences.sequence_of<CLUSTER_QUERIES>(slot, sizes.batch);
+      first_query = (slot - sizes.sequences.first_slot<CLUSTER_QUERIES>(batch)) * CLUSTER_QUERIES;
     }
     if constexpr (OWN_LENGTHS) sizes.enter(batch);
     first_position = first_query + sizes.kv_length - sizes.query_length;
-    const int last_position =
-        min(first_query + QUERIES, sizes.query_length) - 1 + sizes.kv_length - sizes.query_length;
+    const int last_position = min(first_query + CLUSTER_QUERIES, sizes.query_length) - 1 +
+                              sizes.kv_length - sizes.query_length;
     low = sizes.low_key(first_position) / BN;
     high = ceil_div(max(0, sizes.high_key(last_position)), BN);
     if (has_cu_queries && first_query >= sizes.query_length) high = 0;
@@ -96,6 +98,10 @@ struct Tile {
       const int blocks = high - low;
       high = low + blocks * (part + 1) / SPLIT;
       low += blocks * part / SPLIT;
+    }
+    if constexpr (CLUSTER > 1) {
+      first_query += rank * QUERIES;
+      first_position += rank * QUERIES;
     }
   }
   __device__ __forceinline__ int kv_head(const Sizes& sizes) const {

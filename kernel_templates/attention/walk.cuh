@@ -1,5 +1,5 @@
-// How the blocks of a grid share tiles that are more than they are: each over its own, or whoever is done draws
-// the next from a counter.
+// How the blocks of a grid share tiles that are more than they are: each, or each cluster of CLUSTER, over its own,
+// or whoever is done draws the next from a counter.
 #pragma once
 #include "ptx/mbarrier.cuh"
 
@@ -10,9 +10,10 @@ struct Walk {
   // The number of the next piece of work; as many as there are or more when there is none. When causal, tiles
   // become shorter: every other round goes backwards, which evens out what the blocks get.
   __device__ __forceinline__ int next() {
-    const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
-    const int at = causal && round % 2 == 1 ? blocks - 1 - block : block;
-    return round++ * blocks + at;
+    const int clusters = static_cast<int>(gridDim.x) / CLUSTER;
+    const int cluster = static_cast<int>(blockIdx.x) / CLUSTER;
+    const int at = causal && round % 2 == 1 ? clusters - 1 - cluster : cluster;
+    return round++ * clusters + at;
   }
 };
 

@@ -1,13 +1,16 @@
 // Attention on Hopper (sm_90a): a block has tiles of BM queries of one head. One warp feeds q, and k
 // and v in two rings of STAGES blocks of BN keys, through the copy engine (TMA). Each of CONSUMERS
 // warpgroups has 64 queries; it multiplies q · kᵀ into registers, makes probabilities of the scores
-// there, and multiplies them, still in registers, by v. Keys are walked from the last to the first.
+// there, and multiplies them by v. Keys are walked from the last to the first.
 //
 //   OVERLAP: the next block's scores and the last block's share of the output are multiplied while the
 //     softmax of a block runs in between.
 //   PINGPONG: consumers take turns in issuing products, so that one multiplies while another computes
 //     exponentials.
-//   SCHEDULE persistent: as many blocks as multiprocessors walk over all tiles, each over its own;
+//   PROBABILITIES: they stay in registers, or pass through shared memory, which leaves registers for more keys.
+//   CLUSTER: so many blocks take neighbouring tiles of a head; each copies a share of the keys and values that
+//     they have in common to all of them.
+//   SCHEDULE persistent: as many blocks as multiprocessors walk over all tiles, each (cluster) over its own;
 //     dynamic: whoever is done takes the next, which evens out what tiles, and multiprocessors, differ;
 //     single: a block a tile.
 //   QUERY_STAGES: with 2 the queries of the next tile are there before those of a tile are done with.
@@ -23,12 +26,15 @@
 // Exponentials are powers of 2: the factor of the scores and log2(e) are one multiplication, fused
 // with the subtraction of the largest score. Blocks with keys that some query does not see go through
 // another copy of the loop. Rows of zeros beyond head_dim, query_length and kv_length come from TMA.
+#include "attention/probabilities.cuh"
 #include "attention/rows.cuh"
 #include "attention/tiles.cuh"
 #include "attention/walk.cuh"
+#include "ptx/cluster.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/ring.cuh"
 #include "ptx/tma.cuh"
+#include "ptx/tma_multicast.cuh"
 #include "ptx/wgmma.cuh"
 
 namespace {
@@ -39,8 +45,10 @@ constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32;
 constexpr int CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 
 constexpr bool DYNAMIC = SCHEDULE == SCHEDULE_kind::dynamic;
-// Warps beside the producer put the parts of tiles together, so that the consumer goes on meanwhile: to count
-// the parts that are done takes two trips through memory. With more consumers they lack the registers.
+constexpr bool P_IN_SHARED = PROBABILITIES == PROBABILITIES_kind::shared;
+// Warps beside the producer put the parts of tiles together where a block has several, so that the consumer goes on
+// meanwhile: to count the parts that are done takes two trips through memory. With more consumers they lack the
+// registers.
 constexpr bool COMBINE_ASIDE = SPLIT > 1 && CONSUMERS == 1;
 constexpr int COMBINING_WARPS = 3;
 using CombiningWarps = NamedGroup<7, 32, 32 * COMBINING_WARPS>;
@@ -49,15 +57,17 @@ constexpr int LEFT = 2;
 
 constexpr int K_OFFSET = QUERY_STAGES * Q_BYTES;
 constexpr int V_OFFSET = K_OFFSET + STAGES * KV_BYTES;
-constexpr int BARRIER_OFFSET = V_OFFSET + STAGES * KV_BYTES;
+constexpr int P_OFFSET = V_OFFSET + STAGES * KV_BYTES;
+constexpr int BARRIER_OFFSET = P_OFFSET + (P_IN_SHARED ? CONSUMERS * P_BYTES : 0);
 constexpr int BARRIERS = 2 * QUERY_STAGES + 4 * STAGES + 2 * DRAWN + 2 * LEFT;
 constexpr int DRAWN_OFFSET = BARRIER_OFFSET + 8 * BARRIERS;
 static_assert(DRAWN_OFFSET + 4 * DRAWN <= shared_bytes, "the manifest's shared memory");
 static_assert(BN % 16 == 0 && BM == 64 * CONSUMERS);
 static_assert(!PINGPONG || (OVERLAP && CONSUMERS > 1));
-// Rows of k and v that one copy brings: those of a block, or as many as lie in one page.
+// Rows of k and v that one copy brings: those of a block, a share of them, or as many as lie in one page.
 static_assert(BN % BOX_KEYS == 0 && (!has_block_table || PAGE % BOX_KEYS == 0) &&
               BOX_KEYS % 8 == 0);
+static_assert(CLUSTER == 1 || (BOX_KEYS * CLUSTER == BN && !has_block_table && !DYNAMIC));
 // Behind a sequence's keys lie others, or whatever was in memory.
 constexpr bool OTHERS_BEHIND = has_cu_keys || has_kv_lengths;
 
@@ -93,8 +103,9 @@ struct Barriers {
     for (int i = 0; i < STAGES; ++i) {
       mbarrier_init(k_full + 8 * i, 1);
       mbarrier_init(v_full + 8 * i, 1);
-      mbarrier_init(k_empty + 8 * i, CONSUMERS);
-      mbarrier_init(v_empty + 8 * i, CONSUMERS);
+      // Empty when its readers in every block of the cluster are done.
+      mbarrier_init(k_empty + 8 * i, CLUSTER * CONSUMERS);
+      mbarrier_init(v_empty + 8 * i, CLUSTER * CONSUMERS);
     }
     mbarrier_init_fence();
   }
@@ -144,7 +155,7 @@ struct KeyPlace {
 
 __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map, u32 full,
                                            int kv_head, int block, const KeyPlace& place,
-                                           u64 policy) {
+                                           u64 policy, int rank) {
   if constexpr (has_block_table) {
     // Pages that have no key of the sequence are not in its table.
     const int boxes = min(BN / BOX_KEYS, ceil_div(place.keys - block * BN, BOX_KEYS));
@@ -161,10 +172,17 @@ __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map
     return;
   }
   mbarrier_arrive_expect_bytes(full, KV_BYTES);
+  const int share = rank * BOX_KEYS;
+  const int first = (has_cu_keys ? place.start : 0) + block * BN + share;
 #pragma unroll
   for (int box = 0; box < BOXES; ++box) {
-    tma_load_4d_policy(destination + box * (BN * 128), &map, full, box * 64, kv_head,
-                       has_cu_keys ? place.start + block * BN : block * BN, place.batch, policy);
+    const u32 to = destination + box * (BN * 128) + share * 128;
+    if constexpr (CLUSTER > 1) {
+      constexpr u16 ALL_BLOCKS = (1 << CLUSTER) - 1;
+      tma_load_4d_multicast(to, &map, full, box * 64, kv_head, first, place.batch, ALL_BLOCKS);
+    } else {
+      tma_load_4d_policy(to, &map, full, box * 64, kv_head, first, place.batch, policy);
+    }
   }
 }
 
@@ -196,14 +214,12 @@ __device__ __forceinline__ void multiply_scores(float (&scores)[BN / 2], u64 q_d
   wgmma_commit_group();
 }
 
-// Issues the products of a block's probabilities and values, added to the sums, as a group.
-__device__ __forceinline__ void multiply_values(float (&sums)[OUT_DIM / 2], const Probabilities& p,
-                                                u64 v_descriptor) {
-#pragma unroll
-  for (int step = 0; step < BN / 16; ++step) {
-    wgmma_registers<dtype, OUT_DIM, 1>(sums, p[step], wgmma_advance(v_descriptor, step * 2048), 1);
+__device__ __forceinline__ auto place_of_probabilities(u32 shared, int consumer) {
+  if constexpr (P_IN_SHARED) {
+    return ProbabilitiesInShared(shared + P_OFFSET + consumer * P_BYTES, 8 + consumer);
+  } else {
+    return ProbabilitiesInRegisters();
   }
-  wgmma_commit_group();
 }
 
 // Zeroes the rows of a block of values from `first` on, by the threads of a warpgroup: they are multiplied by
@@ -238,6 +254,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   Sizes sizes{batches, heads, heads_a_kv_head, query_length, kv_length, window, sequences};
   const int warp = warp_index();
   const int warpgroup = warp / 4;
+  const int rank = CLUSTER > 1 ? cluster_rank() : 0;
 
   if (threadIdx.x == 0) {
     if (kv_length > 0) {  // Without elements there are no maps.
@@ -247,8 +264,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     barriers.init();
   }
-  __syncthreads();
+  if constexpr (CLUSTER > 1) {
+    cluster_arrive_relaxed();
+    cluster_wait();
+  } else {
+    __syncthreads();
+  }
   const int work = sizes.work();
+  const bool several = work > static_cast<int>(gridDim.x);  // pieces, for some blocks
   const DrawnRing drawn_ring{reinterpret_cast<volatile int*>(shared_memory + DRAWN_OFFSET),
                              barriers.drawn_full, barriers.drawn_empty};
   u32* const finished_parts = counters + 1;
@@ -259,6 +282,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if constexpr (CONSUMERS > 1) registers_decrease<PRODUCER_REGISTERS>();
     if constexpr (COMBINE_ASIDE) {
       if (warp != 0) {
+        if (!several) return;
         auto walk = follower_walk(drawn_ring);
         RingPosition<LEFT> left_ring;
         for (int index = walk.next(); index < work; index = walk.next()) {
@@ -281,7 +305,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     RingPosition<QUERY_STAGES> q_ring;
     const u64 policy = reads_once != 0 ? l2_policy_evict_first() : l2_policy_normal();
     for (int index = walk.next(); index < work; index = walk.next()) {
-      const Tile tile(index, sizes);
+      const Tile tile(index, sizes, rank);
       if (tile.low == tile.high) continue;
       const int kv_head = tile.kv_head(sizes);
       const KeyPlace place(tile, sizes);
@@ -291,7 +315,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (block >= tile.low) {
           mbarrier_wait(barriers.k_empty + 8 * k_ring.stage, k_ring.parity ^ 1);
           load_block(shared + K_OFFSET + k_ring.stage * KV_BYTES, k_map,
-                     barriers.k_full + 8 * k_ring.stage, kv_head, block, place, policy);
+                     barriers.k_full + 8 * k_ring.stage, kv_head, block, place, policy, rank);
           k_ring.advance();
         }
         if (block == tile.high - 1) {
@@ -302,7 +326,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         } else {
           mbarrier_wait(barriers.v_empty + 8 * v_ring.stage, v_ring.parity ^ 1);
           load_block(shared + V_OFFSET + v_ring.stage * KV_BYTES, v_map,
-                     barriers.v_full + 8 * v_ring.stage, kv_head, block + 1, place, policy);
+                     barriers.v_full + 8 * v_ring.stage, kv_head, block + 1, place, policy, rank);
           v_ring.advance();
         }
       }
@@ -312,7 +336,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
   if constexpr (CONSUMERS > 1) registers_increase<CONSUMER_REGISTERS>();
   const int consumer = warpgroup - 1;
-  const bool tells = threadIdx.x % 128 == 0;  // One thread a warpgroup says what has been read.
+  // One thread a warpgroup says what has been read, to one block of the cluster each.
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  const u32 k_empty =
+      CLUSTER > 1 ? cluster_address(barriers.k_empty, thread % CLUSTER) : barriers.k_empty;
+  const auto release = [&](u32 barrier) {
+    if (thread >= CLUSTER) return;
+    if constexpr (CLUSTER > 1) {
+      mbarrier_arrive_cluster(barrier);
+    } else {
+      mbarrier_arrive(barrier);
+    }
+  };
   const u64 q_descriptors = wgmma_descriptor_128b(shared + consumer * (64 * 128), 16, 1024);
   const u64 k_descriptors = wgmma_descriptor_128b(shared + K_OFFSET, 16, 1024);
   const u64 v_descriptors = wgmma_descriptor_128b(shared + V_OFFSET, BN * 128, 1024);
@@ -325,14 +360,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   }
 
   for (int index = walk.next(); index < work; index = walk.next()) {
-    const Tile tile(index, sizes);
+    const Tile tile(index, sizes, rank);
     Rows rows(tile.first_position, first_row(), sizes);
     float sums[OUT_DIM / 2];
 #pragma unroll
     for (float& sum : sums) sum = 0.0f;
     if (tile.low < tile.high) {
       float scores[BN / 2];
-      Probabilities p;
+      auto p = place_of_probabilities(shared, consumer);
       int block = tile.high - 1;
 
       const auto issue_scores = [&] {
@@ -343,15 +378,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       const auto issue_values = [&] {
         mbarrier_wait(barriers.v_full + 8 * v_ring.stage, v_ring.parity);
         wgmma_pin(sums);
-        multiply_values(sums, p, wgmma_advance(v_descriptors, v_ring.stage * KV_BYTES));
+        p.multiply(sums, wgmma_advance(v_descriptors, v_ring.stage * KV_BYTES));
       };
       const auto wait_k = [&] { mbarrier_wait(barriers.k_full + 8 * k_ring.stage, k_ring.parity); };
       const auto release_k = [&] {
-        if (tells) mbarrier_arrive(barriers.k_empty + 8 * k_ring.stage);
+        release(k_empty + 8 * k_ring.stage);
         k_ring.advance();
       };
       const auto release_v = [&] {
-        if (tells) mbarrier_arrive(barriers.v_empty + 8 * v_ring.stage);
+        release(k_empty + (barriers.v_empty - barriers.k_empty) + 8 * v_ring.stage);
         v_ring.advance();
       };
       const auto finish_values = [&] {
@@ -379,7 +414,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           finish_values();
         }
         shrink_sums(sums, rows.shrink);
-        round_probabilities(p, scores);
+        p.keep(scores);
         if constexpr (!OVERLAP) {
           wgmma_fence();
           issue_values();
@@ -395,7 +430,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       wgmma_pin(scores);
       release_k();
       rows.template softmax<true>(scores, block, factors);
-      round_probabilities(p, scores);
+      p.keep(scores);
       if constexpr (OTHERS_BEHIND) {
         if (const int rows_left = sizes.kv_length - block * BN; rows_left < BN) {
           mbarrier_wait(barriers.v_full + 8 * v_ring.stage, v_ring.parity);
@@ -427,7 +462,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (; block >= tile.low; --block) step(constant<1>());
       }
 
-      if (tells) mbarrier_arrive(barriers.q_empty + 8 * q_ring.stage);
+      if (thread == 0) mbarrier_arrive(barriers.q_empty + 8 * q_ring.stage);
       q_ring.advance();
       if constexpr (OVERLAP) {
         wgmma_fence();
@@ -441,7 +476,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if constexpr (SPLIT > 1) {
       const Parts parts(partials, tile.index, part_rows);
       parts.leave(tile.part, first_row(), rows, sums, output);
-      if constexpr (COMBINE_ASIDE) {
+      if (COMBINE_ASIDE && several) {
         mbarrier_wait(barriers.left_empty + 8 * left_ring.stage, left_ring.parity ^ 1);
         __syncwarp();
         if (lane_index() == 0) mbarrier_arrive(barriers.left_full + 8 * left_ring.stage);
@@ -456,5 +491,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     } else {
       output.store(rows, sums, factors, lse);
     }
+  }
+  // The others still say here what they have read.
+  if constexpr (CLUSTER > 1) {
+    cluster_arrive_relaxed();
+    cluster_wait();
   }
 }

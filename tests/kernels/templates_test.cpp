@@ -35,7 +35,8 @@ class TemplateTest {
     INFO("seed ", seed_);
   }
 
-  void run(const char* op, const Values& given) {
+  // With `chosen`, only templates that have these parameters, with these values.
+  void run(const char* op, const Values& given, const Configuration& chosen = {}) {
     const auto entry = library_.find(op);
     const Problem problem = make_problem(entry->manifest, given);
     CAPTURE(problem.describe());
@@ -45,7 +46,7 @@ class TemplateTest {
     int wanted = 0;
     for (const auto& kernel : entry->templates)
       if (why_unfit(*kernel, problem, backend_->device()).empty())
-        for (const auto& configuration : configurations(kernel, problem)) {
+        for (const auto& configuration : configurations(kernel, problem, chosen)) {
           pool.submit(0, specialize(kernel, problem, configuration, backend_->device()));
           ++wanted;
         }
@@ -56,23 +57,31 @@ class TemplateTest {
 
  private:
   std::vector<Configuration> configurations(const std::shared_ptr<const KernelTemplate>& kernel,
-                                            const Problem& problem) {
-    if (tried_ == Tried::smallest) return {smallest(*kernel, problem)};
-    const TuningSpace space(space_definition(*kernel, problem, backend_->device()));
-    const auto chosen = default_configuration(*kernel, problem, backend_->device());
-    REQUIRE_MESSAGE(chosen.has_value(), kernel->name, " has no valid configuration");
-    std::vector<Configuration> all{*chosen};
+                                            const Problem& problem, const Configuration& chosen) {
+    auto definition = space_definition(*kernel, problem, backend_->device());
+    for (const auto& [name, value] : chosen) {
+      const auto parameter =
+          std::find_if(definition.parameters.begin(), definition.parameters.end(),
+                       [&](const auto& candidate) { return candidate.name == name; });
+      if (parameter == definition.parameters.end()) return {};
+      parameter->values = {value};
+    }
+    if (tried_ == Tried::smallest) return {smallest(*kernel, std::move(definition))};
+    const TuningSpace space(definition);
+    if (!chosen.empty()) return {space.configuration(generator_() % space.size())};
+    const auto standard = default_configuration(*kernel, problem, backend_->device());
+    REQUIRE_MESSAGE(standard.has_value(), kernel->name, " has no valid configuration");
+    std::vector<Configuration> all{*standard};
     for (int i = 0; i < random_configurations_ && space.size() > 1; ++i)
       all.push_back(space.configuration(generator_() % space.size()));
     return all;
   }
 
-  Configuration smallest(const KernelTemplate& kernel, const Problem& problem) {
-    auto definition = space_definition(kernel, problem, backend_->device());
+  Configuration smallest(const KernelTemplate& kernel, SpaceDefinition definition) {
     const Value one = std::int64_t{1}, two = std::int64_t{2};
     std::vector<Value> lengths{one};
     for (auto& [name, values] : definition.parameters) {
-      if (name == "SPLIT" || name == "SPLIT_K") values = {two};
+      if ((name == "SPLIT" || name == "SPLIT_K") && values.size() > 1) values = {two};
       if (name == "CLUSTER_K") values = {one, two};
       if (name == "STAGES") lengths = values;
     }
@@ -338,6 +347,11 @@ TEST_CASE("cuda templates are right over awkward shapes") {
   SUBCASE("sequences of attention") { attention_sequences(test); }
 }
 
+// Of attention: blocks that share what they copy, and probabilities that pass through shared memory.
+const Configuration together{{"CLUSTER", std::int64_t{2}},
+                             {"SPLIT", std::int64_t{1}},
+                             {"PROBABILITIES", std::string("shared")}};
+
 // Small enough for compute-sanitizer, which slows kernels down by hundreds of times.
 TEST_CASE("cuda templates under a checker") {
   if (cuda_device_count() == 0) {
@@ -357,6 +371,8 @@ TEST_CASE("cuda templates under a checker") {
   test.run("gemm", gemm_problem(5, 24, 16384, "bf16"));
   test.run("gemm", gemm_problem(37, 48, 261, "e5m2", {{"layout_a", km}, {"layout_b", kn}}));
   test.run("attention", attention_problem(2, 133, 200, 4, 2, 64, "bf16", {{"causal", true}}));
+  test.run("attention", attention_problem(1, 300, 200, 2, 2, 64, "bf16", {{"causal", true}}),
+           together);
   test.run("attention", attention_problem(2, 33, 0, 4, 2, 64, "bf16",
                                           {{"block_table", true},
                                            {"kv_lengths", true},
@@ -384,6 +400,8 @@ TEST_CASE("cuda templates under a race checker") {
   test.run("gemm", gemm_problem(9, 40, 4160, "e4m3",
                                 {{"scaling", std::string("block")}, {"scale_a", true}}));
   test.run("attention", attention_problem(1, 70, 900, 2, 1, 64, "bf16", {{"causal", true}}));
+  test.run("attention", attention_problem(1, 300, 500, 1, 1, 64, "bf16", {{"causal", true}}),
+           together);
   Values pages = attention_problem(2, 3, 0, 4, 2, 64, "bf16");
   pages.insert({{"block_table", true},
                 {"kv_lengths", true},

@@ -309,6 +309,11 @@ inline void tma_reduce_add_3d(const void* map, U32 source, int x, int y, int z) 
 inline void tma_load_4d(U32 destination, const void* map, U32 barrier, int x, int y, int z, int w) {
   machine().tensor_load({map, destination, 4, {x, y, z, w}, barrier, 0, false, "tma_load_4d"});
 }
+inline void tma_load_4d_multicast(U32 destination, const void* map, U32 barrier, int x, int y,
+                                  int z, int w, U16 blocks) {
+  machine().tensor_load(
+      {map, destination, 4, {x, y, z, w}, barrier, blocks, false, "tma_load_4d_multicast"});
+}
 inline unsigned long long l2_policy_normal() { return 0; }
 inline unsigned long long l2_policy_evict_first() { return 1; }
 inline void tma_load_4d_policy(U32 destination, const void* map, U32 barrier, int x, int y, int z,
