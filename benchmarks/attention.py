@@ -21,15 +21,16 @@ other (options, sizes and types beside these), lengths and pages.
 lengths: causal sequences of different lengths, one behind the other, 16384 queries in all: all
 equal, mixed (their logarithms spread evenly), one long with many short; and serving, parts of
 prompts that have keys before them together with single tokens, 8256 queries. "longest" problems say
-in max_queries and max_keys how long the longest sequence is. flash and cudnn are torch's kernels
-for such sequences (aten's _flash_attention_forward and _cudnn_attention_forward with cum_seq; what
-torch.nn.attention.varlen and jagged tensors call). Tuning runs draw lengths of their own, queries
+in max_queries and max_keys how long the longest sequence is. flash is torch's kernel for such
+sequences (aten's _flash_attention_forward with cum_seq, which torch.nn.attention.varlen calls).
+cuDNN is no peer here: torch 2.11 seems to plan anew at each call with cum_seq, tens of milliseconds,
+and did not come back from single queries in ten minutes. Tuning runs draw lengths of their own, queries
 and keys apart, that add up to the same: between nothing and twice the mean.
 
 pages: one query a sequence, 32 heads on 8, up to 8192 keys in pages in no order, all sequences that
 long or mixed. Both have one winner: tuning runs draw lengths evenly between nothing and 8192. torch
-2.11 has no kernel for pages: flash and cudnn read the same keys one behind the other, so what they
-do is less; paged is varlen_attn with a block table, in later versions.
+2.11 has no kernel for pages: flash reads the same keys one behind the other, so what it does is
+less; paged is varlen_attn with a block table, in later versions.
 
 TFLOP/s count two products for each pair of a query and a key that it sees, so causal problems count
 about half; bytes are those of queries, keys and outputs that there are. Errors are relative to
@@ -262,11 +263,6 @@ def peers_of_sequences(case, inputs):
         function = torch.ops.aten._flash_attention_forward
         return as_out(function(*inputs.drawn, *where, *most, 0.0, case.causal, False, **options)[0])
 
-    def cudnn():
-        function = torch.ops.aten._cudnn_attention_forward
-        more = (False, 0.0, case.causal, False)  # no sums of exponentials, nothing dropped
-        return as_out(function(*inputs.drawn, None, *where, *most, *more)[0])
-
     def paged():
         from torch.nn.attention.varlen import varlen_attn
 
@@ -289,8 +285,6 @@ def peers_of_sequences(case, inputs):
         found["flash"] = flash
         if case.page_size:
             found["paged"] = paged
-    if case.plain and first_stands_at_first(case):
-        found["cudnn"] = cudnn
     return found
 
 

@@ -271,6 +271,10 @@ InputRule input_rule(const Problem& problem, const TensorSpec& tensor) {
   throw Error(ErrorCode::internal, "unknown rule");
 }
 
+bool draws_each_element(const InputRule& rule) {
+  return std::holds_alternative<NormalInput>(rule) || std::holds_alternative<UniformInput>(rule);
+}
+
 std::vector<std::byte> random_elements(const InputRule& rule, DataType dtype, std::size_t count,
                                        std::uint64_t seed) {
   return std::visit(

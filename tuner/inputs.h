@@ -33,6 +33,9 @@ using InputRule = std::variant<NormalInput, UniformInput, CumulativeInput, Permu
 // argument is no number.
 InputRule input_rule(const Problem& problem, const TensorSpec& tensor);
 
+// Whether elements are drawn each for itself, so that those of a part would do for all.
+bool draws_each_element(const InputRule& rule);
+
 // `count` elements of `dtype` as bytes; the same for the same seed, on any number of cores. Integers and
 // 8-bit floats are rounded to nearest, and to the nearest that fits; flags are false where they round to
 // zero. Throws Error(invalid_argument) where the elements cannot be as the rule says: when there are too few

@@ -52,7 +52,8 @@ class TuningRun {
     result_.flops = problem_.flops();
     result_.bytes = problem_.bytes();
     make_space();
-    prepare();
+    open_backend();
+    find_first();
     recall();
     search();
     choose_winner();
@@ -70,13 +71,18 @@ class TuningRun {
     prior_checks_.resize(space_->members().size());
   }
 
-  // The process that candidates run in, and the problem laid out there.
-  void prepare() {
+  // The process that candidates run in.
+  void open_backend() {
     const Stopwatch watch(result_.prepare_seconds);
     if (context_.open_worker) worker_ = context_.open_worker(options_);
     backend_ = worker_ ? worker_.get() : &context_.backend;
     result_.isolated = worker_ != nullptr;
     compiler_ = backend_->compiler();
+  }
+
+  // Lays the problem out there.
+  void lay_out() {
+    const Stopwatch watch(result_.prepare_seconds);
     measurer_.emplace(*backend_, context_.library, binaries_, entry_, problem_, options_.seed,
                       options_.run_timeout);
     if (measurer_->reference().empty())
@@ -85,7 +91,6 @@ class TuningRun {
               "{}: no reference template for this device; candidates are only compared with "
               "each other",
               problem_.op->name));
-    find_first();
   }
 
   // Every template's default is measured first, so that the winner can never be slower than it, then what
@@ -172,7 +177,7 @@ class TuningRun {
   // get something slower than without tuning, or nothing.
   [[nodiscard]] std::string stop_reason() const {
     if (options_.cancelled && options_.cancelled()) return "cancelled";
-    if (measurer_->lost()) return "device lost";
+    if (measurer_ && measurer_->lost()) return "device lost";
     const Budget& budget = options_.budget;
     if (out_of_time() && defaults_measured()) return "time";
     if (budget.trials > 0 && new_trials_ >= budget.trials) return "trials";
@@ -198,6 +203,9 @@ class TuningRun {
     const auto ahead = static_cast<std::size_t>(in_turns ? 4 * workers : workers + workers / 2 + 2);
     std::vector<Candidate> queue = first_;
     std::erase_if(queue, [&](Candidate candidate) { return measured_.contains(candidate); });
+    // The first are compiled while the problem is laid out.
+    if (stop_reason().empty()) refill(pool, queue, ahead);
+    lay_out();
     while ((result_.stopped_by = stop_reason()).empty()) {
       const bool refilled = (!in_turns || pool.under_way() == 0) && refill(pool, queue, ahead);
       if (pool.under_way() == 0) {

@@ -26,6 +26,9 @@ constexpr std::byte guard{0xA5};
 // A single element may be this many times the tolerance off, relative to the output's root mean
 // square: a wrong tile of a large output hardly moves the norm of the whole.
 constexpr double element_slack = 10;
+// Random elements of a tensor; those of a larger one are these again and again, since to draw and send gigabytes
+// takes seconds. A prime, so that rows and tiles, whatever their size, are not one like the other.
+constexpr std::size_t most_drawn = 16'777'213;
 
 std::size_t element_count(const std::vector<std::int64_t>& shape) {
   return static_cast<std::size_t>(
@@ -76,9 +79,11 @@ Workbench::Workbench(Backend& backend, TemplateLibrary& library, BinaryStore& bi
                 fmt::format("{}: the reference has no valid configuration", problem.describe()));
   reference_ = kernel->name;
   const auto executable = load(specialize(kernel, problem, *configuration, backend.device()));
-  poison_outputs();
-  run(*executable);
-  keep_as_expected();
+  expect(*executable);
+}
+
+void* Workbench::Output::expected_data() const {
+  return static_cast<std::byte*>(expected.data()) + guard_bytes;
 }
 
 std::unique_ptr<const Executable> Workbench::load(const Specialization& specialization) {
@@ -110,13 +115,46 @@ void Workbench::fill_input(std::size_t tensor, std::uint64_t seed) {
   const TensorSpec& spec = op.tensors[tensor];
   const auto shape = problem_.shape_of(spec), strides = problem_.strides_of(spec);
   const DataType dtype = problem_.dtype_of(spec);
-  auto bytes = random_elements(input_rule(problem_, spec), dtype, element_count(shape), seed);
-  if (strides != packed_strides(shape)) bytes = scattered(bytes, shape, strides, size_of(dtype));
+  const InputRule rule = input_rule(problem_, spec);
+  const bool packed = strides == packed_strides(shape);
+  const std::size_t count = element_count(shape);
+  const bool repeats = packed && count > most_drawn && draws_each_element(rule);
+  auto bytes = random_elements(rule, dtype, repeats ? most_drawn : count, seed);
+  if (repeats) return repeat(tensor, bytes, most_drawn, count);
+  if (!packed) bytes = scattered(bytes, shape, strides, size_of(dtype));
   backend_.copy_to_device(pointers_[tensor], bytes.data(), bytes.size());
 }
 
+void Workbench::repeat(std::size_t tensor, const std::vector<std::byte>& pattern,
+                       std::size_t period, std::size_t count) {
+  constexpr std::array types{DataType::e4m3, DataType::bf16, DataType::f32, DataType::f64};
+  const auto same_size = std::find_if(types.begin(), types.end(), [&](DataType type) {
+    return size_of(type) == pattern.size() / period;
+  });
+  const Buffer source = backend_.allocate(pattern.size());
+  backend_.copy_to_device(source.data(), pattern.data(), pattern.size());
+  const auto executable = load_internal("_repeat", {{"period", static_cast<std::int64_t>(period)},
+                                                    {"count", static_cast<std::int64_t>(count)},
+                                                    {"dtype", std::string(name_of(*same_size))}});
+  const OperatorManifest& op = *library_.find("_repeat")->manifest;
+  std::array<void*, 2> tensors{};
+  tensors[*op.tensor_index("pattern")] = source.data();
+  tensors[*op.tensor_index("data")] = pointers_[tensor];
+  executable->launch({tensors, {}, nullptr});
+  backend_.synchronize();
+}
+
+std::unique_ptr<const Executable> Workbench::load_internal(const char* op, const Values& values) {
+  const auto entry = library_.find(op);
+  const Problem problem = make_problem(entry->manifest, values);
+  for (const auto& kernel : entry->templates)
+    if (kernel->backend == backend_.device().backend)
+      return load(specialize(kernel, problem, {}, backend_.device()));
+  throw Error(ErrorCode::internal,
+              fmt::format("{} has no template for {}", op, backend_.device().backend));
+}
+
 void Workbench::prepare_outputs() {
-  const auto comparison = library_.find("_compare");
   comparison_ = backend_.allocate(5 * sizeof(double));
   const OperatorManifest& op = *problem_.op;
   for (std::size_t i = 0; i < op.tensors.size(); ++i) {
@@ -128,16 +166,13 @@ void Workbench::prepare_outputs() {
     output.elements = element_count(shape);
     output.span = static_cast<std::size_t>(span_of(shape, problem_.strides_of(op.tensors[i])));
     output.bytes = output.span * size_of(dtype);
-    output.expected = backend_.allocate(output.bytes);
+    // A reference that writes beside its output must not do harm.
+    output.expected = backend_.allocate(guard_bytes + output.bytes + guard_bytes);
     output.tolerance = problem_.tolerance(dtype);
     // Flags are bytes to compare.
     const DataType compared = dtype == DataType::boolean ? DataType::u8 : dtype;
-    const Problem compare =
-        make_problem(comparison->manifest, {{"count", static_cast<std::int64_t>(output.span)},
-                                            {"dtype", std::string(name_of(compared))}});
-    for (const auto& kernel : comparison->templates)
-      if (kernel->backend == backend_.device().backend)
-        output.compare = load(specialize(kernel, compare, {}, backend_.device()));
+    output.compare = load_internal("_compare", {{"count", static_cast<std::int64_t>(output.span)},
+                                                {"dtype", std::string(name_of(compared))}});
     outputs_.push_back(std::move(output));
   }
 }
@@ -177,20 +212,22 @@ void Workbench::run(const Executable& executable) {
   backend_.synchronize();
 }
 
-void Workbench::keep_as_expected() {
-  std::vector<std::byte> bytes;
-  for (auto& output : outputs_) {
-    bytes.resize(output.expected.bytes());
-    backend_.copy_to_host(bytes.data(), pointers_[output.tensor], bytes.size());
-    backend_.copy_to_device(output.expected.data(), bytes.data(), bytes.size());
+// Lets the executable write what others are compared with.
+void Workbench::expect(const Executable& executable) {
+  std::vector<void*> pointers = pointers_;
+  for (const auto& output : outputs_) {
+    pointers[output.tensor] = output.expected_data();
+    backend_.fill(output.expected_data(), poison, output.bytes);
   }
+  executable.launch({pointers, problem_.scalars, nullptr});
+  backend_.synchronize();
   has_expected_ = true;
 }
 
 Verdict Workbench::compare(Output& output) {
   const std::string& name = problem_.op->tensors[output.tensor].name;
   backend_.fill(comparison_.data(), std::byte{0}, comparison_.bytes());
-  const std::array<void*, 3> tensors{pointers_[output.tensor], output.expected.data(),
+  const std::array<void*, 3> tensors{pointers_[output.tensor], output.expected_data(),
                                      comparison_.data()};
   const double slack = 2 * output.tolerance;
   output.compare->launch({tensors, {&slack, 1}, nullptr});
@@ -227,7 +264,7 @@ Verdict Workbench::verify(const Executable& executable) {
   if (auto complaint = why_out_of_bounds(); !complaint.empty())
     return {std::numeric_limits<double>::infinity(), std::move(complaint), true};
   const bool becomes_expected = !has_expected_;
-  if (becomes_expected) keep_as_expected();
+  if (becomes_expected) expect(executable);
   Verdict worst;
   for (auto& output : outputs_) {
     if (output.elements == 0) continue;

@@ -45,17 +45,22 @@ class Workbench {
     std::size_t elements = 0;  // without gaps
     std::size_t span = 0;      // elements and what lies between them
     std::size_t bytes = 0;     // of the span
-    Buffer expected;
+    Buffer expected;           // between two guards
     double tolerance = 0;
     std::unique_ptr<const Executable> compare;
+
+    [[nodiscard]] void* expected_data() const;
   };
 
   void fill_tensors(std::uint64_t seed);
   void fill_input(std::size_t tensor, std::uint64_t seed);
+  void repeat(std::size_t tensor, const std::vector<std::byte>& pattern, std::size_t period,
+              std::size_t count);
+  std::unique_ptr<const Executable> load_internal(const char* op, const Values& values);
   void prepare_outputs();
   void poison_outputs();
   std::string why_out_of_bounds();
-  void keep_as_expected();
+  void expect(const Executable& executable);
   void run(const Executable& executable);
   Verdict compare(Output& output);
   [[nodiscard]] LaunchArguments arguments() const;

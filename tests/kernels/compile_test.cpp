@@ -117,6 +117,10 @@ std::vector<GivenProblem> given_problems() {
       {"_compare", {{"count", std::int64_t{1000}}, {"dtype", std::string("i8")}}},
       {"_compare", {{"count", std::int64_t{1000}}, {"dtype", std::string("e4m3")}}},
       {"_compare", {{"count", std::int64_t{1000}}, {"dtype", std::string("e5m2")}}},
+      {"_repeat",
+       {{"period", std::int64_t{97}},
+        {"count", std::int64_t{1000}},
+        {"dtype", std::string("e4m3")}}},
   };
 }
 

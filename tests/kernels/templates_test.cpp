@@ -318,6 +318,14 @@ void attention_sequences(TemplateTest& test) {
       {{{"query_length", number(3)}, {"kv_length", number(520)}, {"kv_lengths", true}}, causal});
 }
 
+// What lays out the inputs of tuning runs.
+void repeat_shapes(TemplateTest& test) {
+  for (const char* dtype : {"e4m3", "bf16", "f32"})
+    for (const auto& [period, count] :
+         {std::pair<std::int64_t, std::int64_t>{1, 1}, {97, 1000}, {1009, 40'000}, {1000, 999}})
+      test.run("_repeat", {{"period", period}, {"count", count}, {"dtype", std::string(dtype)}});
+}
+
 TEST_CASE("host templates are right over awkward shapes") {
   TemplateTest test(open_device("host", Environment::read()), 1);
   constexpr std::array dtypes{"f32", "bf16"};
@@ -326,6 +334,7 @@ TEST_CASE("host templates are right over awkward shapes") {
   SUBCASE("places of gemm") { gemm_places(test, dtypes); }
   SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
+  SUBCASE("repeat") { repeat_shapes(test); }
   SUBCASE("attention") { attention_shapes(test); }
   SUBCASE("sequences of attention") { attention_sequences(test); }
 }
@@ -343,6 +352,7 @@ TEST_CASE("cuda templates are right over awkward shapes") {
   SUBCASE("8-bit floats of gemm") { gemm_8_bits(test); }
   SUBCASE("layouts of gemm") { gemm_layouts(test); }
   SUBCASE("rms_norm") { rms_norm_shapes(test, dtypes); }
+  SUBCASE("repeat") { repeat_shapes(test); }
   SUBCASE("attention") { attention_shapes(test); }
   SUBCASE("sequences of attention") { attention_sequences(test); }
 }

@@ -234,6 +234,13 @@ void attention(const Problem& problem, Tensors& tensors) {
       }
 }
 
+void repeat(const Problem& problem, Tensors& tensors) {
+  const auto& pattern = tensors[*problem.op->tensor_index("pattern")];
+  auto& data = tensors[*problem.op->tensor_index("data")];
+  data.resize(extent(problem, "count"));
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = pattern[i % pattern.size()];
+}
+
 // Of attention's k, v and block_table, which elements have keys of a sequence; nothing for other inputs.
 std::vector<bool> elements_in_use(const Problem& problem, const Tensors& tensors, std::size_t i) {
   const std::string& name = problem.op->tensors[i].name;
@@ -259,7 +266,7 @@ std::vector<bool> elements_in_use(const Problem& problem, const Tensors& tensors
 
 void compute_reference(const Problem& problem, Tensors& tensors) {
   static const std::map<std::string, void (*)(const Problem&, Tensors&)> known{
-      {"attention", attention}, {"gemm", gemm}, {"rms_norm", rms_norm}};
+      {"_repeat", repeat}, {"attention", attention}, {"gemm", gemm}, {"rms_norm", rms_norm}};
   known.at(problem.op->name)(problem, tensors);
 }
 

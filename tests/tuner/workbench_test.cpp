@@ -53,6 +53,25 @@ TEST_CASE("outputs are compared with the reference's") {
   CHECK(bench.verdict("fast").complaint.empty());
 }
 
+TEST_CASE("large inputs repeat what was drawn, in another place of every row") {
+  constexpr std::int64_t period = 16'777'213, count = period + 1000;
+  Tuning tuning;
+  const auto verdict = [&](const std::string& source) {
+    tuning.folder.write("twice/kinds.cpp",
+                        "void twice(const Block&, const dtype* x, dtype* y, int n, int, int) {"
+                        "for (int i = 0; i < n; ++i) y[i] = 2 * x[" +
+                            source + "]; }\n");
+    const auto entry = tuning.entry();
+    const Problem problem = make_problem(entry->manifest, twice_problem(count));
+    Workbench workbench(tuning.backend, tuning.library(), tuning.store, *entry, problem, 1);
+    const auto kernel = entry->template_named("kinds");
+    return workbench.verify(*workbench.load(
+        specialize(kernel, problem, {{"KIND", std::string("fast")}}, tuning.backend.device())));
+  };
+  CHECK(verdict("i % 16777213").complaint.empty());
+  CHECK(!verdict("i % 16777216").complaint.empty());
+}
+
 TEST_CASE("other data types, and memory that is not aligned") {
   Values given = twice_problem();
   SUBCASE("f64") { given["dtype"] = std::string("f64"); }
