@@ -32,6 +32,8 @@ WITHOUT_OF_GEMM = {
 WITHOUT_OF_ATTENTION = {
     "OVERLAP": lambda c: not c["OVERLAP"],
     "PINGPONG": lambda c: not c["PINGPONG"],
+    "clusters": lambda c: c["CLUSTER"] == 1,
+    "probabilities in shared memory": lambda c: c["PROBABILITIES"] == "registers",
     "FMA_EXP2": lambda c: c["FMA_EXP2"] == 0,
     "persistent": lambda c: c["SCHEDULE"] != "persistent",
     "dynamic": lambda c: c["SCHEDULE"] != "dynamic",
