@@ -139,7 +139,7 @@ struct OperatorManifest {
   std::string reference;
   // Largest ‖out − ref‖ / ‖ref‖ that verifies, by the output's data type's name.
   std::map<std::string, Expression> tolerance;
-  std::string hash;  // of the manifest's text
+  std::string hash;  // of what the manifest says, but for doc
 
   [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
   [[nodiscard]] std::optional<std::size_t> scalar_index(std::string_view name) const;
@@ -216,7 +216,8 @@ struct KernelTemplate {
   std::string source_file;    // beside the manifest
   std::string source;         // with shared includes expanded; the prelude goes in front of `body`
   std::string shared_source;  // types, always first
-  std::string hash;           // of manifest text, source and shared source
+  std::string
+      hash;  // of source, shared source and manifests, but for what is said of them and the prior
 
   // Null when there is none of this name.
   [[nodiscard]] const ParameterSpec* parameter(std::string_view name) const;
@@ -226,7 +227,7 @@ struct KernelTemplate {
 // `text` is the manifest's JSON; `origin` names it in errors. Throws Error(invalid_manifest) that
 // names file, field and reason.
 OperatorManifest parse_operator(std::string_view text, const std::string& origin);
-// Everything but source, shared_source and hash, which the template library fills in.
+// Without source and shared_source, and their part of the hash: the template library adds them.
 KernelTemplate parse_template(std::string_view text, const std::string& origin,
                               const OperatorManifest& op);
 

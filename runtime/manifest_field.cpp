@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "runtime/hash.h"
 #include "runtime/value.h"
 
 namespace cudadent {
@@ -27,6 +28,11 @@ Json manifest_json(std::string_view text, const std::string& origin) {
   } catch (const Json::parse_error& error) {
     throw Error(ErrorCode::invalid_manifest, fmt::format("{}: not JSON: {}", origin, error.what()));
   }
+}
+
+std::string manifest_hash(Json json, std::initializer_list<const char*> without) {
+  for (const char* field : without) json.erase(field);
+  return content_hash({json.dump()});
 }
 
 void Field::fail(const std::string& reason) const {

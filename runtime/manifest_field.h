@@ -4,6 +4,7 @@
 #include <cudadent/cudadent.h>
 
 #include <cstddef>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -22,6 +23,8 @@ using Names = std::set<std::string>;
 // Comments are allowed: manifests are written by people. A field that stands twice in one object is an
 // error. Throws Error(invalid_manifest).
 Json manifest_json(std::string_view text, const std::string& origin);
+// Of what a manifest says, whatever its layout and comments, but for these fields.
+std::string manifest_hash(Json json, std::initializer_list<const char*> without);
 
 // A place in a manifest: the JSON there, the file it is in and the way to it. Those outlive it. Everything
 // here throws Error(invalid_manifest) when the manifest is not as it should be.

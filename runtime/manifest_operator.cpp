@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 
-#include "runtime/hash.h"
 #include "runtime/manifest_tensors.h"
 #include "runtime/value.h"
 
@@ -174,7 +173,7 @@ OperatorManifest parse_operator(std::string_view text, const std::string& origin
   op.name = root.at("op").text();
   check_identifier(root.at("op"), op.name);
   op.doc = root.text_or("doc", "");
-  op.hash = content_hash({text});
+  op.hash = manifest_hash(json, {"$schema", "doc"});
   if (root.has("dtypes")) parse_dtypes(root.at("dtypes"), op);
   if (root.has("options")) parse_options(root.at("options"), op);
   parse_tensors(root.at("tensors"), op);

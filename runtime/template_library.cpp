@@ -155,7 +155,8 @@ std::shared_ptr<const OperatorEntry> TemplateLibrary::load(std::string_view op) 
     kernel->shared_source =
         expander.expand(kernel->backend == "cuda" ? "ptx/types.cuh" : "host/types.h", file.origin);
     kernel->source = expander.expand(fmt::format("{}/{}", op, kernel->source_file), file.origin);
-    kernel->hash = content_hash({manifest->hash, text, kernel->shared_source, kernel->source});
+    kernel->hash =
+        content_hash({manifest->hash, kernel->hash, kernel->shared_source, kernel->source});
     entry->templates.push_back(std::move(kernel));
   }
   if (entry->templates.empty())

@@ -34,7 +34,6 @@
 #include "ptx/mbarrier.cuh"
 #include "ptx/ring.cuh"
 #include "ptx/tma.cuh"
-#include "ptx/tma_multicast.cuh"
 #include "ptx/wgmma.cuh"
 
 namespace {

@@ -92,6 +92,15 @@ __device__ __forceinline__ void tma_load_4d(u32 destination, const TensorMap* ma
       "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
       : "memory");
 }
+__device__ __forceinline__ void tma_load_4d_multicast(u32 destination, const TensorMap* map,
+                                                      u32 barrier, int x, int y, int z, int w,
+                                                      u16 blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(destination),
+      "l"(map), "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z), "r"(w)
+      : "memory");
+}
 
 // What the L2 cache is to do with what is copied: nothing in particular, or evict it before anything else, for
 // what is read once (PTX ISA, createpolicy).

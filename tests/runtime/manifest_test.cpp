@@ -106,12 +106,19 @@ TEST_CASE("an operator's manifest") {
   CHECK(op.inputs.at("b").rule == InputSpec::Rule::uniform);
   CHECK(op.inputs.at("b").arguments.at(0).text() == "-1");
   CHECK(op.reference == "reference");
-  CHECK(op.hash != parse_operator(changed(good_operator, "/doc", R"("other")"), "").hash);
+  CHECK(op.hash != parse_operator(changed(good_operator, "/flops", R"("m*n")"), "").hash);
+  CHECK(op.hash == parse_operator(changed(good_operator, "/doc", R"("other")"), "").hash);
 }
 
 TEST_CASE("a template's manifest") {
   const auto op = parse_operator(good_operator, "gemm/op.json");
   const auto kernel = parse_template(good_template, "gemm/tiled.json", op);
+  const auto hash_with = [&](const char* pointer, const char* value) {
+    return parse_template(changed(good_template, pointer, value), "", op).hash;
+  };
+  CHECK(kernel.hash == hash_with("/prior", R"("2*BM")"));
+  CHECK(kernel.hash == hash_with("/doc", R"("other")"));
+  CHECK(kernel.hash != hash_with("/launches/0/grid", R"(["n"])"));
   CHECK(kernel.name == "tiled");
   CHECK(kernel.op == "gemm");
   CHECK(kernel.source_file == "tiled.cu");
