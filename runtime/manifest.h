@@ -216,8 +216,8 @@ struct KernelTemplate {
   std::string source_file;    // beside the manifest
   std::string source;         // with shared includes expanded; the prelude goes in front of `body`
   std::string shared_source;  // types, always first
-  std::string
-      hash;  // of source, shared source and manifests, but for what is said of them and the prior
+  // Of source, shared source and manifests, but for what is said of them, and the prior.
+  std::string hash;
 
   // Null when there is none of this name.
   [[nodiscard]] const ParameterSpec* parameter(std::string_view name) const;
