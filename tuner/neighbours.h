@@ -16,13 +16,14 @@ struct Neighbour {
   // the key differs, by two powers of two at most; nearest: on this kind of device; other_device: on
   // another device of the same architecture.
   Provenance relation = Provenance::nearest;
+  bool same_key = false;  // of tuning; then it is another device's
   // Sum over the dimensions of |log2(extent + 1) − log2(other extent + 1)|.
   double distance = 0;
 };
 
-// Winners of problems of the same operator that differ in dimensions only, the most promising first: by
-// relation in the order above, then by distance. A winner of the problem's own tuning key counts on other
-// devices only. Whether a configuration is valid for the problem is for the caller to check.
+// Winners of problems of the same operator that differ in dimensions only, the most promising first: those in
+// buckets beside, those of another device for the problem's own tuning key, then by relation in the order
+// above; of these by distance. Whether a configuration is valid for the problem is for the caller to check.
 std::vector<Neighbour> neighbours_of(const Problem& problem, const Device& device, Store& store);
 
 }  // namespace cudadent

@@ -133,9 +133,13 @@ TEST_CASE("a winner of another device counts when it is of this architecture") {
   CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::defaulted);
   put_winner_of(tuning, "Other 4 cores " + architecture, 100);
   CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::other_device);
-  // What this device knows comes first, far as it may be.
+  // Of another problem, what this device knows comes first, far as it may be; of the very problem the other's, but
+  // for a bucket beside.
   choose(tuning, OnMiss::tune, 1'000'000);
-  CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::nearest);
+  CHECK(choose(tuning, OnMiss::nearest, 1000).provenance == Provenance::nearest);
+  CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::other_device);
+  choose(tuning, OnMiss::tune, 200);
+  CHECK(choose(tuning, OnMiss::nearest).provenance == Provenance::neighbour);
 }
 
 TEST_CASE("a winner that ships is launched without tuning, until its template changes") {
