@@ -78,8 +78,8 @@ struct Place {
 
 std::optional<Neighbour> neighbour_of(const Place& place, WinnerRecord winner) {
   const bool here = winner.problem.device_kind == place.device.kind();
-  const bool same_key = winner.problem.tuning_key == place.key;
-  if (here ? same_key : !same_architecture(place.device, winner.problem.device_kind))
+  if (here ? winner.problem.tuning_key == place.key
+           : !same_architecture(place.device, winner.problem.device_kind))
     return std::nullopt;
   const auto far = distance(place.op, place.exact, values_of(place.op, winner.problem.problem_key));
   if (!far) return std::nullopt;
@@ -89,13 +89,13 @@ std::optional<Neighbour> neighbour_of(const Place& place, WinnerRecord winner) {
   else if (*far <= next_bucket &&
            differences(place.tuning, values_of(place.op, winner.problem.tuning_key)) == 1)
     relation = Provenance::neighbour;
-  return Neighbour{std::move(winner), relation, same_key, *far};
+  return Neighbour{std::move(winner), relation, *far};
 }
 
 // A sibling's winner for the very problem says more than this device's for another shape.
-int rank_of(const Neighbour& neighbour) {
+int rank_of(const Neighbour& neighbour, const std::string& key) {
   if (neighbour.relation == Provenance::neighbour) return 0;
-  if (neighbour.same_key) return 1;
+  if (neighbour.winner.problem.tuning_key == key) return 1;
   return neighbour.relation == Provenance::nearest ? 2 : 3;
 }
 
@@ -112,8 +112,9 @@ std::vector<Neighbour> neighbours_of(const Problem& problem, const Device& devic
       // A row that does not read as a problem of this operator (any more) is nobody's neighbour.
     }
   }
-  std::stable_sort(neighbours.begin(), neighbours.end(), [](const auto& a, const auto& b) {
-    return std::pair(rank_of(a), a.distance) < std::pair(rank_of(b), b.distance);
+  std::stable_sort(neighbours.begin(), neighbours.end(), [&](const auto& a, const auto& b) {
+    return std::pair(rank_of(a, place.key), a.distance) <
+           std::pair(rank_of(b, place.key), b.distance);
   });
   return neighbours;
 }

@@ -16,7 +16,6 @@ struct Neighbour {
   // the key differs, by two powers of two at most; nearest: on this kind of device; other_device: on
   // another device of the same architecture.
   Provenance relation = Provenance::nearest;
-  bool same_key = false;  // of tuning; then it is another device's
   // Sum over the dimensions of |log2(extent + 1) − log2(other extent + 1)|.
   double distance = 0;
 };

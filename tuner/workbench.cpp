@@ -140,8 +140,7 @@ void Workbench::repeat(std::size_t tensor, const std::vector<std::byte>& pattern
   std::array<void*, 2> tensors{};
   tensors[*op.tensor_index("pattern")] = source.data();
   tensors[*op.tensor_index("data")] = pointers_[tensor];
-  executable->launch({tensors, {}, nullptr});
-  backend_.synchronize();
+  run(*executable, {tensors, {}, nullptr});
 }
 
 std::unique_ptr<const Executable> Workbench::load_internal(const char* op, const Values& values) {
@@ -207,8 +206,8 @@ std::string Workbench::why_out_of_bounds() {
   return {};
 }
 
-void Workbench::run(const Executable& executable) {
-  executable.launch(arguments());
+void Workbench::run(const Executable& executable, const LaunchArguments& arguments) {
+  executable.launch(arguments);
   backend_.synchronize();
 }
 
@@ -219,8 +218,7 @@ void Workbench::expect(const Executable& executable) {
     pointers[output.tensor] = output.expected_data();
     backend_.fill(output.expected_data(), poison, output.bytes);
   }
-  executable.launch({pointers, problem_.scalars, nullptr});
-  backend_.synchronize();
+  run(executable, {pointers, problem_.scalars, nullptr});
   has_expected_ = true;
 }
 
@@ -230,8 +228,7 @@ Verdict Workbench::compare(Output& output) {
   const std::array<void*, 3> tensors{pointers_[output.tensor], output.expected_data(),
                                      comparison_.data()};
   const double slack = 2 * output.tolerance;
-  output.compare->launch({tensors, {&slack, 1}, nullptr});
-  backend_.synchronize();
+  run(*output.compare, {tensors, {&slack, 1}, nullptr});
   std::array<double, 5> sums{};
   backend_.copy_to_host(sums.data(), comparison_.data(), sizeof sums);
   const auto [difference, magnitude, excess, differing, missing] = sums;
@@ -260,7 +257,7 @@ Verdict Workbench::compare(Output& output) {
 
 Verdict Workbench::verify(const Executable& executable) {
   poison_outputs();
-  run(executable);
+  run(executable, arguments());
   if (auto complaint = why_out_of_bounds(); !complaint.empty())
     return {std::numeric_limits<double>::infinity(), std::move(complaint), true};
   const bool becomes_expected = !has_expected_;

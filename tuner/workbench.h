@@ -61,7 +61,8 @@ class Workbench {
   void poison_outputs();
   std::string why_out_of_bounds();
   void expect(const Executable& executable);
-  void run(const Executable& executable);
+  // Launches and waits.
+  void run(const Executable& executable, const LaunchArguments& arguments);
   Verdict compare(Output& output);
   [[nodiscard]] LaunchArguments arguments() const;
 
