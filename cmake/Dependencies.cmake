@@ -10,9 +10,8 @@ find_package(ZLIB QUIET)
 # cudadent_header_only(<target> PACKAGE <package> TARGET <its target> HEADER <header> DEBIAN <package>)
 # Makes <target>, an interface library with the headers of a library.
 function(cudadent_header_only name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PACKAGE;TARGET;HEADER;DEBIAN" "DEFINITIONS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PACKAGE;TARGET;HEADER;DEBIAN" "")
   add_library(${name} INTERFACE)
-  target_compile_definitions(${name} INTERFACE ${arg_DEFINITIONS})
   if(arg_PACKAGE)
     find_package(${arg_PACKAGE} QUIET)
   endif()
@@ -29,8 +28,9 @@ function(cudadent_header_only name)
   target_include_directories(${name} SYSTEM INTERFACE "${${name}_INCLUDE_DIR}")
 endfunction()
 
-cudadent_header_only(cudadent_fmt PACKAGE fmt TARGET fmt::fmt-header-only
-    HEADER fmt/format.h DEBIAN libfmt-dev DEFINITIONS FMT_HEADER_ONLY=1)
+# Headers only here, too: what they declare is compiled once, by runtime/fmt.cpp.
+cudadent_header_only(cudadent_fmt
+    HEADER fmt/format.h DEBIAN libfmt-dev)
 cudadent_header_only(cudadent_json PACKAGE nlohmann_json TARGET nlohmann_json::nlohmann_json
     HEADER nlohmann/json.hpp DEBIAN nlohmann-json3-dev)
 cudadent_header_only(cudadent_xxhash
