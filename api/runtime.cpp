@@ -121,7 +121,7 @@ Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& given)
               .tune_aside = [this](const OperatorEntry& entry,
                                    const Problem& problem) { background.submit(entry, problem); }}),
       binaries(store, log),
-      dispatcher(*backend, library, source, binaries),
+      dispatcher(*backend, library, source, binaries, tuning.cancelled),
       background([this](const auto& entry, const auto& problem,
                         const auto& cancelled) { tune_aside(entry, problem, cancelled); },
                  [this](const Problem& problem, const std::exception& error) {
@@ -154,8 +154,7 @@ Operator Runtime::op(std::string_view name, const Values& bound) {
 
 TuneResult Runtime::tune(std::string_view op, const Values& problem, const TuneOptions& options) {
   const auto entry = parts_->library.find(op);
-  const auto result = cudadent::tune(parts_->tuning_context(), *entry,
-                                     make_problem(entry->manifest, problem), options);
+  const auto result = parts_->source.tune(*entry, make_problem(entry->manifest, problem), options);
   parts_->dispatcher.forget(op);
   return result;
 }

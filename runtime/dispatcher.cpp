@@ -120,10 +120,12 @@ void DispatchTable::publish(std::size_t slot_count) {
   slots_.push_back(std::move(slots));
 }
 
-const PreparedLaunch* DispatchTable::insert(std::unique_ptr<const PreparedLaunch> launch) {
+const PreparedLaunch* DispatchTable::insert(std::unique_ptr<const PreparedLaunch> launch,
+                                            std::uint64_t begun) {
   const std::lock_guard lock(mutex_);
   const PreparedLaunch* inserted = launch.get();
   launches_.push_back(std::move(launch));
+  if (begun != age_) return inserted;
   visible_.push_back(inserted);
   Slots& slots = *slots_.back();
   // At most half full, so that a search for an absent key ends soon.
@@ -136,6 +138,7 @@ const PreparedLaunch* DispatchTable::insert(std::unique_ptr<const PreparedLaunch
 
 void DispatchTable::clear() {
   const std::lock_guard lock(mutex_);
+  ++age_;
   visible_.clear();
   publish(first_slot_count);
 }
@@ -143,12 +146,13 @@ void DispatchTable::clear() {
 // ------------------------------------------------------------------------------- dispatcher
 
 Dispatcher::Dispatcher(Backend& backend, TemplateLibrary& library, ConfigurationSource& source,
-                       BinaryStore& binaries)
+                       BinaryStore& binaries, std::function<bool()> cancelled)
     : backend_(backend),
       library_(library),
       source_(source),
       binaries_(binaries),
-      tensor_device_(backend.device().backend == "host" ? host_memory : backend.device().ordinal) {}
+      tensor_device_(backend.device().backend == "host" ? host_memory : backend.device().ordinal),
+      cancelled_(std::move(cancelled)) {}
 
 std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const Values& bound) {
   auto entry = library_.find(op);
@@ -255,12 +259,18 @@ const PreparedLaunch& Dispatcher::resolve(const OperatorState& op, std::span<con
   check_device(op, tensors);
   const Problem problem =
       problem_of(op.entry->manifest, tensors, op.options, given_scalars(op, scalars));
-  const std::lock_guard lock(resolve_mutex_);
+  const auto turn = misses_.take(problem.op->name + " " + problem.key(), cancelled_);
+  if (!turn)
+    throw Error(ErrorCode::not_tuned,
+                fmt::format("{}: cancelled while another thread was tuning or compiling it",
+                            problem.describe()));
   if (const PreparedLaunch* launch = op.table.find(key)) return *launch;
+  // A launch from within the problem's own miss (a callback's) must not hide what that is about to find.
+  const std::uint64_t begun = turn->nested() ? op.table.age() - 1 : op.table.age();
   auto launch = make_launch(op, problem);
   launch->hash = key.hash;
   launch->key.assign(key.words.begin(), key.words.begin() + static_cast<std::ptrdiff_t>(key.count));
-  return *op.table.insert(std::move(launch));
+  return *op.table.insert(std::move(launch), begun);
 }
 
 std::unique_ptr<PreparedLaunch> Dispatcher::make_launch(const OperatorState& op,
@@ -283,8 +293,6 @@ std::unique_ptr<PreparedLaunch> Dispatcher::make_launch(const OperatorState& op,
 }
 
 void Dispatcher::forget(std::string_view op) {
-  // A miss under way could enter what it found before there was anything better.
-  const std::lock_guard no_miss(resolve_mutex_);
   const std::lock_guard lock(states_mutex_);
   for (auto& [name, state] : states_)
     if (state->entry->manifest->name == op) state->table.clear();

@@ -5,17 +5,19 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "runtime/backend.h"
 #include "runtime/configuration_source.h"
+#include "runtime/fork.h"
 #include "runtime/problem.h"
 #include "runtime/template_library.h"
+#include "runtime/turns.h"
 
 namespace cudadent {
 
@@ -44,8 +46,11 @@ class DispatchTable {
  public:
   DispatchTable();
   [[nodiscard]] const PreparedLaunch* find(const DispatchKey& key) const noexcept;
-  const PreparedLaunch* insert(std::unique_ptr<const PreparedLaunch> launch);
+  // Of a launch that was begun at the given age. Where the table was cleared since, it is kept and not found.
+  const PreparedLaunch* insert(std::unique_ptr<const PreparedLaunch> launch, std::uint64_t begun);
   void clear();
+  // How often it was cleared.
+  [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
 
  private:
   using Slots = std::vector<std::atomic<const PreparedLaunch*>>;  // a power of two of them
@@ -53,7 +58,8 @@ class DispatchTable {
   static void place(Slots& slots, const PreparedLaunch* launch);
 
   std::atomic<const Slots*> current_;
-  std::mutex mutex_;
+  std::atomic<std::uint64_t> age_ = 0;
+  ForkSafeMutex mutex_;
   std::vector<const PreparedLaunch*> visible_;
   std::vector<std::unique_ptr<const PreparedLaunch>> launches_;  // all ever inserted
   std::vector<std::unique_ptr<Slots>> slots_;                    // all ever published
@@ -79,9 +85,10 @@ struct OperatorState {
 
 class Dispatcher {
  public:
-  // All must outlive the dispatcher.
+  // All must outlive the dispatcher. A launch that waits for another thread's miss asks `cancelled`, which may
+  // be empty, whether to go on.
   Dispatcher(Backend& backend, TemplateLibrary& library, ConfigurationSource& source,
-             BinaryStore& binaries);
+             BinaryStore& binaries, std::function<bool()> cancelled = {});
 
   // The same state for the same operator, options and scalars, which `bound` has by name.
   std::shared_ptr<const OperatorState> bind(std::string_view op, const Values& bound);
@@ -94,8 +101,8 @@ class Dispatcher {
   Explanation prepare(const OperatorState& op, std::span<const Tensor> tensors,
                       std::span<const double> scalars = {});
 
-  // Makes the next launch of each of the operator's problems ask for its configuration again. Waits for a
-  // miss under way.
+  // Makes the next launch of each of the operator's problems ask for its configuration again, also where a miss
+  // is under way. Waits for nobody.
   void forget(std::string_view op);
 
  private:
@@ -112,9 +119,10 @@ class Dispatcher {
   BinaryStore& binaries_;
   std::int32_t tensor_device_;  // what Tensor::device must be
 
-  std::mutex states_mutex_;
+  std::function<bool()> cancelled_;
+  ForkSafeMutex states_mutex_;
   std::map<std::string, std::shared_ptr<OperatorState>> states_;  // by operator and options
-  std::mutex resolve_mutex_;  // one miss at a time: the second of two equal ones finds the first's
+  Turns misses_;  // one at a time of a problem: the second finds what the first has made
 };
 
 }  // namespace cudadent

@@ -25,7 +25,7 @@ void BackgroundTuner::work(const std::stop_token& stop) {
     try {
       tune_(job.entry, job.problem, [&] { return stop.stop_requested(); });
     } catch (const std::exception& error) {
-      failed_(job.problem, error);
+      if (!stop.stop_requested()) failed_(job.problem, error);  // it was made to
     }
     lock.lock();
   }

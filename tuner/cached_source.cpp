@@ -18,6 +18,11 @@ namespace {
 
 constexpr std::size_t most_predicted = 1000;  // configurations a prior is asked about on a launch
 constexpr double clearly_better = 0.9;        // predicted cost over the default's
+constexpr auto claim_poll = std::chrono::milliseconds(50);
+
+[[noreturn]] void throw_cancelled(const std::string& problem, std::string_view meanwhile) {
+  throw Error(ErrorCode::not_tuned, fmt::format("{}: cancelled while {}", problem, meanwhile));
+}
 
 // The least of a prior along a walk: from evenly spread configurations downhill to a local minimum.
 std::optional<std::pair<double, std::uint64_t>> least_predicted(const SearchSpace::Member& member) {
@@ -74,9 +79,28 @@ std::optional<Choice> CachedSource::known(const OperatorEntry& entry, const Prob
   return choice;
 }
 
+Turns::Turn CachedSource::turn_of_key(const ProblemRecord& problem, const TuneOptions& options) {
+  auto turn = keys_.take(problem.op + " " + problem.tuning_key, options.cancelled);
+  if (!turn) throw_cancelled(problem.description, "another thread was tuning it");
+  return std::move(*turn);
+}
+
+TuneResult CachedSource::run(const OperatorEntry& entry, const Problem& problem,
+                             const TuneOptions& options) {
+  const auto turn = runs_.take("the device", options.cancelled);
+  if (!turn) throw_cancelled(problem.describe(), "another problem was being tuned");
+  return cudadent::tune(context_, entry, problem, options);
+}
+
+TuneResult CachedSource::tune(const OperatorEntry& entry, const Problem& problem,
+                              const TuneOptions& options) {
+  const auto turn = turn_of_key(problem_record(problem, context_.backend.device()), options);
+  return run(entry, problem, options);
+}
+
 Choice CachedSource::choice_by_tuning(const OperatorEntry& entry, const Problem& problem,
                                       const TuneOptions& options) {
-  const TuneResult result = tune(context_, entry, problem, options);
+  const TuneResult result = run(entry, problem, options);
   return Choice{entry.template_named(result.winner.kernel_template), result.winner.configuration,
                 result.winner.seconds, Provenance::tuned};
 }
@@ -84,6 +108,8 @@ Choice CachedSource::choice_by_tuning(const OperatorEntry& entry, const Problem&
 std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Problem& problem,
                                           const TuneOptions& options) {
   const auto record = problem_record(problem, context_.backend.device());
+  const auto turn = turn_of_key(record, options);
+  if (turn.nested()) return std::nullopt;
   const auto start = std::chrono::steady_clock::now();
   while (true) {
     if (const auto claim = context_.store.claim(record)) {
@@ -98,8 +124,9 @@ std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Prob
       return choice;
     }
     if (seconds_since(start) >= policy_.wait_for_others) return std::nullopt;
-    if (options.cancelled && options.cancelled()) return std::nullopt;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (options.cancelled && options.cancelled())
+      throw_cancelled(record.description, "another process was tuning it");
+    std::this_thread::sleep_for(claim_poll);
     if (auto choice = known(entry, problem)) return choice;
   }
 }
@@ -145,10 +172,11 @@ Choice CachedSource::choose(const OperatorEntry& entry, const Problem& problem) 
     case OnMiss::tune:
       if (auto choice = tuned(entry, problem, policy_.tuning)) return *choice;
       if (context_.log)
-        context_.log(LogLevel::warning,
-                     fmt::format("{}: another process has been tuning this for {} s; going on "
-                                 "with what is known of similar problems",
-                                 problem.describe(), policy_.wait_for_others));
+        context_.log(
+            LogLevel::warning,
+            fmt::format("{}: others are tuning this (another process for over {} s, or this very "
+                        "thread); going on with what is known of similar problems",
+                        problem.describe(), policy_.wait_for_others));
       return fallback(entry, problem);
     case OnMiss::background:
       if (policy_.tune_aside) policy_.tune_aside(entry, problem);

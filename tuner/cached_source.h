@@ -6,6 +6,7 @@
 #include <string>
 
 #include "runtime/configuration_source.h"
+#include "runtime/turns.h"
 #include "tuner/tuner.h"
 
 namespace cudadent {
@@ -23,6 +24,8 @@ struct MissPolicy {
 std::string why_outdated(const OperatorEntry& entry, const Problem& problem,
                          const WinnerRecord& winner, const Device& device);
 
+// Safe from many threads. A tuning key is tuned by one of them at a time, and so are all keys: candidates of two
+// runs would disturb each other's timing. What is known is found meanwhile.
 class CachedSource : public ConfigurationSource {
  public:
   CachedSource(TuningContext context, MissPolicy policy)
@@ -34,11 +37,15 @@ class CachedSource : public ConfigurationSource {
   // valid for this very problem.
   std::optional<Choice> known(const OperatorEntry& entry, const Problem& problem);
 
-  // Tunes the problem's representative, or itself if that winner is not valid for it, unless another
-  // process is at it: then waits for its winner. Nothing when that takes longer than the policy allows.
-  // Throws what tune() throws.
+  // Tunes the problem's representative, or itself if that winner is not valid for it, unless another thread or
+  // process is at it: then waits for its winner. Nothing when another process takes longer than the policy
+  // allows, and when this very thread is at it (a callback launches what is being tuned). Throws what
+  // cudadent::tune() throws, and Error(not_tuned) when cancelled while waiting.
   std::optional<Choice> tuned(const OperatorEntry& entry, const Problem& problem,
                               const TuneOptions& options);
+
+  // cudadent::tune() when it is this thread's turn. Throws what tuned() throws.
+  TuneResult tune(const OperatorEntry& entry, const Problem& problem, const TuneOptions& options);
 
   // What to launch without tuning: the winner of a neighbouring tuning key, of the nearest problem, of
   // another device of the architecture, else predicted(). Throws Error(unsupported).
@@ -49,6 +56,8 @@ class CachedSource : public ConfigurationSource {
   Choice predicted(const OperatorEntry& entry, const Problem& problem);
 
  private:
+  Turns::Turn turn_of_key(const ProblemRecord& problem, const TuneOptions& options);
+  TuneResult run(const OperatorEntry& entry, const Problem& problem, const TuneOptions& options);
   Choice choice_by_tuning(const OperatorEntry& entry, const Problem& problem,
                           const TuneOptions& options);
   std::optional<Choice> usable(const OperatorEntry& entry, const Problem& problem,
@@ -56,6 +65,8 @@ class CachedSource : public ConfigurationSource {
 
   TuningContext context_;
   MissPolicy policy_;
+  Turns keys_;  // that are looked after
+  Turns runs_;  // on the device
 };
 
 }  // namespace cudadent

@@ -5,8 +5,10 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "tests/support/allocations.h"
 #include "tests/support/errors.h"
@@ -93,8 +95,10 @@ class FakeSource : public ConfigurationSource {
  public:
   explicit FakeSource(Seen& seen) : seen_(seen) {}
   std::optional<Error> error;
-  Choice choose(const OperatorEntry& op, const Problem&) override {
+  std::function<void(const Problem&)> meanwhile;  // what happens while it makes up its mind
+  Choice choose(const OperatorEntry& op, const Problem& problem) override {
     ++seen_.choices;
+    if (meanwhile) meanwhile(problem);
     if (error) throw *error;
     return {op.templates.at(0), {}, 1e-6, Provenance::tuned};
   }
@@ -134,10 +138,13 @@ struct Fixture {
   FakeSource source{seen};
   FakeStore store;
   TemplateLibrary library;
+  std::atomic<bool> cancelled{false};
   Dispatcher dispatcher;
 
   explicit Fixture(const char* operator_text = manifest)
-      : text(operator_text), library(folders()), dispatcher(backend, library, source, store) {
+      : text(operator_text),
+        library(folders()),
+        dispatcher(backend, library, source, store, [this] { return cancelled.load(); }) {
     seen.tensors.resize(3);
   }
   std::vector<std::filesystem::path> folders() const {
@@ -439,6 +446,83 @@ TEST_CASE("many threads on known and new problems, while others forget them") {
       });
   }
   CHECK(fixture.seen.launches == 2 * threads * problems);
+}
+
+// A fixture in which a thread launches a problem of 1 row that takes until end() to choose for.
+struct LongMiss : Fixture {
+  std::atomic<bool> begun{false}, over{false};
+  std::jthread thread;
+
+  LongMiss() {
+    seen.keep = false;
+    source.meanwhile = [this](const Problem& problem) {
+      if (problem.values.at("m") != Value(std::int64_t{1}) || begun.exchange(true)) return;
+      while (!over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    };
+    thread = std::jthread([this] { (void)error_of([&] { launch(plain(1, 2)); }); });
+    while (!begun) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ~LongMiss() { over = true; }
+  LongMiss(const LongMiss&) = delete;
+  LongMiss& operator=(const LongMiss&) = delete;
+  void end() {
+    over = true;
+    thread.join();
+  }
+};
+
+TEST_CASE("a miss waits for no other problem's") {
+  LongMiss fixture;
+  fixture.launch(plain(2, 2));
+  CHECK(fixture.seen.launches == 1);
+  CHECK(!fixture.over);
+  fixture.end();
+  CHECK(fixture.seen.launches == 2);
+}
+
+TEST_CASE("a launch that waits for another thread's miss hears a cancellation, and works later") {
+  LongMiss fixture;
+  fixture.cancelled = true;
+  CHECK(fails(ErrorCode::not_tuned, {"add m=1", "cancelled", "another thread"},
+              [&] { fixture.launch(plain(1, 2)); }));
+  fixture.cancelled = false;
+  fixture.end();
+  fixture.launch(plain(1, 2));
+  CHECK(fixture.seen.choices == 1);
+}
+
+TEST_CASE("when a miss fails, the next who waits for it tries") {
+  LongMiss fixture;
+  fixture.source.error = Error(ErrorCode::compile_failed, "no");
+  std::jthread second([&] {
+    CHECK(fails(ErrorCode::compile_failed, {"no"}, [&] { fixture.launch(plain(1, 2)); }));
+  });
+  fixture.end();
+  second.join();
+  CHECK(fixture.seen.choices == 2);
+}
+
+TEST_CASE("forgetting waits for no miss, and one under way does not outlive it") {
+  LongMiss fixture;
+  fixture.dispatcher.forget("add");
+  CHECK(!fixture.over);
+  fixture.end();
+  CHECK(fixture.seen.launches == 1);  // of what it found
+  fixture.launch(plain(1, 2));
+  CHECK(fixture.seen.choices == 2);
+}
+
+TEST_CASE("a launch from within its own miss goes through and hides nothing") {
+  Fixture fixture;
+  bool within = false;
+  fixture.source.meanwhile = [&](const Problem&) {
+    if (!std::exchange(within, true)) fixture.launch(plain());
+  };
+  fixture.launch(plain());
+  CHECK(fixture.seen.launches == 2);
+  CHECK(fixture.seen.choices == 2);
+  fixture.launch(plain());
+  CHECK(fixture.seen.choices == 2);
 }
 
 TEST_CASE("a hit allocates nothing") {

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <chrono>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -224,6 +227,107 @@ TEST_CASE("while another process tunes the problem, one waits for its winner") {
     std::jthread other([&] { claim.reset(); });
     CHECK(source.choose(*entry, problem).provenance == Provenance::tuned);
   }
+}
+
+// Tunes until it is cancelled or told that it is enough.
+TuneOptions until(std::atomic<bool>& begun, std::atomic<bool>& enough) {
+  TuneOptions options;
+  options.on_progress = [&](const TuneProgress&) {
+    begun = true;
+    while (!enough) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  return options;
+}
+
+TEST_CASE("two threads that meet a tuning key by different problems tune it once") {
+  Tuning tuning;
+  const auto entry = tuning.entry();
+  CachedSource source(tuning.context(), {.on_miss = OnMiss::tune});
+  std::vector<Choice> choices(3);
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t t = 0; t < choices.size(); ++t)
+      threads.emplace_back([&, t] {
+        const auto problem =
+            make_problem(entry->manifest, twice_problem(100 + static_cast<std::int64_t>(t)));
+        choices[t] = source.choose(*entry, problem);
+      });
+  }
+  CHECK(tuning.store.runs().size() == 1);
+  for (const auto& choice : choices) CHECK(choice.configuration == choices[0].configuration);
+}
+
+TEST_CASE("while one thread tunes, others find what is known and wait for what is not") {
+  Tuning tuning;
+  const auto entry = tuning.entry();
+  const auto problem = [&](std::int64_t n) {
+    return make_problem(entry->manifest, twice_problem(n));
+  };
+  tuning.tune({}, 8);
+  std::atomic<bool> begun{false}, enough{false}, cancelled{false};
+  MissPolicy policy{.on_miss = OnMiss::tune};
+  policy.tuning.cancelled = [&] { return cancelled.load(); };
+  CachedSource source(tuning.context(), policy);
+  std::jthread tuner([&] { source.tune(*entry, problem(100), until(begun, enough)); });
+  while (!begun) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+
+  CHECK(source.choose(*entry, problem(8)).provenance == Provenance::cached);
+  CHECK(!enough);
+  SUBCASE("for its winner, where the key is the same") {
+    std::jthread waiting(
+        [&] { CHECK(source.choose(*entry, problem(90)).provenance == Provenance::cached); });
+    enough = true;
+    tuner.join();
+    waiting.join();
+    CHECK(tuning.store.runs().size() == 2);
+  }
+  SUBCASE("for the device, where it is another: two runs would disturb each other's timing") {
+    std::atomic<bool> timing{false};
+    TuneOptions options;
+    options.on_progress = [&](const TuneProgress&) { timing = true; };
+    std::jthread waiting([&] { source.tune(*entry, problem(1000), options); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    CHECK(!timing);
+    enough = true;
+    tuner.join();
+    waiting.join();
+    CHECK(timing);
+  }
+  SUBCASE("until cancelled") {
+    cancelled = true;
+    CHECK(fails(ErrorCode::not_tuned, {"twice n=90", "cancelled", "another thread was tuning it"},
+                [&] { source.choose(*entry, problem(90)); }));
+    CHECK(fails(ErrorCode::not_tuned, {"twice n=1024", "another problem was being tuned"},
+                [&] { source.choose(*entry, problem(1000)); }));
+    enough = true;
+  }
+}
+
+TEST_CASE("waiting for another process's winner can be cancelled") {
+  Tuning tuning;
+  const auto entry = tuning.entry();
+  const Problem problem = make_problem(entry->manifest, twice_problem());
+  const auto claim = tuning.store.claim(problem_record(problem, tuning.backend.device()));
+  MissPolicy policy{.on_miss = OnMiss::tune};
+  policy.tuning.cancelled = [] { return true; };
+  CHECK(fails(ErrorCode::not_tuned, {"twice n=100", "another process was tuning it"},
+              [&] { CachedSource(tuning.context(), policy).choose(*entry, problem); }));
+}
+
+TEST_CASE("a callback may launch what is being tuned: it gets what is known") {
+  Tuning tuning;
+  const auto entry = tuning.entry();
+  const Problem problem = make_problem(entry->manifest, twice_problem());
+  std::optional<Choice> within;
+  CachedSource source(tuning.context(), {.on_miss = OnMiss::tune});
+  TuneOptions options;
+  options.on_progress = [&](const TuneProgress&) {
+    if (!within) within = source.choose(*entry, problem);
+  };
+  source.tune(*entry, problem, options);
+  REQUIRE(within);
+  CHECK(within->provenance == Provenance::defaulted);
+  CHECK(tuning.store.runs().size() == 1);
 }
 
 TEST_CASE("of several defaults the one whose prior promises most") {
