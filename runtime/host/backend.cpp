@@ -9,8 +9,11 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <limits>
+#include <utility>
 
+#include "runtime/fork.h"
 #include "runtime/hash.h"
 #include "runtime/host/compiler.h"
 #include "runtime/host/shared_object.h"
@@ -139,18 +142,29 @@ class HostExecutable : public Executable {
 
   void launch(const LaunchArguments& arguments) const override {
     // The state kept with the executable serves one thread at a time; others make their own.
-    if (kept_busy_.test_and_set(std::memory_order_acquire)) {
+    if (!take_kept()) {
       LaunchState own = make_state();
       return run(own, arguments);
     }
     struct Release {
-      std::atomic_flag& busy;
-      ~Release() { busy.clear(std::memory_order_release); }
-    } release{kept_busy_};
+      std::atomic<std::uint64_t>& owner;
+      ~Release() { owner.store(nobody, std::memory_order_release); }
+    } release{kept_by_};
     run(kept_, arguments);
   }
 
  private:
+  static constexpr std::uint64_t nobody = ~std::uint64_t{0};
+
+  // False when a thread has it. One of another process, copied by a fork, does not count.
+  [[nodiscard]] bool take_kept() const {
+    std::uint64_t owner = nobody;
+    const std::uint64_t here = fork_count();
+    return kept_by_.compare_exchange_strong(owner, here, std::memory_order_acquire) ||
+           (owner != here &&
+            kept_by_.compare_exchange_strong(owner, here, std::memory_order_acquire));
+  }
+
   [[nodiscard]] LaunchState make_state() const {
     LaunchState state;
     for (const auto& workspace : plan_.workspaces)
@@ -236,13 +250,15 @@ class HostExecutable : public Executable {
   ThreadPool& pool_;
   std::vector<Entry> entries_;
   mutable LaunchState kept_;
-  mutable std::atomic_flag kept_busy_;
+  mutable std::atomic<std::uint64_t> kept_by_ = nobody;  // else the fork_count() of its process
 };
 
 class HostBackend : public Backend {
  public:
-  explicit HostBackend(const Environment& environment)
-      : device_(describe_host(environment)), compiler_(environment.host_compiler) {}
+  HostBackend(const Environment& environment, std::function<void(LogLevel, std::string_view)> log)
+      : device_(describe_host(environment)),
+        compiler_(environment.host_compiler),
+        log_(std::move(log)) {}
 
   [[nodiscard]] const Device& device() const noexcept override { return device_; }
   [[nodiscard]] bool compiling_disturbs_timing() const noexcept override { return true; }
@@ -269,7 +285,7 @@ class HostBackend : public Backend {
             fmt::format("{}: {} bytes of shared memory, but {} has {} for a block", launch.entry,
                         launch.shared_memory, device_.name, device_.max_shared_memory));
     return std::make_unique<HostExecutable>(
-        std::dynamic_pointer_cast<const HostModule>(std::move(module)), plan, pool());
+        std::dynamic_pointer_cast<const HostModule>(std::move(module)), plan, pool_);
   }
 
   Buffer allocate(std::size_t bytes) override { return allocate_aligned(bytes); }
@@ -300,9 +316,14 @@ class HostBackend : public Backend {
   }
 
  private:
-  ThreadPool& pool() {
-    std::call_once(pool_once_, [this] { pool_ = std::make_unique<ThreadPool>(device_.cores); });
-    return *pool_;
+  void warn(int threads) const {
+    if (!log_) return;
+    log_(LogLevel::warning,
+         fmt::format(
+             "the host device has {} of its {} threads: the system starts no more (ulimit -u, a "
+             "container's limit). Kernels are slower for that; CUDADENT_HOST_THREADS sets how "
+             "many there should be.",
+             threads, device_.cores));
   }
 
   // Writes as much as the last-level cache holds, so that a run starts without its data in it.
@@ -315,16 +336,17 @@ class HostBackend : public Backend {
 
   Device device_;
   HostCompiler compiler_;
-  std::once_flag pool_once_;
-  std::unique_ptr<ThreadPool> pool_;
+  std::function<void(LogLevel, std::string_view)> log_;
+  ThreadPool pool_{device_.cores, [this](int threads) { warn(threads); }};
   Buffer flush_;
   unsigned char flush_value_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_host_backend(const Environment& environment) {
-  return std::make_unique<HostBackend>(environment);
+std::unique_ptr<Backend> make_host_backend(const Environment& environment,
+                                           std::function<void(LogLevel, std::string_view)> log) {
+  return std::make_unique<HostBackend>(environment, std::move(log));
 }
 
 }  // namespace cudadent

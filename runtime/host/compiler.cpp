@@ -14,6 +14,7 @@
 #include <fstream>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 extern char** environ;
 
@@ -39,6 +40,7 @@ class TemporaryFolder {
     path_ = pattern;
   }
   ~TemporaryFolder() {
+    if (forks_ != fork_count()) return;  // the parent's
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
@@ -48,6 +50,7 @@ class TemporaryFolder {
 
  private:
   std::filesystem::path path_;
+  std::uint64_t forks_ = fork_count();
 };
 
 struct Outcome {
@@ -124,9 +127,18 @@ std::vector<std::byte> read_image(const std::string& path) {
 
 }  // namespace
 
-const HostCompiler::Found& HostCompiler::find() {
+HostCompiler::Found HostCompiler::find() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!found_.program.empty()) return found_;
+  }
+  Found found = look();  // without the lock: it runs programs
   const std::lock_guard lock(mutex_);
-  if (!found_.program.empty()) return found_;
+  if (found_.program.empty()) found_ = std::move(found);
+  return found_;
+}
+
+HostCompiler::Found HostCompiler::look() const {
   std::vector<std::string> tried;
   const TemporaryFolder folder;
   const std::string output = folder.file("version");
@@ -136,8 +148,7 @@ const HostCompiler::Found& HostCompiler::find() {
     tried.push_back(program);
     if (!succeeded(run_program({program, "--version"}, output, supervision_))) continue;
     const std::string text = read_text(output);
-    found_ = {program, text.substr(0, text.find('\n'))};
-    return found_;
+    return {program, text.substr(0, text.find('\n'))};
   }
   throw Error(ErrorCode::compiler_unavailable,
               fmt::format("no C++ compiler found (tried {}). Install one (Debian, Ubuntu: apt-get "
@@ -148,7 +159,7 @@ const HostCompiler::Found& HostCompiler::find() {
 std::string HostCompiler::name() { return find().version; }
 
 Binary HostCompiler::compile(const Specialization& specialization) {
-  const Found& compiler = find();
+  const Found compiler = find();
   const TemporaryFolder folder;
   const std::string source = folder.file("template.cpp"), image = folder.file("template.so"),
                     log = folder.file("log");

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "runtime/backend.h"
+#include "runtime/fork.h"
 
 namespace cudadent {
 
@@ -30,11 +30,12 @@ class HostCompiler {
   struct Found {
     std::string program, version;
   };
-  const Found& find();
+  Found find();
+  [[nodiscard]] Found look() const;
 
   std::string preferred_;
   Supervision supervision_;
-  std::mutex mutex_;
+  ForkSafeMutex mutex_;
   Found found_;
 };
 

@@ -1,4 +1,4 @@
-// A shared object loaded from memory, so that a cached binary touches no disk.
+// A shared object loaded from memory, so that a cached binary touches no disk. Keeps no file open.
 #pragma once
 
 #include <cstddef>
@@ -19,9 +19,6 @@ class SharedObject {
   [[nodiscard]] void* symbol(const std::string& name) const;
 
  private:
-  // Open as long as the object is loaded: the loader takes two objects of one name for the same, and the
-  // number of an open file is not given twice.
-  int file_ = -1;
   void* handle_ = nullptr;
 };
 

@@ -4,22 +4,23 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <functional>
+
+#include "runtime/fork.h"
 
 namespace cudadent {
 
 class ThreadPool {
  public:
-  // `threads` ≥ 1, the calling thread of run() included.
-  explicit ThreadPool(int threads);
+  // `threads` ≥ 1, the calling thread of run() included; they start when first needed, and anew in the child of
+  // a fork. Where the system has fewer left the pool has fewer: `on_fewer`, which may be empty, is told how many.
+  explicit ThreadPool(int threads, std::function<void(int)> on_fewer = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  [[nodiscard]] int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
+  // As many as there are.
+  [[nodiscard]] int size();
 
   struct Worker {
     int index = 0;            // 0 … size()−1
@@ -33,36 +34,13 @@ class ThreadPool {
   void run(std::uint64_t count, std::size_t scratch_bytes, Task task, void* context);
 
  private:
-  struct Job {
-    std::uint64_t count = 0;
-    Task task = nullptr;
-    void* context = nullptr;
-  };
-  // Grown when needed and kept, so that a launch seen before allocates nothing.
-  class Scratch {
-   public:
-    void reserve(std::size_t bytes);
-    [[nodiscard]] void* data() const noexcept { return memory_.get(); }
+  class Crew;
+  Crew& crew();
 
-   private:
-    struct Free {
-      void operator()(void* memory) const noexcept;
-    };
-    std::unique_ptr<void, Free> memory_;
-    std::size_t bytes_ = 0;
-  };
-
-  void work(int index);
-  void take_blocks(int index);
-
-  std::mutex run_mutex_;  // held by the run() that has the workers
-  Job job_;
-  std::atomic<std::uint32_t> generation_{0};  // counts jobs; workers wait for it to move
-  std::atomic<std::uint64_t> next_{0};        // the next block nobody has taken
-  std::atomic<int> busy_{0};                  // workers still in the current job
-  std::atomic<bool> stop_{false};
-  std::vector<Scratch> scratch_;  // one a thread, the caller's first
-  std::vector<std::thread> workers_;
+  const int threads_;
+  const std::function<void(int)> on_fewer_;
+  ForkSafeMutex starting_;
+  std::atomic<Crew*> crew_ = nullptr;  // owned; a parent's is left be
 };
 
 }  // namespace cudadent

@@ -3,10 +3,14 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <thread>
+#include <vector>
 
+#include "tests/support/child.h"
 #include "tests/support/errors.h"
+#include "tests/support/processes.h"
 #include "tests/support/twice.h"
 
 namespace cudadent {
@@ -129,6 +133,56 @@ TEST_CASE("one executable launches from many threads at once") {
       });
   }
   CHECK(wrong == 0);
+}
+
+TEST_CASE(
+    "what is prepared takes no file descriptor, and objects that come and go are told apart") {
+  Fixture fixture;
+  const std::array<Binary, 2> binaries{fixture.backend->compile(fixture.specialization(1)),
+                                       fixture.backend->compile(fixture.specialization(2))};
+  const auto before = open_files();
+  std::vector<std::unique_ptr<const Executable>> kept;
+  for (int i = 0; i < 100; ++i) {
+    const std::int64_t more = 1 + i % 2;
+    const auto module = fixture.backend->load(binaries.at(static_cast<std::size_t>(more - 1)));
+    auto executable = fixture.backend->prepare(module, fixture.specialization(more).plan);
+    CHECK(is_right(result_of(*executable), static_cast<int>(more)));
+    if (i % 3 == 0) kept.push_back(std::move(executable));
+  }
+  CHECK(open_files() == before);
+  CHECK(is_right(result_of(*kept.front()), 1));
+}
+
+TEST_CASE("the child of a fork launches what was prepared, compiles, and loads") {
+  Fixture fixture;
+  const auto executable = fixture.executable(1);
+  CHECK(is_right(result_of(*executable), 1));
+  std::atomic<bool> end{false};
+  std::jthread other([&] {  // so that what a launch uses is often in use when a fork copies it
+    while (!end) result_of(*executable);
+  });
+  for (int i = 0; i < 5; ++i)
+    CHECK(wait_for(start_child([&] {
+            return is_right(result_of(*executable), 1) &&
+                   (i > 0 || is_right(result_of(*fixture.executable(2)), 2));
+          })) == 0);
+  end = true;
+}
+
+TEST_CASE("a device with fewer threads than it should have says so") {
+  CHECK(wait_for(start_child([] {
+          Fixture fixture;
+          const auto wanted = fixture.specialization();
+          const Binary binary = fixture.backend->compile(wanted);
+          if (!limit_threads(0)) return false;
+          std::vector<std::string> log;
+          const auto backend = make_host_backend(
+              host_environment(),
+              [&](LogLevel, std::string_view message) { log.emplace_back(message); });
+          const auto executable = backend->prepare(backend->load(binary), wanted.plan);
+          return is_right(result_of(*executable), 1) && is_right(result_of(*executable), 1) &&
+                 log.size() == 1 && mentions(log[0], {"1 of its 2 threads", "ulimit -u"});
+        })) == 0);
 }
 
 TEST_CASE("times are as many as asked, and positive") {

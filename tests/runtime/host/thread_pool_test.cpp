@@ -2,12 +2,22 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "tests/support/child.h"
 
 namespace cudadent {
 namespace {
+
+using tests::limit_threads;
+using tests::start_child;
+using tests::wait_for;
 
 constexpr std::size_t most = 1000;
 
@@ -83,6 +93,55 @@ TEST_CASE("runs from several threads at once all finish") {
 TEST_CASE("a pool that never ran goes away") {
   ThreadPool pool(4);
   CHECK(pool.size() == 4);
+}
+
+// Whether every one of 100 blocks runs once.
+bool works(ThreadPool& pool) {
+  Counts counts;
+  counts.workers = pool.size();
+  pool.run(100, 64, count, &counts);
+  return counts.well && std::all_of(counts.runs.begin(), counts.runs.begin() + 100,
+                                    [](const auto& runs) { return runs == 1; });
+}
+
+TEST_CASE("the child of a fork has threads of its own, and may itself fork") {
+  ThreadPool pool(3);
+  CHECK(works(pool));
+  CHECK(wait_for(start_child([&] {
+          return works(pool) && pool.size() == 3 &&
+                 wait_for(start_child([&] { return works(pool); })) == 0;
+        })) == 0);
+  CHECK(works(pool));
+}
+
+TEST_CASE("a fork may come while another thread runs blocks") {
+  ThreadPool pool(2);
+  std::atomic<bool> end{false};
+  std::jthread other([&] {
+    while (!end) works(pool);
+  });
+  for (int i = 0; i < 10; ++i) CHECK(wait_for(start_child([&] { return works(pool); })) == 0);
+  end = true;
+}
+
+TEST_CASE("a child that only destroys an inherited pool does not wait for its threads") {
+  auto pool = std::make_unique<ThreadPool>(3);
+  CHECK(works(*pool));
+  CHECK(wait_for(start_child([&] {
+          pool.reset();
+          return true;
+        })) == 0);
+  CHECK(works(*pool));
+}
+
+TEST_CASE("where the system has fewer threads left, fewer do the work, and it is said once") {
+  CHECK(wait_for(start_child([] {
+          if (!limit_threads(2)) return false;
+          std::vector<int> told;
+          ThreadPool pool(8, [&](int threads) { told.push_back(threads); });
+          return works(pool) && works(pool) && told == std::vector<int>{pool.size()} &&
+                 pool.size() <= 3;
+        })) == 0);
 }
 
 }  // namespace
