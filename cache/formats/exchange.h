@@ -2,7 +2,7 @@
 // the trials of one problem; times are in milliseconds.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 

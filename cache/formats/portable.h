@@ -2,7 +2,7 @@
 // gives the same records, to the last bit.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "cache/interchange.h"

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "cache/formats/exchange.h"
 #include "cache/formats/portable.h"

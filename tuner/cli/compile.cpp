@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "runtime/cuda/nvrtc.h"
 #include "runtime/host/backend.h"

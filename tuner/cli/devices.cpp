@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "runtime/cuda/backend.h"
 #include "runtime/value.h"
 #include "tuner/cli/common.h"

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "tuner/cli/common.h"
 #include "tuner/cli/replay_page.h"

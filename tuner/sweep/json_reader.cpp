@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace cudadent {
@@ -39,6 +40,8 @@ JsonReader::JsonReader(const nlohmann::json& json, std::string place)
 void JsonReader::fail(const std::string& complaint) const {
   throw Error(ErrorCode::invalid_argument, fmt::format("{}: {}", place_, complaint));
 }
+
+bool JsonReader::has(const char* name) const { return json_.contains(name); }
 
 void JsonReader::allow(std::initializer_list<std::string_view> names) const {
   for (const auto& entry : json_.items())

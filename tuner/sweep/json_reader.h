@@ -3,7 +3,7 @@
 
 #include <filesystem>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +24,7 @@ class JsonReader {
 
   [[nodiscard]] const nlohmann::json& json() const noexcept { return json_; }
   [[nodiscard]] const std::string& place() const noexcept { return place_; }
-  [[nodiscard]] bool has(const char* name) const { return json_.contains(name); }
+  [[nodiscard]] bool has(const char* name) const;
   // Complains about every name that is not among these.
   void allow(std::initializer_list<std::string_view> names) const;
   [[nodiscard]] std::string text(const char* name) const;
