@@ -1,7 +1,6 @@
 #include "cache/claim.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <condition_variable>
@@ -73,10 +72,9 @@ bool wait_for_heartbeat(const std::stop_token& stop) {
 
 }  // namespace
 
-Claim::Claim(Store& store, std::string token)
-    : store_(store), token_(std::move(token)), owner_(::getpid()) {
+Claim::Claim(Store& store, std::string token) : store_(store), token_(std::move(token)) {
   if (!recorded()) return;
-  heartbeat_ = std::make_unique<std::jthread>([this](const std::stop_token& stop) {
+  const auto beat = [this](const std::stop_token& stop) {
     while (wait_for_heartbeat(stop)) {
       try {
         if (!store_.renew_claim(token_)) return;  // taken over: nothing is left to renew
@@ -84,17 +82,14 @@ Claim::Claim(Store& store, std::string token)
         // The next one may get through; and who takes the claim over tunes once too often, no worse.
       }
     }
-  });
+  };
+  start_threads(1, [&](std::size_t) { heartbeat_ = OwnThread(beat); });
 }
 
 Claim::~Claim() {
   if (!recorded()) return;
-  if (::getpid() != owner_) {
-    // The thread is the parent's: here is nothing to join.
-    heartbeat_.release();  // NOLINT(bugprone-unused-return-value): left to the end of the process
-    return;
-  }
-  heartbeat_.reset();
+  if (forks_ != fork_count()) return;  // it is the parent's
+  heartbeat_ = {};
   try {
     store_.end_claim(token_);
   } catch (const std::exception&) {

@@ -1,12 +1,11 @@
 // A claim: "I am tuning this", said to every process that uses the same database.
 #pragma once
 
-#include <sys/types.h>
-
 #include <chrono>
-#include <memory>
+#include <cstdint>
 #include <string>
-#include <thread>
+
+#include "runtime/threads.h"
 
 namespace cudadent {
 
@@ -15,7 +14,7 @@ class Store;
 // Whoever claims a tuning key is the one to tune it; the others wait for its winner or go on without. The
 // claim ends with this object, and with the process that made it however that ends: a claim of a process
 // of this machine lasts as long as the process, one of another machine (or container) as long as its
-// heartbeat, which a thread of the claim's own keeps. Must not outlive its store. In the child of a fork
+// heartbeat, which a thread of the claim's own keeps (if the system has one left). Must not outlive its store. In the child of a fork
 // it is nothing: the parent still holds it.
 class Claim {
  public:
@@ -36,8 +35,8 @@ class Claim {
 
   Store& store_;
   const std::string token_;  // whose claim it is; empty when not recorded
-  const pid_t owner_;
-  std::unique_ptr<std::jthread> heartbeat_;
+  const std::uint64_t forks_ = fork_count();
+  OwnThread heartbeat_;
 };
 
 // Who holds a claim, for people.

@@ -3,13 +3,46 @@
 #include <cudadent/cudadent.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
+#include <mutex>
+#include <set>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 namespace cudadent::sqlite {
 
 namespace {
+
+// The connections that this process has, to files. Of the process, as SQLite's own book of them is.
+struct OpenConnections {
+  ForkSafeMutex mutex;
+  std::set<sqlite3*> all;
+  std::uint64_t forks = fork_count();
+};
+
+OpenConnections& open_connections() {
+  static auto* connections = new OpenConnections;  // outlives every static Store
+  return *connections;
+}
+
+// Those of a parent: without moving the log into the database, which the parent goes on to use.
+void close_inherited() {
+  auto& connections = open_connections();
+  const std::lock_guard lock(connections.mutex);
+  if (connections.forks == fork_count()) return;
+  for (sqlite3* database : connections.all) {
+    // (Of a thread that does not keep to a ForkSafeMutex. To roll it back would be done to the parent's.)
+    if (sqlite3_get_autocommit(database) == 0) continue;
+    sqlite3_db_config(database, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+    while (sqlite3_stmt* statement = sqlite3_next_stmt(database, nullptr))
+      sqlite3_finalize(statement);
+    sqlite3_close(database);
+  }
+  connections.all.clear();
+  connections.forks = fork_count();
+}
 
 // "file:/a%20b?immutable=1": the form in which SQLite takes options with a name.
 std::string immutable_uri(const std::string& file) {
@@ -132,6 +165,8 @@ Connection::Connection(std::filesystem::path file, Access access,
       busy_timeout_(busy_timeout),
       read_only_(access != Access::read_write),
       immutable_(access == Access::immutable) {
+  const NoFork no_fork;
+  close_inherited();
   // The owner's mutex does what SQLite's would.
   int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
   flags |= read_only_ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
@@ -142,10 +177,41 @@ Connection::Connection(std::filesystem::path file, Access access,
   const int code = sqlite3_open_v2(name.c_str(), &database, flags, nullptr);
   database_.reset(database);  // SQLite hands out a connection even when it fails
   if (code != SQLITE_OK) fail(code);
+  if (file_ != ":memory:") {
+    const std::lock_guard lock(open_connections().mutex);
+    open_connections().all.insert(database);
+  }
   sqlite3_extended_result_codes(database, 1);
   sqlite3_busy_timeout(database, static_cast<int>(busy_timeout.count()));
   // SQLite quietly opens for reading what it cannot open for writing.
   if (sqlite3_db_readonly(database, "main") == 1) read_only_ = true;
+}
+
+void CloseConnection::operator()(sqlite3* database) const noexcept {
+  if (forks != fork_count()) return;
+  const std::lock_guard lock(open_connections().mutex);
+  open_connections().all.erase(database);
+  sqlite3_close_v2(database);
+}
+
+void Connection::begin_writing() {
+  const auto deadline = std::chrono::steady_clock::now() + busy_timeout_;
+  auto pause = std::chrono::milliseconds(1);
+  const auto begin = [&] {
+    return sqlite3_exec(database_.get(), "BEGIN IMMEDIATE", nullptr, nullptr, nullptr);
+  };
+  sqlite3_busy_timeout(database_.get(), 0);
+  int code = begin();
+  while ((code & 0xff) == SQLITE_BUSY && std::chrono::steady_clock::now() < deadline) {
+    {
+      const ForkAllowed allowed;
+      std::this_thread::sleep_for(pause);
+    }
+    pause = std::min(2 * pause, std::chrono::milliseconds(20));
+    code = begin();
+  }
+  sqlite3_busy_timeout(database_.get(), static_cast<int>(busy_timeout_.count()));
+  if (code != SQLITE_OK) fail(code);
 }
 
 Connection::Statement Connection::prepare(std::string_view sql, unsigned flags) const {

@@ -15,6 +15,8 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "runtime/fork.h"
+
 namespace cudadent::sqlite {
 
 class Connection;
@@ -58,7 +60,22 @@ class Query {
   int column_ = 0;     // read so far
 };
 
-// One connection to one file. Not safe from several threads: the owner takes care of that.
+// Both do nothing in a process other than the one that made what they end.
+struct CloseConnection {
+  std::uint64_t forks = fork_count();
+  void operator()(sqlite3* database) const noexcept;
+};
+struct FinalizeStatement {
+  std::uint64_t forks = fork_count();
+  void operator()(sqlite3_stmt* statement) const noexcept {
+    if (forks == fork_count()) sqlite3_finalize(statement);
+  }
+};
+
+// One connection to one file. Not safe from several threads: the owner takes care of that, with a ForkSafeMutex,
+// since SQLite has locks of its own. In the child of a fork a connection may only be destroyed; to make one there
+// closes all that the child has inherited (but of ":memory:", which go on), because SQLite keeps book of a file's
+// locks for the whole process, and those of the parent do not hold in the child.
 class Connection {
  public:
   enum class Access : std::uint8_t {
@@ -76,6 +93,9 @@ class Connection {
   std::string query_text(const char* sql);
   // Prepared once a connection. One query of the same text at a time.
   Query query(std::string_view sql);
+
+  // BEGIN IMMEDIATE. While it waits for other processes, this one may fork.
+  void begin_writing();
 
   // Asks for a journal mode without waiting for other processes; returns the mode now in force, or
   // nothing when it cannot be told. A file system that cannot do it is no failure.
@@ -97,13 +117,7 @@ class Connection {
   [[noreturn]] void fail(std::string_view reason, std::string_view advice) const;
 
  private:
-  struct Close {
-    void operator()(sqlite3* database) const noexcept { sqlite3_close_v2(database); }
-  };
-  struct Finalize {
-    void operator()(sqlite3_stmt* statement) const noexcept { sqlite3_finalize(statement); }
-  };
-  using Statement = std::unique_ptr<sqlite3_stmt, Finalize>;
+  using Statement = std::unique_ptr<sqlite3_stmt, FinalizeStatement>;
   // Lets a statement be looked up without a copy of its text.
   struct TextHash {
     using is_transparent = void;
@@ -119,7 +133,7 @@ class Connection {
   bool read_only_;
   bool immutable_;
   std::string attempt_ = "open";
-  std::unique_ptr<sqlite3, Close> database_;
+  std::unique_ptr<sqlite3, CloseConnection> database_;
   // By their text; die before the connection.
   std::unordered_map<std::string, Statement, TextHash, std::equal_to<>> statements_;
 };
@@ -131,7 +145,10 @@ class Transaction {
   enum class Kind : std::uint8_t { read, write };
   // A reading one sees the database as it was at its first query, whatever others commit.
   explicit Transaction(Connection& connection, Kind kind = Kind::write) : connection_(connection) {
-    connection_.execute(kind == Kind::write ? "BEGIN IMMEDIATE" : "BEGIN");
+    if (kind == Kind::write)
+      connection_.begin_writing();
+    else
+      connection_.execute("BEGIN");
   }
   ~Transaction();
   Transaction(const Transaction&) = delete;

@@ -67,17 +67,21 @@ void Store::search_layers(std::string_view attempt,
 }
 
 const ShippedWinners& Store::shipped() {
-  std::call_once(shipped_read_, [&] {
+  std::string why_none;
+  {
+    const std::lock_guard lock(shipped_read_);
+    if (shipped_) return *shipped_;
     try {
       if (options_.shipped) shipped_ = options_.shipped();
     } catch (const Error& error) {
-      if (options_.log)
-        options_.log(LogLevel::warning,
-                     fmt::format("the winners that ship are left out: {}", error.what()));
+      why_none = error.what();
     }
     if (!shipped_)
       shipped_ = std::make_shared<const ShippedWinners>(std::span<const EmbeddedFile>());
-  });
+  }
+  if (!why_none.empty() && options_.log)
+    options_.log(LogLevel::warning,
+                 fmt::format("the winners that ship are left out: {}", why_none));
   return *shipped_;
 }
 

@@ -9,7 +9,6 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +16,7 @@
 #include "cache/claim.h"
 #include "runtime/backend.h"
 #include "runtime/configuration_source.h"
+#include "runtime/fork.h"
 
 namespace cudadent {
 
@@ -100,7 +100,7 @@ struct RunRecord {
 };
 
 // Safe from many threads, and from many processes on one file; in the child of a fork() it opens the
-// file anew (docs/cache.md has the limits). Every write is one transaction: after a crash of the process
+// file anew. Every write is one transaction: after a crash of the process
 // or on a full disk the file holds what was reported stored, and opens; a power failure may cost the
 // last writes before it. A row that does not read as what was stored is as if it were not there.
 // Throws Error(cache_failed) that names the file, what was attempted and what to do.
@@ -183,7 +183,7 @@ class Store : public BinaryStore {
   const StoreOptions options_;
   std::unique_ptr<Database> database_;
   std::vector<std::unique_ptr<Layer>> layers_;
-  std::once_flag shipped_read_;
+  ForkSafeMutex shipped_read_;
   std::shared_ptr<const ShippedWinners> shipped_;
 };
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include <thread>
 #include <utility>
 
 #include "cache/database_file.h"
@@ -35,80 +34,51 @@ std::string state_of_file(const std::filesystem::path& file) {
 Store::Database::Database(const std::filesystem::path& place, std::chrono::milliseconds timeout,
                           Role what_for)
     : file(place_of(place)), busy_timeout(timeout), role(what_for) {
-  open();
+  const std::lock_guard lock(main_.mutex);
+  open(main_);
+  read_only = main_.connection->read_only();
 }
 
-void Store::Database::open() {
-  state_when_opened_ = state_of_file(file);
-  connection = std::make_unique<sqlite::Connection>(
+void Store::Database::open(Place& place) {
+  place.connection.reset();
+  place.state_when_opened = state_of_file(file);
+  place.connection = std::make_unique<sqlite::Connection>(
       role == Role::own ? open_database(file, busy_timeout) : open_layer(file, busy_timeout));
-  read_only = connection->read_only();
-  owner = ::getpid();
+  place.forks = fork_count();
 }
 
-bool Store::Database::changed_since_opened() const {
-  return connection->immutable() && state_of_file(file) != state_when_opened_;
+// Also after a fork, which no connection survives, and where somebody wrote to what is read without locks.
+bool Store::Database::has_to_open(const Place& place) const {
+  if (place.connection == nullptr) return true;
+  if (file == ":memory:") return false;
+  return place.forks != fork_count() ||
+         (place.connection->immutable() && state_of_file(file) != place.state_when_opened);
 }
 
-// An SQLite connection does not survive a fork: the child holds none of its file locks. Closed in the
-// usual way there, it would also take itself for the last one and delete the log the parent is using.
-void Store::Database::abandon_connection() noexcept {
-  if (connection) connection->leave_log_alone();
-  connection.reset();
-}
-
-Store::Database::~Database() {
-  if (!belongs_to_parent()) return;
-  if (mutex.try_lock()) {
-    abandon_connection();
-    mutex.unlock();
-  } else {
-    // A thread that only the parent has was using it. Its state is anyone's guess: leave it be.
-    connection.release();  // NOLINT(bugprone-unused-return-value): left to the end of the process
-  }
-}
-
-// The mutex may have been copied locked, by a thread that the child does not have; or another thread of
-// the child holds it while it reopens. Time tells the two apart.
-std::unique_lock<std::mutex> Store::Database::lock_after_fork() {
-  const auto deadline = std::chrono::steady_clock::now() + busy_timeout;
-  std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
-  while (!lock && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    lock = std::unique_lock<std::mutex>(mutex, std::try_to_lock);
-  }
-  if (!lock) {
-    throw Error(ErrorCode::cache_failed,
-                "cannot use the database " + file.string() +
-                    ": another thread was using it when this process was forked. Fork while it is "
-                    "idle, or make a new Runtime in a process started with exec.");
-  }
-  return lock;
+Store::Database::Session Store::Database::session(Place& place,
+                                                  std::unique_lock<ForkSafeMutex> lock,
+                                                  std::string_view attempt) {
+  if (has_to_open(place)) open(place);
+  place.connection->attempt(attempt);
+  return {std::move(lock), *place.connection};
 }
 
 Store::Database::Session Store::Database::use(std::string_view attempt) {
-  const bool inherited = belongs_to_parent();
-  std::unique_lock<std::mutex> lock =
-      inherited ? lock_after_fork() : std::unique_lock<std::mutex>(mutex);
-  if (belongs_to_parent()) {
-    abandon_connection();
-    open();
-  } else if (changed_since_opened()) {
-    connection.reset();
-    open();
-  }
-  connection->attempt(attempt);
-  return {std::move(lock), *connection};
+  std::unique_lock lock(main_.mutex, std::defer_lock);
+  // There is but one of a database in memory.
+  if (file == ":memory:") lock.lock();
+  if (lock || lock.try_lock()) return session(main_, std::move(lock), attempt);
+  return session(aside_, std::unique_lock(aside_.mutex), attempt);
 }
 
 Store::Database::Session Store::Database::use_for_writing(std::string_view attempt) {
-  Session session = use(attempt);
-  if (session.connection.read_only()) {
-    session.connection.fail(
+  Session opened = session(main_, std::unique_lock(main_.mutex), attempt);
+  if (opened.connection.read_only()) {
+    opened.connection.fail(
         "it is open for reading only, because the file or its folder cannot be written",
         "Make both writable, or set CUDADENT_CACHE to a file elsewhere");
   }
-  return session;
+  return opened;
 }
 
 }  // namespace cudadent

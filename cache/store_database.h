@@ -1,17 +1,18 @@
-// The connection of a Store, its lock, and the process they belong to: for the sources of cache/ alone.
+// The connections of a Store, their locks, and the process they belong to: for the sources of cache/ alone.
 #pragma once
-
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <string_view>
 
 #include "cache/sqlite.h"
 #include "cache/store.h"
+#include "runtime/fork.h"
 
 namespace cudadent {
 
@@ -23,37 +24,35 @@ struct Store::Database {
   const std::filesystem::path file;
   const std::chrono::milliseconds busy_timeout;
   const Role role;
-  std::mutex mutex;
-  std::unique_ptr<sqlite::Connection> connection;
-  std::atomic<pid_t> owner = 0;  // the process that opened the connection
   std::atomic<bool> read_only = false;
 
   Database(const std::filesystem::path& place, std::chrono::milliseconds timeout,
            Role what_for = Role::own);
-  ~Database();
-  Database(const Database&) = delete;
-  Database& operator=(const Database&) = delete;
 
-  // The connection, to this thread alone.
+  // A connection, to this thread alone.
   struct Session {
-    std::unique_lock<std::mutex> lock;
+    std::unique_lock<ForkSafeMutex> lock;
     sqlite::Connection& connection;
   };
-  // `attempt` is what the caller is about to do, for messages.
+  // `attempt` is what the caller is about to do, for messages. Waits for no writer of this process: one that waits
+  // for another process holds up nobody but who wants to write.
   Session use(std::string_view attempt);
   // The same for writing: refuses at once when the file is read-only.
   Session use_for_writing(std::string_view attempt);
 
  private:
-  void open();
-  [[nodiscard]] bool changed_since_opened() const;
-  [[nodiscard]] bool belongs_to_parent() const noexcept {
-    return file != ":memory:" && owner.load() != ::getpid();
-  }
-  std::unique_lock<std::mutex> lock_after_fork();
-  void abandon_connection() noexcept;
+  struct Place {
+    ForkSafeMutex mutex;
+    std::unique_ptr<sqlite::Connection> connection;  // null before it is first used
+    std::uint64_t forks = 0;                         // fork_count() of the process that opened it
+    std::string state_when_opened;                   // of a file that is read without locks
+  };
+  Session session(Place& place, std::unique_lock<ForkSafeMutex> lock, std::string_view attempt);
+  void open(Place& place);
+  [[nodiscard]] bool has_to_open(const Place& place) const;
 
-  std::string state_when_opened_;  // of a file that is read without locks
+  Place main_;
+  Place aside_;  // for readers that would wait for main_
 };
 
 }  // namespace cudadent

@@ -118,6 +118,16 @@ TEST_CASE("the child of a fork does not end its parent's claim") {
   CHECK(store.claim(gemm_problem()) == nullptr);
 }
 
+TEST_CASE("where there is no thread left, a claim does without a heartbeat") {
+  const TemporaryFolder folder;
+  CHECK(run_in_unprivileged_child(folder, [&] {
+          if (!tests::limit_threads(0)) return false;
+          Store store(folder / "a.db");
+          const auto claim = store.claim(gemm_problem());
+          return claim && claim->recorded() && store.claim(gemm_problem()) == nullptr;
+        }) == 0);
+}
+
 TEST_CASE("of eight processes at once, one gets the claim") {
   const TemporaryFolder folder;
   const auto file = folder / "a.db";

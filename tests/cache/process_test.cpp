@@ -4,9 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <csignal>
+#include <memory>
 #include <set>
+#include <thread>
+#include <vector>
 
+#include "cache/database_file.h"
 #include "cache/store.h"
 #include "support.h"
 
@@ -122,6 +127,89 @@ TEST_CASE("the child of a fork holds its own locks") {
   for (const int end : {to_child[0], to_child[1], to_parent[0], to_parent[1]}) ::close(end);
   CHECK(Store(file).counts().trials == 3);
   CHECK(run_sql(file, "PRAGMA integrity_check") == "ok");
+}
+
+TEST_CASE("so it does where it has inherited two stores of one file, and uses one") {
+  const TemporaryFolder folder;
+  const auto file = folder / "cudadent.db";
+  auto store = std::make_unique<Store>(file), other = std::make_unique<Store>(file);
+  store->put_trial(gemm_trial(0));
+  CHECK(other->counts().trials == 1);
+  std::array<int, 2> to_child{};
+  std::array<int, 2> to_parent{};
+  REQUIRE(::pipe(to_child.data()) == 0);
+  REQUIRE(::pipe(to_parent.data()) == 0);
+  const pid_t child = start_child([&] {
+    char byte = 0;
+    store->put_trial(gemm_trial(1));
+    if (::write(to_parent[1], &byte, 1) != 1 || ::read(to_child[0], &byte, 1) != 1) return false;
+    store->put_trial(gemm_trial(2));  // after the parent has closed both
+    return other->counts().trials == 3;
+  });
+  char byte = 0;
+  REQUIRE(::read(to_parent[0], &byte, 1) == 1);
+  store.reset();
+  other.reset();
+  REQUIRE(::write(to_child[1], &byte, 1) == 1);
+  CHECK(wait_for(child) == 0);
+  for (const int end : {to_child[0], to_child[1], to_parent[0], to_parent[1]}) ::close(end);
+  CHECK(Store(file).counts().trials == 3);
+  CHECK(run_sql(file, "PRAGMA integrity_check") == "ok");
+}
+
+TEST_CASE("a fork may come while other threads use the store") {
+  const TemporaryFolder folder;
+  const auto file = folder / "cudadent.db";
+  Store store(file);
+  std::atomic<bool> end{false};
+  std::atomic<std::int64_t> stored{0};
+  {
+    std::vector<std::jthread> threads;
+    for (std::int64_t t = 0; t < 2; ++t)
+      threads.emplace_back([&, t] {
+        for (std::int64_t i = 0; !end; ++i, ++stored)
+          store.put_trial(gemm_trial(100'000 * (t + 1) + i));
+      });
+    threads.emplace_back([&] {
+      while (!end) store.problems();
+    });
+    for (std::int64_t child = 0; child < 10; ++child)
+      CHECK(run_in_child([&] {
+              store.put_trial(gemm_trial(child));
+              return store.counts().trials > 0;
+            }) == 0);
+    end = true;
+  }
+  CHECK(store.counts().trials == stored + 10);
+  CHECK(run_sql(file, "PRAGMA integrity_check") == "ok");
+}
+
+TEST_CASE("a fork may come while another thread waits for a lock of another process") {
+  const TemporaryFolder folder;
+  const auto file = folder / "cudadent.db";
+  Store store(file);
+  store.put_trial(gemm_trial(0));
+  std::array<int, 2> locked{}, end{};
+  REQUIRE(::pipe(locked.data()) == 0);
+  REQUIRE(::pipe(end.data()) == 0);
+  const pid_t holder = start_child([&] {
+    sqlite::Connection other(file, sqlite::Connection::Access::read_write,
+                             std::chrono::seconds(10));
+    const sqlite::Transaction writing(other);
+    char byte = 0;
+    return ::write(locked[1], &byte, 1) == 1 && ::read(end[0], &byte, 1) == 1;
+  });
+  char byte = 0;
+  REQUIRE(::read(locked[0], &byte, 1) == 1);
+  std::jthread writer([&] { store.put_trial(gemm_trial(1)); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // so that it waits, most likely
+  if (!on_network_file_system(folder.path()))
+    CHECK(run_in_child([&] { return store.counts().trials == 1; }) == 0);
+  REQUIRE(::write(end[1], &byte, 1) == 1);
+  CHECK(wait_for(holder) == 0);
+  writer.join();
+  for (const int number : {locked[0], locked[1], end[0], end[1]}) ::close(number);
+  CHECK(store.counts().trials == 2);
 }
 
 TEST_CASE("a child that only destroys an inherited store does the parent no harm") {

@@ -8,6 +8,7 @@
 #include <limits>
 #include <thread>
 
+#include "cache/database_file.h"
 #include "cache/records.h"
 #include "support.h"
 
@@ -386,6 +387,32 @@ TEST_CASE("many threads use one store") {
   CHECK(missing == 0);
   CHECK(store.counts().trials == threads * trials);
   CHECK(store.counts().binaries == threads * trials / 8);
+}
+
+TEST_CASE("a reader does not wait for a writer that waits for another process") {
+  const TemporaryFolder folder;
+  const auto file = folder / "cudadent.db";
+  if (on_network_file_system(folder.path())) return;
+  Store store(file);
+  store.put_winner(gemm_winner());
+  std::atomic<bool> stored{false};
+  std::jthread writer;
+  {
+    sqlite::Connection other(file, sqlite::Connection::Access::read_write,
+                             std::chrono::seconds(10));
+    const sqlite::Transaction writing(other);
+    writer = std::jthread([&] {
+      store.put_trial(gemm_trial());
+      stored = true;
+    });
+    for (int i = 0; i < 100; ++i) {  // at some time it has begun
+      CHECK(winner_of(store, gemm_problem()));
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    CHECK(!stored);
+  }
+  writer.join();
+  CHECK(store.counts().trials == 1);
 }
 
 TEST_CASE("two stores of one process share a file") {
