@@ -14,9 +14,10 @@
 
 namespace cudadent {
 
-// "auto", "host", "cuda" or "cuda:N" → a backend. Throws Error: invalid_argument for another name,
-// device_unavailable with what is wrong.
-std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment);
+// "auto", "host", "cuda" or "cuda:N" → a backend, which may have something to log. Throws Error:
+// invalid_argument for another name, device_unavailable with what is wrong.
+std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment,
+                                     std::function<void(LogLevel, std::string_view)> log = {});
 
 // The device of `like` as a worker process has it, to run candidates in; see runtime/worker/worker_backend.h.
 // Null when `options` say in_process, or automatic and no worker can be started: `log` is told why. Throws

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <utility>
 
 #include "api/parts.h"
 #include "cache/shipped.h"
@@ -41,12 +42,11 @@ int cuda_ordinal(const std::string& name) {
 
 }  // namespace
 
-std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment) {
-  const std::string wanted = name.empty() || name == "auto" ? environment.device : name;
-  if (wanted.empty() || wanted == "auto")
-    return cuda_device_count() > 0 ? make_cuda_backend(0, environment)
-                                   : make_host_backend(environment);
-  if (wanted == "host") return make_host_backend(environment);
+std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment,
+                                     std::function<void(LogLevel, std::string_view)> log) {
+  std::string wanted = name.empty() || name == "auto" ? environment.device : name;
+  if (wanted.empty() || wanted == "auto") wanted = cuda_device_count() > 0 ? "cuda" : "host";
+  if (wanted == "host") return make_host_backend(environment, std::move(log));
   return make_cuda_backend(cuda_ordinal(wanted), environment);
 }
 
@@ -106,7 +106,7 @@ void ForgivingBinaryStore::put_binary(const Binary& binary) {
 
 Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& given)
     : environment(given),
-      backend(open_device(options.device, environment)),
+      backend(open_device(options.device, environment, options.log)),
       library(template_folders(options, environment)),
       store(options.cache.empty() ? environment.cache : options.cache,
             {.layers = layers(options, environment),

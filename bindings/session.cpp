@@ -66,11 +66,8 @@ std::shared_ptr<Session> Defaults::session(std::int32_t device) {
 
 std::shared_ptr<Session> Defaults::session(const std::string& device) {
   if (const auto found = sessions_.find(device); found != sessions_.end()) return found->second;
-  std::unique_lock<std::mutex> lock;
-  {
-    const py::gil_scoped_release release;
-    lock = std::unique_lock(opening_);
-  }
+  // Nothing when interrupted, which is raised.
+  const auto turn = without_interpreter_lock([&] { return opening_.take("", is_interrupted); });
   if (const auto found = sessions_.find(device); found != sessions_.end()) return found->second;
   RuntimeOptions options = options_;
   options.device = device;

@@ -6,9 +6,9 @@
 
 #include <map>
 #include <memory>
-#include <mutex>
 
 #include "runtime/template_library.h"
+#include "runtime/turns.h"
 
 namespace cudadent::python {
 
@@ -57,7 +57,7 @@ class Defaults {
   std::map<std::string, std::shared_ptr<Session>> sessions_;  // by device name
   std::shared_ptr<TemplateLibrary> library_;
   std::uint64_t generation_ = 1;
-  std::mutex opening_;  // taken without the interpreter lock: one device is opened at a time
+  Turns opening_;  // one device at a time; taken without the interpreter lock
 };
 
 // For TuneOptions::cancelled: true when Python has an interrupt (Ctrl-C) or a callback's exception

@@ -243,6 +243,9 @@ void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> t
   const auto place = [](std::int32_t device) {
     return device == host_memory ? std::string("host memory") : fmt::format("cuda:{}", device);
   };
+  // At once, not after tuning in another process.
+  if (tensor_device_ != host_memory && forks_ != fork_count())
+    fail_in_child("use " + backend_.device().name, cuda_in_child_advice);
   if (tensors.size() > op.tensor_names.size()) return;  // an error that problem_of reports
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (tensors[i].present() && tensors[i].device != tensor_device_)

@@ -118,6 +118,7 @@ class Dispatcher {
   ConfigurationSource& source_;
   BinaryStore& binaries_;
   std::int32_t tensor_device_;  // what Tensor::device must be
+  const std::uint64_t forks_ = fork_count();
 
   std::function<bool()> cancelled_;
   ForkSafeMutex states_mutex_;

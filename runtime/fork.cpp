@@ -1,6 +1,7 @@
 #include "runtime/fork.h"
 
 #include <cudadent/cudadent.h>
+#include <fmt/format.h>
 #include <pthread.h>
 
 #include <chrono>
@@ -95,10 +96,11 @@ void ForkSafeMutex::make_own() {
 }
 
 void ForkSafeMutex::lock() {
-  const NoFork no_fork;
-  if (forks_ != fork_count()) make_own();
-  mutex_.lock();
-  ++depth;  // until unlock()
+  // Waits without a NoFork of its own: who has the mutex may wait for a fork itself, once its sleep is over.
+  while (!try_lock()) {
+    mutex_.lock();
+    mutex_.unlock();
+  }
 }
 
 bool ForkSafeMutex::try_lock() {
@@ -112,6 +114,14 @@ bool ForkSafeMutex::try_lock() {
 void ForkSafeMutex::unlock() noexcept {
   mutex_.unlock();
   if (--depth == 0) --inside;
+}
+
+void fail_in_child(std::string_view attempt, std::string_view advice) {
+  throw Error(
+      ErrorCode::device_unavailable,
+      fmt::format("cannot {}: this process is the child of a fork, and what that takes is its "
+                  "parent's. {}",
+                  attempt, advice));
 }
 
 }  // namespace cudadent

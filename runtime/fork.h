@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <string_view>
 
 namespace cudadent {
 
@@ -65,5 +66,13 @@ class ForkSafeMutex {
   std::mutex mutex_;
   std::atomic<std::uint64_t> forks_ = fork_count();  // in the process that mutex_ belongs to
 };
+
+// Throws Error(device_unavailable): "cannot <attempt>: this process was forked …", for what a child cannot have.
+// A CUDA context is one such thing.
+inline constexpr std::string_view cuda_in_child_advice =
+    "CUDA cannot be used after a fork: use it in processes that were started anew "
+    "(multiprocessing's \"spawn\" or "
+    "\"forkserver\"), or not before the fork.";
+[[noreturn]] void fail_in_child(std::string_view attempt, std::string_view advice);
 
 }  // namespace cudadent

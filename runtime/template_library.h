@@ -5,12 +5,12 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "runtime/embedded_files.h"
+#include "runtime/fork.h"
 #include "runtime/manifest.h"
 
 namespace cudadent {
@@ -43,7 +43,7 @@ class TemplateLibrary {
     std::string path, origin;
     std::function<std::string()> read;
   };
-  std::mutex mutex_;
+  ForkSafeMutex mutex_;
   std::map<std::string, File, std::less<>> files_;  // by relative path
   std::map<std::string, std::shared_ptr<const OperatorEntry>, std::less<>> entries_;
   std::shared_ptr<const OperatorEntry> load(std::string_view op);

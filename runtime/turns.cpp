@@ -1,6 +1,8 @@
 #include "runtime/turns.h"
 
+#include <algorithm>
 #include <chrono>
+#include <deque>
 
 namespace cudadent {
 
@@ -9,54 +11,59 @@ constexpr auto slice =
     std::chrono::milliseconds(50);  // between two questions whether to go on waiting
 }
 
-struct Turns::Held {
+// Of a thread in the line for a name; the first has the turn.
+struct Turns::Place {
   std::string name;
   std::thread::id thread = std::this_thread::get_id();
   std::uint64_t forks = fork_count();
-  bool over = false;
-  std::condition_variable_any ended;
-
-  // False when the thread that has it is one of the parent's.
-  [[nodiscard]] bool is_of_this_process() const { return forks == fork_count(); }
+  std::condition_variable_any is_first;
 };
 
 struct Turns::State {
+  using Line = std::deque<std::shared_ptr<Place>>;
   ForkSafeMutex mutex;
-  std::map<std::string, std::shared_ptr<Held>> held;  // by name
+  std::map<std::string, Line> lines;  // by name; none is empty
+
+  void leave(const Place& place) {
+    const auto line = lines.find(place.name);
+    if (line == lines.end()) return;
+    std::erase_if(line->second, [&](const auto& one) { return one.get() == &place; });
+    if (line->second.empty())
+      lines.erase(line);
+    else
+      line->second.front()->is_first.notify_all();
+  }
 };
 
 Turns::Turns() : state_(std::make_shared<State>()) {}
 
 Turns::Turn::~Turn() {
-  if (held_ == nullptr || !held_->is_of_this_process()) return;
+  if (place_ == nullptr || place_->forks != fork_count()) return;
   const std::lock_guard lock(state_->mutex);
-  held_->over = true;
-  state_->held.erase(held_->name);
-  held_->ended.notify_all();
+  state_->leave(*place_);
 }
 
 std::optional<Turns::Turn> Turns::take(const std::string& name,
                                        const std::function<bool()>& cancelled) {
   std::unique_lock lock(state_->mutex);
-  while (true) {
-    auto& place = state_->held[name];
-    // (One of the parent's that others waited for stays alive with their copies of the pointer: a condition
-    // variable must not be destroyed with somebody waiting.)
-    if (place == nullptr || !place->is_of_this_process()) {
-      place = std::make_shared<Held>();
-      place->name = name;
-      return Turn(state_, place);
-    }
-    if (place->thread == std::this_thread::get_id()) return Turn(state_, nullptr);
-    const std::shared_ptr<Held> other = place;
-    while (!other->over) {
-      if (other->ended.wait_for(lock, slice) == std::cv_status::no_timeout) continue;
-      if (!cancelled) continue;
-      lock.unlock();  // it may take the caller's locks
-      if (cancelled()) return std::nullopt;
-      lock.lock();
-    }
+  State::Line& line = state_->lines[name];
+  // Threads of the parent's. (Those that wait have copies of their pointers that never go away: a condition variable
+  // must not be destroyed with somebody waiting.)
+  std::erase_if(line, [](const auto& place) { return place->forks != fork_count(); });
+  if (!line.empty() && line.front()->thread == std::this_thread::get_id())
+    return Turn(state_, nullptr);
+  const auto own = std::make_shared<Place>();
+  own->name = name;
+  line.push_back(own);
+  while (line.front() != own) {
+    if (own->is_first.wait_for(lock, slice) == std::cv_status::no_timeout || !cancelled) continue;
+    lock.unlock();  // it may take the caller's locks
+    Turn leaving(state_, own);
+    if (cancelled()) return std::nullopt;
+    leaving.place_ = nullptr;
+    lock.lock();
   }
+  return Turn(state_, own);
 }
 
 }  // namespace cudadent

@@ -19,7 +19,7 @@ namespace cudadent {
 class Turns {
  private:
   struct State;
-  struct Held;
+  struct Place;
 
  public:
   // The right to be the only one at a name's work. Ends with this object, which may outlive its Turns.
@@ -30,19 +30,19 @@ class Turns {
     ~Turn();
     // The thread has the name's turn already, from further up its stack: it need not wait for itself, but what it
     // is about to begin, it is in the midst of.
-    [[nodiscard]] bool nested() const noexcept { return held_ == nullptr; }
+    [[nodiscard]] bool nested() const noexcept { return place_ == nullptr; }
 
    private:
     friend class Turns;
-    Turn(std::shared_ptr<State> state, std::shared_ptr<Held> held)
-        : state_(std::move(state)), held_(std::move(held)) {}
+    Turn(std::shared_ptr<State> state, std::shared_ptr<Place> place)
+        : state_(std::move(state)), place_(std::move(place)) {}
     std::shared_ptr<State> state_;
-    std::shared_ptr<Held> held_;  // null when nested
+    std::shared_ptr<Place> place_;  // null when nested
   };
 
   Turns();
 
-  // Waits until no other thread has the name's turn. Nothing once `cancelled`, which may be empty and is asked
+  // Waits until no other thread has the name's turn, or waits for longer. Nothing once `cancelled`, which may be empty and is asked
   // several times a second while there is somebody to wait for, says true. Throws what it throws.
   [[nodiscard]] std::optional<Turn> take(const std::string& name,
                                          const std::function<bool()>& cancelled = {});

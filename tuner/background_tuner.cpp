@@ -1,5 +1,8 @@
 #include "tuner/background_tuner.h"
 
+#include <mutex>
+#include <optional>
+
 namespace cudadent {
 
 BackgroundTuner::BackgroundTuner(Tune tune, Failed failed)
@@ -7,18 +10,38 @@ BackgroundTuner::BackgroundTuner(Tune tune, Failed failed)
 
 BackgroundTuner::~BackgroundTuner() = default;  // the thread's own destructor stops and joins it
 
-void BackgroundTuner::submit(const OperatorEntry& entry, const Problem& problem) {
-  const std::lock_guard lock(mutex_);
-  if (!known_.insert(problem.op->name + " " + problem.tuning_key()).second) return;
-  waiting_.push_back({entry, problem});
-  if (!thread_.joinable())
-    thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
-  submitted_.notify_one();
+void BackgroundTuner::start() {
+  submitted_ = std::make_shared<std::condition_variable_any>();
+  known_.clear();
+  waiting_.clear();
+  const auto work = [this, submitted = submitted_](const std::stop_token& stop) {
+    this->work(*submitted, stop);
+  };
+  if (start_threads(1, [&](std::size_t) { thread_ = OwnThread(work); }) == 0)
+    throw Error(ErrorCode::launch_failed,
+                "There is no thread to tune on: the system starts no more of them. Raise its limit "
+                "(ulimit -u, or the container's), or end some processes.");
 }
 
-void BackgroundTuner::work(const std::stop_token& stop) {
+void BackgroundTuner::submit(const OperatorEntry& entry, const Problem& problem) {
+  std::optional<Error> failure;
+  {
+    const std::lock_guard lock(mutex_);
+    try {
+      if (!thread_.runs_here()) start();
+      if (!known_.insert(problem.op->name + " " + problem.tuning_key()).second) return;
+      waiting_.push_back({entry, problem});
+      submitted_->notify_one();
+    } catch (const Error& error) {
+      failure = error;
+    }
+  }
+  if (failure) failed_(problem, *failure);
+}
+
+void BackgroundTuner::work(std::condition_variable_any& submitted, const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
-  while (submitted_.wait(lock, stop, [&] { return !waiting_.empty(); }) && !stop.stop_requested()) {
+  while (submitted.wait(lock, stop, [&] { return !waiting_.empty(); }) && !stop.stop_requested()) {
     const Job job = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();

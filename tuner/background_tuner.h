@@ -5,13 +5,14 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <set>
+#include <stop_token>
 #include <string>
-#include <thread>
 
+#include "runtime/fork.h"
 #include "runtime/problem.h"
 #include "runtime/template_library.h"
+#include "runtime/threads.h"
 
 namespace cudadent {
 
@@ -30,7 +31,9 @@ class BackgroundTuner {
   BackgroundTuner& operator=(const BackgroundTuner&) = delete;
 
   // A problem whose tuning key was submitted before, whatever became of it, is not tuned again. The
-  // thread begins with the first problem.
+  // thread begins with the first problem; when there is none to be had, the problem has failed and may be submitted
+  // again. In the child of a fork everything begins anew: the parent's thread is not here, and what it tunes is its
+  // own business.
   void submit(const OperatorEntry& entry, const Problem& problem);
 
  private:
@@ -38,15 +41,17 @@ class BackgroundTuner {
     OperatorEntry entry;
     Problem problem;
   };
-  void work(const std::stop_token& stop);
+  void start();
+  void work(std::condition_variable_any& submitted, const std::stop_token& stop);
 
   Tune tune_;
   Failed failed_;
-  std::mutex mutex_;
-  std::condition_variable_any submitted_;
+  ForkSafeMutex mutex_;
+  // The thread holds on to it, so that it outlives its waiting in a child, where that never ends.
+  std::shared_ptr<std::condition_variable_any> submitted_;
   std::set<std::string> known_;  // operator and tuning key
   std::deque<Job> waiting_;
-  std::jthread thread_;  // last: joined before the rest goes
+  OwnThread thread_;  // last: joined before the rest goes
 };
 
 }  // namespace cudadent

@@ -89,7 +89,23 @@ TuneResult CachedSource::run(const OperatorEntry& entry, const Problem& problem,
                              const TuneOptions& options) {
   const auto turn = runs_.take("the device", options.cancelled);
   if (!turn) throw_cancelled(problem.describe(), "another problem was being tuned");
-  return cudadent::tune(context_, entry, problem, options);
+  // The child of a callback that forks must not go on with the run: worker and threads are its parent's, and what
+  // it would store as measured is not.
+  TuneOptions watched = options;
+  const auto check_process = [forks = fork_count()] {
+    if (forks != fork_count())
+      fail_in_child("go on with a tuning run", "The parent goes on with it.");
+  };
+  watched.on_progress = [&](const TuneProgress& progress) {
+    if (options.on_progress) options.on_progress(progress);
+    check_process();
+  };
+  watched.cancelled = [&] {
+    const bool cancelled = options.cancelled && options.cancelled();
+    check_process();
+    return cancelled;
+  };
+  return cudadent::tune(context_, entry, problem, watched);
 }
 
 TuneResult CachedSource::tune(const OperatorEntry& entry, const Problem& problem,

@@ -1,45 +1,72 @@
 #include "tuner/compile_pool.h"
 
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <stop_token>
+#include <utility>
+
 namespace cudadent {
 
+struct CompilePool::State {
+  Backend& backend;
+  BinaryStore& known;
+  const std::uint64_t forks = fork_count();
+  std::mutex mutex;
+  std::condition_variable_any submitted, finished;
+  std::deque<Compiled> waiting, done;
+  std::size_t under_way = 0;
+
+  State(Backend& compiling, BinaryStore& binaries) : backend(compiling), known(binaries) {}
+  void work(const std::stop_token& stop);
+};
+
 CompilePool::CompilePool(Backend& backend, BinaryStore& known, int workers)
-    : backend_(backend), known_(known) {
-  for (int i = 0; i < workers; ++i)
-    workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+    : state_(std::make_shared<State>(backend, known)) {
+  start_threads(static_cast<std::size_t>(workers), [this](std::size_t) {
+    workers_.emplace_back([state = state_](const std::stop_token& stop) { state->work(stop); });
+  });
+  if (workers_.empty())
+    throw Error(ErrorCode::compile_failed,
+                "There is no thread to compile on: the system starts no more of them. Raise its "
+                "limit (ulimit "
+                "-u, or the container's), or end some processes.");
 }
 
 CompilePool::~CompilePool() {
-  const std::lock_guard lock(mutex_);
-  waiting_.clear();
+  if (state_->forks != fork_count()) return;
+  const std::lock_guard lock(state_->mutex);
+  state_->waiting.clear();
   for (auto& worker : workers_) worker.request_stop();
 }
 
 void CompilePool::submit(Candidate candidate, Specialization specialization) {
-  const std::lock_guard lock(mutex_);
-  waiting_.push_back({candidate, std::move(specialization), std::nullopt, std::nullopt});
-  ++under_way_;
-  submitted_.notify_one();
+  const std::lock_guard lock(state_->mutex);
+  state_->waiting.push_back({candidate, std::move(specialization), std::nullopt, std::nullopt});
+  ++state_->under_way;
+  state_->submitted.notify_one();
 }
 
 std::optional<Compiled> CompilePool::next(std::chrono::steady_clock::time_point deadline) {
-  std::unique_lock lock(mutex_);
-  const auto ready = [&] { return !done_.empty() || under_way_ == 0; };
-  if (!finished_.wait_until(lock, deadline, ready) || done_.empty()) return std::nullopt;
-  Compiled first = std::move(done_.front());
-  done_.pop_front();
-  --under_way_;
+  State& state = *state_;
+  std::unique_lock lock(state.mutex);
+  const auto ready = [&] { return !state.done.empty() || state.under_way == 0; };
+  if (!state.finished.wait_until(lock, deadline, ready) || state.done.empty()) return std::nullopt;
+  Compiled first = std::move(state.done.front());
+  state.done.pop_front();
+  --state.under_way;
   return first;
 }
 
 std::size_t CompilePool::under_way() const {
-  const std::lock_guard lock(mutex_);
-  return under_way_;
+  const std::lock_guard lock(state_->mutex);
+  return state_->under_way;
 }
 
-Compiled CompilePool::compile(Compiled job) const {
+Compiled CompilePool::compile(Backend& backend, BinaryStore& known, Compiled job) {
   try {
-    job.binary = known_.find_binary(job.specialization.hash);
-    if (!job.binary) job.binary = backend_.compile(job.specialization);
+    job.binary = known.find_binary(job.specialization.hash);
+    if (!job.binary) job.binary = backend.compile(job.specialization);
   } catch (const Error& error) {
     job.error = error;
   } catch (const std::exception& error) {
@@ -48,16 +75,16 @@ Compiled CompilePool::compile(Compiled job) const {
   return job;
 }
 
-void CompilePool::work(const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
-  while (submitted_.wait(lock, stop, [&] { return !waiting_.empty(); })) {
-    Compiled job = std::move(waiting_.front());
-    waiting_.pop_front();
+void CompilePool::State::work(const std::stop_token& stop) {
+  std::unique_lock lock(mutex);
+  while (submitted.wait(lock, stop, [&] { return !waiting.empty(); })) {
+    Compiled job = std::move(waiting.front());
+    waiting.pop_front();
     lock.unlock();
-    Compiled result = compile(std::move(job));
+    Compiled result = compile(backend, known, std::move(job));
     lock.lock();
-    done_.push_back(std::move(result));
-    finished_.notify_one();
+    done.push_back(std::move(result));
+    finished.notify_one();
   }
 }
 

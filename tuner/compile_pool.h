@@ -2,16 +2,14 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
-#include <deque>
-#include <mutex>
+#include <memory>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "runtime/backend.h"
 #include "runtime/configuration_source.h"
 #include "runtime/specialization.h"
+#include "runtime/threads.h"
 #include "tuner/search_space.h"
 
 namespace cudadent {
@@ -26,9 +24,10 @@ struct Compiled {
 class CompilePool {
  public:
   // Binaries already in `known` are taken from there; new ones are not put there. Both must outlive the
-  // pool.
+  // pool. Of `workers` threads there are as many as the system has left; Error(compile_failed) when it has none.
   CompilePool(Backend& backend, BinaryStore& known, int workers);
-  // Drops what has not begun and waits for what has.
+  // Drops what has not begun and waits for what has. In the child of a fork, which has none of the threads, a pool
+  // may only be destroyed, and nothing is waited for.
   ~CompilePool();
   CompilePool(const CompilePool&) = delete;
   CompilePool& operator=(const CompilePool&) = delete;
@@ -41,16 +40,12 @@ class CompilePool {
   [[nodiscard]] std::size_t under_way() const;
 
  private:
-  void work(const std::stop_token& stop);
-  Compiled compile(Compiled job) const;
+  struct State;
+  static Compiled compile(Backend& backend, BinaryStore& known, Compiled job);
 
-  Backend& backend_;
-  BinaryStore& known_;
-  mutable std::mutex mutex_;
-  std::condition_variable_any submitted_, finished_;
-  std::deque<Compiled> waiting_, done_;
-  std::size_t under_way_ = 0;
-  std::vector<std::jthread> workers_;  // last: joined before the rest goes
+  // The threads hold on to it, so that a child, in which they never let go, does not destroy it.
+  std::shared_ptr<State> state_;
+  std::vector<OwnThread> workers_;
 };
 
 }  // namespace cudadent

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "runtime/threads.h"
 #include "runtime/value.h"
 
 namespace cudadent {
@@ -179,19 +181,14 @@ std::vector<std::byte> fill(const Distribution& spec, DataType dtype, std::size_
   std::vector<std::byte> bytes(count * sizeof(T));
   const std::span<T> elements(reinterpret_cast<T*>(bytes.data()), count);
   const std::size_t chunks = (count + chunk_elements - 1) / chunk_elements;
-  const std::size_t threads =
-      std::min<std::size_t>(std::max(1U, std::thread::hardware_concurrency()), chunks);
-  const auto work = [&](std::size_t first) {
-    for (std::size_t chunk = first; chunk < chunks; chunk += threads) {
+  std::atomic<std::size_t> next = 0;
+  on_threads(std::min<std::size_t>(std::max(1U, std::thread::hardware_concurrency()), chunks), [&] {
+    for (std::size_t chunk = next++; chunk < chunks; chunk = next++) {
       const std::size_t start = chunk * chunk_elements;
       fill_chunk(spec, dtype, seed, chunk,
                  elements.subspan(start, std::min(chunk_elements, count - start)));
     }
-  };
-  std::vector<std::jthread> workers;
-  for (std::size_t i = 1; i < threads; ++i) workers.emplace_back(work, i);
-  if (threads > 0) work(0);
-  workers.clear();  // joins
+  });
   return bytes;
 }
 

@@ -31,7 +31,7 @@ class EventHandle {
     gpu.check(gpu.driver.event_create(&event_, 0), "create an event");
   }
   ~EventHandle() {
-    if (event_ != nullptr) gpu_.driver.event_destroy(event_);
+    if (event_ != nullptr && gpu_.is_here()) gpu_.driver.event_destroy(event_);
   }
   EventHandle(EventHandle&& other) noexcept
       : gpu_(other.gpu_), event_(std::exchange(other.event_, nullptr)) {}
@@ -49,8 +49,12 @@ class CudaBackend final : public Backend {
       : gpu_(std::move(gpu)), compiler_(std::move(search)) {}
 
   [[nodiscard]] const Device& device() const noexcept override { return gpu_->device; }
-  std::string compiler() override { return compiler_.name(); }
+  std::string compiler() override {
+    gpu_->check_process();
+    return compiler_.name();
+  }
   Binary compile(const Specialization& specialization) override {
+    gpu_->check_process();
     return compiler_.compile(specialization);
   }
 
@@ -179,6 +183,7 @@ const CudaBackend::Timing& CudaBackend::timing() {
 
 std::vector<double> CudaBackend::time(const Executable& executable,
                                       const LaunchArguments& arguments, int count) {
+  gpu_->check_process();
   const std::scoped_lock lock(timing_mutex_);
   const ContextScope scope = gpu_->scope();
   // What other streams still run would be measured too.
@@ -226,6 +231,8 @@ int cuda_device_count(std::string* why_none) {
                 ErrorCode::device_unavailable);
     if (count == 0) why = cuda::advice(cuda::Result::no_device);
   } catch (const Error& error) {
+    // In the child of a fork whose parent has used CUDA: there is a GPU, and the host is not what is wanted then.
+    if (error.detail() == "CUDA_ERROR_NOT_INITIALIZED") throw;
     why = error.what();
   }
   if (why_none != nullptr) *why_none = why;

@@ -14,7 +14,8 @@
 namespace cudadent {
 
 // CUDA devices this process may use; 0 when there is no driver or no device, and then `why_none`
-// says which. Initialises the driver (about 0.2 s, once a process); never throws for want of one.
+// says which. Initialises the driver (about 0.2 s, once a process); never throws for want of one. Throws
+// Error(device_unavailable) in the child of a fork whose parent has used CUDA, as the driver refuses it there.
 int cuda_device_count(std::string* why_none = nullptr);
 
 // Opens a device; NVRTC is looked for only when something is to be compiled. `site_packages` are

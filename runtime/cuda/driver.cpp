@@ -59,6 +59,10 @@ std::string_view advice(Result result) noexcept {
   switch (result) {
     case Result::out_of_memory:
       return "Free device memory, or use a smaller problem.";
+    case Result::not_initialized:
+      return "Is this the child of a fork of a process that has used CUDA? There it cannot be "
+             "used: start "
+             "processes anew (multiprocessing's \"spawn\").";
     case Result::no_device:
       return "No GPU is visible to this process: see nvidia-smi and CUDA_VISIBLE_DEVICES.";
     case Result::stub_library:

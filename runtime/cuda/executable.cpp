@@ -71,7 +71,9 @@ CudaModule::CudaModule(std::shared_ptr<const Gpu> gpu, const Binary& binary)
       fmt::format("load a binary for {}, compiled by {},", binary.architecture, binary.compiler));
 }
 
-CudaModule::~CudaModule() { gpu_->driver.library_unload(library_); }
+CudaModule::~CudaModule() {
+  if (gpu_->is_here()) gpu_->driver.library_unload(library_);
+}
 
 Function CudaModule::function(const std::string& entry) const {
   const Driver& driver = gpu_->driver;
@@ -123,7 +125,7 @@ CudaExecutable::CudaExecutable(std::shared_ptr<const Gpu> gpu,
 }
 
 CudaExecutable::~CudaExecutable() {
-  kept_.give_back(*gpu_);
+  if (gpu_->is_here()) kept_.give_back(*gpu_);
   ::operator delete(storage_, block_alignment);
 }
 

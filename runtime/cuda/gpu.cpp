@@ -117,7 +117,7 @@ std::shared_ptr<const Gpu> Gpu::open(const Driver& driver, int ordinal) {
 }
 
 Gpu::~Gpu() {
-  if (context == nullptr) return;
+  if (context == nullptr || !is_here()) return;
   // After a fault, or when the process is ending, the driver refuses all of this: so be it.
   try {
     const ContextScope current = scope();

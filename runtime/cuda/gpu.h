@@ -2,12 +2,14 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 
 #include "runtime/cuda/driver.h"
 #include "runtime/cuda/kept_memory.h"
 #include "runtime/device.h"
+#include "runtime/fork.h"
 
 namespace cudadent::cuda {
 
@@ -40,10 +42,21 @@ class Gpu {
   // Whether the stream is being captured into a graph, or may not be used because another is. Throws
   // Error(launch_failed).
   [[nodiscard]] bool capturing(Stream stream) const;
-  [[nodiscard]] ContextScope scope() const { return ContextScope(driver, context); }
+  // Throws Error(device_unavailable) in the child of a fork, whatever the driver might do there.
+  [[nodiscard]] ContextScope scope() const {
+    check_process();
+    return ContextScope(driver, context);
+  }
+  void check_process() const {
+    if (!is_here()) [[unlikely]]
+      fail_in_child("use " + device.name, cuda_in_child_advice);
+  }
+  // False in the child of a fork, where nothing may be given back to the driver either.
+  [[nodiscard]] bool is_here() const noexcept { return forks_ == fork_count(); }
 
  private:
   Gpu() = default;
+  const std::uint64_t forks_ = fork_count();
   mutable std::atomic<bool> lost_ = false;
 };
 

@@ -31,18 +31,8 @@ void name_compiler(Environment& environment) {
 // The right to have one process compile.
 class CompileWorkers::Seat {
  public:
-  explicit Seat(CompileWorkers& workers) : workers_(workers) {
-    std::unique_lock lock(workers.mutex_);
-    workers.seat_free_.wait(lock, [&] { return workers.seats_free_ > 0; });
-    --workers.seats_free_;
-  }
-  ~Seat() {
-    {
-      const std::lock_guard lock(workers_.mutex_);
-      ++workers_.seats_free_;
-    }
-    workers_.seat_free_.notify_one();
-  }
+  explicit Seat(CompileWorkers& workers) : workers_(workers) { workers.seats_free_.acquire(); }
+  ~Seat() { workers_.seats_free_.release(); }
   Seat(const Seat&) = delete;
   Seat& operator=(const Seat&) = delete;
 

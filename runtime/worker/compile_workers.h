@@ -1,10 +1,10 @@
 // Processes that compile, each for one caller at a time.
 #pragma once
 
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <semaphore>
 #include <string>
 #include <vector>
 
@@ -38,9 +38,9 @@ class CompileWorkers {
   std::mutex name_mutex_;
   std::string name_;
 
+  // Not a condition variable: those cannot be destroyed in the child of a fork while the parent's threads wait.
+  std::counting_semaphore<> seats_free_;
   std::mutex mutex_;
-  std::condition_variable seat_free_;
-  int seats_free_;
   std::vector<Peer> idle_;
 };
 

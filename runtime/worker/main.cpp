@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "runtime/worker/process.h"
@@ -107,7 +108,12 @@ void watch(pid_t parent, const std::filesystem::path& scratch) {
 
 int run(pid_t parent, const std::filesystem::path& scratch) {
   settle_in();
-  std::thread(watch, parent, scratch).detach();
+  try {
+    std::thread(watch, parent, scratch).detach();
+  } catch (const std::system_error& error) {
+    fmt::print(stderr, "cudadent-worker: the system starts no more threads ({})\n", error.what());
+    return exit_not_ours;
+  }
   try {
     Channel channel{File(child_socket)};
     serve(channel);

@@ -227,11 +227,27 @@ const std::string& Process::errors() noexcept {
       if (count < 0 && errno == EINTR) continue;
       if (count <= 0) break;
       errors_.append(buffer.data(), static_cast<std::size_t>(count));
+      unread_.append(buffer.data(), static_cast<std::size_t>(count));
+      if (unread_.size() > 2 * errors_kept) unread_.erase(0, unread_.size() - errors_kept);
       if (errors_.size() > 2 * errors_kept) errors_.erase(0, errors_.size() - errors_kept);
     }
   } catch (const std::exception&) {
   }
   return errors_;
+}
+
+std::vector<std::string> Process::notes() noexcept {
+  std::vector<std::string> found;
+  errors();
+  try {
+    for (auto end = unread_.find('\n'); end != std::string::npos; end = unread_.find('\n')) {
+      const std::string_view line(unread_.data(), end);
+      if (line.starts_with(worker_note)) found.emplace_back(line.substr(worker_note.size()));
+      unread_.erase(0, end + 1);
+    }
+  } catch (const std::exception&) {  // out of memory
+  }
+  return found;
 }
 
 }  // namespace cudadent::worker

@@ -5,6 +5,8 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "runtime/worker/channel.h"
 
@@ -12,6 +14,8 @@ namespace cudadent::worker {
 
 // The socket's number in the child.
 inline constexpr int child_socket = 3;
+// How a line begins that a worker writes to stderr for its parent's log.
+inline constexpr std::string_view worker_note = "cudadent-worker says: ";
 
 // Started with posix_spawn: no fork of this process's memory, no file inherited but `socket` (as number 3),
 // stdin and stdout on /dev/null, every signal at its default and unblocked. Needs nothing of this process's
@@ -31,6 +35,9 @@ class Process {
   const std::string& end(double seconds) noexcept;
   // The last few KiB of stderr. Call it now and then: the child's words are dropped while nobody reads them.
   const std::string& errors() noexcept;
+  // What the worker, rather than a kernel or a compiler, wrote to stderr since the last call: lines that begin with
+  // worker_note, without that.
+  std::vector<std::string> notes() noexcept;
 
  private:
   [[nodiscard]] bool ours() const noexcept;
@@ -43,6 +50,7 @@ class Process {
   std::string how_;
   File stderr_;
   std::string errors_;
+  std::string unread_;  // of errors_, by notes()
   std::filesystem::path scratch_;
 };
 

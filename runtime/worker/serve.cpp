@@ -10,6 +10,7 @@
 #include "runtime/cuda/backend.h"
 #include "runtime/host/backend.h"
 #include "runtime/host/compiler.h"
+#include "runtime/worker/process.h"
 
 namespace cudadent::worker {
 
@@ -23,7 +24,10 @@ int cuda_ordinal(const std::string& device) {
 }
 
 std::unique_ptr<Backend> open_backend(const Hello& hello) {
-  if (hello.device == "host") return make_host_backend(hello.environment);
+  if (hello.device == "host")
+    return make_host_backend(hello.environment, [](LogLevel, std::string_view message) {
+      fmt::print(stderr, "{}{}\n", worker_note, message);
+    });
   return make_cuda_backend(cuda_ordinal(hello.device), hello.environment);
 }
 

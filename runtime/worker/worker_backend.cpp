@@ -276,7 +276,9 @@ void RemoteBackend::exchange(const char* what, Verb verb, double seconds,
     const auto deadline = deadline_in(seconds);
     peer_.channel.send(static_cast<std::uint32_t>(verb), request.bytes(), tail, deadline);
     const Message answer = peer_.channel.receive(deadline);
-    if (peer_.process != nullptr) peer_.process->errors();  // makes room for more
+    if (peer_.process != nullptr)
+      for (const auto& note : peer_.process->notes())
+        if (options_.log) options_.log(LogLevel::warning, "in the worker process: " + note);
     Reader results = results_of(answer, loss);
     read(results);
     results.expect_end();

@@ -4,11 +4,15 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <memory>
 #include <thread>
 
+#include "tests/support/child.h"
 #include "tests/support/errors.h"
 #include "tests/support/folder.h"
+#include "tests/support/processes.h"
 
 namespace {
 
@@ -17,8 +21,11 @@ using cudadent::ErrorCode;
 using cudadent::OnMiss;
 using cudadent::Provenance;
 using cudadent::Tensor;
+using cudadent::tests::eventually;
 using cudadent::tests::fails;
 using cudadent::tests::Folder;
+using cudadent::tests::start_child;
+using cudadent::tests::wait_for;
 
 // y = alpha x, in two ways that are equally right.
 struct Fixture {
@@ -178,6 +185,70 @@ TEST_CASE("many threads share a runtime") {
       });
   }
   CHECK(wrong == 0);
+}
+
+// As four is, of another bucket.
+cudadent::Values of_size(std::int64_t n) { return {{"n", n}, {"dtype", "f32"}}; }
+
+TEST_CASE("while one thread tunes, another launches what is known and prepares what is cached") {
+  const Fixture fixture;
+  const auto options = fixture.options(OnMiss::tune);
+  { cudadent::Runtime(options).tune("scale", of_size(3)); }
+  cudadent::Runtime runtime(options);
+  const auto scale = runtime.op("scale");
+  Data data;
+  scale({data.in, data.out});
+  std::atomic<bool> begun{false}, enough{false};
+  cudadent::TuneOptions slow = options.tuning;
+  slow.on_progress = [&](const cudadent::TuneProgress&) {
+    begun = true;
+    while (!enough) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  std::jthread tuner([&] { runtime.tune("scale", of_size(2), slow); });
+  REQUIRE(eventually([&] { return begun.load(); }));
+  scale({data.in, data.out});
+  const std::array<Tensor, 2> three{Tensor(data.x.data(), DataType::f32, {3}),
+                                    Tensor(data.y.data(), DataType::f32, {3})};
+  CHECK(scale.prepare(three).winner.provenance == Provenance::cached);
+  CHECK(!enough);
+  enough = true;
+}
+
+TEST_CASE("in the child of a fork everything works, whatever threads did as it came") {
+  const Fixture fixture;
+  auto options = fixture.options(OnMiss::tune);
+  options.tuning.isolation = cudadent::Isolation::in_process;
+  auto runtime = std::make_unique<cudadent::Runtime>(options);
+  const auto scale = runtime->op("scale");
+  Data data;
+  scale({data.in, data.out});
+  std::atomic<bool> begun{false}, end{false};
+  cudadent::TuneOptions slow = options.tuning;
+  slow.on_progress = [&](const cudadent::TuneProgress&) {
+    begun = true;
+    while (!end) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  std::jthread tuner([&] { runtime->tune("scale", of_size(2), slow); });
+  std::jthread launcher([&] {
+    Data own;
+    while (!end) scale({own.in, own.out});
+  });
+  REQUIRE(eventually([&] { return begun.load(); }));
+  CHECK(wait_for(start_child([&] {
+          Data own;
+          scale({own.in, own.out});
+          if (own.y != std::array<float, 4>{2, 4, 6, 8}) return false;
+          runtime->op("scale", {{"sign", "flip"}})({own.in, own.out});  // new: tuned here
+          if (own.y != std::array<float, 4>{-2, -4, -6, -8}) return false;
+          // What a thread of the parent's is tuning, and is to go on tuning.
+          if (runtime->tune("scale", of_size(2)).trials.empty()) return false;
+          runtime.reset();
+          return true;
+        })) == 0);
+  end = true;
+  launcher.join();
+  tuner.join();
+  CHECK(runtime->winner("scale", of_size(2)));
 }
 
 TEST_CASE("errors have codes") {

@@ -8,6 +8,8 @@
 
 #include "runtime/cuda/backend.h"
 #include "runtime/cuda/executable.h"
+#include "tests/support/child.h"
+#include "tests/support/errors.h"
 #include "tests/support/fake_driver.h"
 
 using namespace cudadent;
@@ -570,6 +572,34 @@ TEST_CASE("everything is given back, in whatever order things die, even when the
     CHECK(fixture.driver->pools == 0);
     CHECK(fixture.driver->memory.empty());
   }
+}
+
+TEST_CASE("in the child of a fork every use is an error at once, and the driver is left alone") {
+  Fixture fixture;
+  fixture.driver->kernels["k"];
+  LaunchPlan plan;
+  plan.launches = {launch_of("k", {})};
+  auto executable = fixture.prepare(plan);
+  Buffer buffer = fixture.backend->allocate(8);
+  fixture.backend->time(*executable, {}, 1);
+  const auto calls = fixture.driver->calls;
+  CHECK(tests::wait_for(tests::start_child([&] {
+          const auto refuses = [&](const auto& action) {
+            return tests::fails(ErrorCode::device_unavailable, {"Fake GPU", "fork", "spawn"},
+                                action);
+          };
+          bool well = refuses([&] { executable->launch({}); });
+          well &= refuses([&] { fixture.backend->allocate(8); });
+          well &= refuses([&] { fixture.backend->compile({}); });
+          well &= refuses([&] { (void)fixture.backend->capturing(nullptr); });
+          well &= refuses([&] { fixture.backend->time(*executable, {}, 1); });
+          well &= refuses([&] { fixture.prepare(plan); });
+          executable.reset();
+          buffer = Buffer();
+          fixture.backend.reset();
+          return well && fixture.driver->calls == calls;
+        })) == 0);
+  executable->launch({});
 }
 
 TEST_CASE(

@@ -71,6 +71,10 @@ TEST_CASE("a fork goes through while a thread that holds a mutex sleeps and allo
     while (!end) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   });
   REQUIRE(eventually([&] { return asleep.load(); }));
+  std::jthread waiter([&] {  // does not hold it up either
+    const std::lock_guard lock(mutex);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(10));
   CHECK(wait_for(start_child([&] { return mutex.try_lock(); })) == 0);
   CHECK(!mutex.try_lock());
   end = true;

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -54,6 +56,33 @@ TEST_CASE("who waits goes on when the turn ends, also by an exception") {
   REQUIRE(eventually([&] { return begun.load(); }));
   std::jthread waiter([&] { taken = turns.take("a").has_value(); });
   CHECK(eventually([&] { return taken.load(); }));
+}
+
+TEST_CASE("who waits longest is next, before who comes by again; who gives up is passed over") {
+  Turns turns;
+  std::vector<int> order;  // guarded by the turn
+  std::atomic<bool> gives_up{false};
+  std::vector<std::jthread> threads;
+  const auto come = [&](int number, const std::function<bool()>& cancelled) {
+    const auto here = std::make_shared<std::atomic<bool>>(false);
+    threads.emplace_back([&turns, &order, number, cancelled, here] {
+      const auto turn = turns.take("a", [&] {
+        *here = true;  // in line, since it waits
+        return cancelled && cancelled();
+      });
+      if (turn) order.push_back(number);
+    });
+    return eventually([&] { return here->load(); });
+  };
+  auto first = turns.take("a");
+  REQUIRE(come(1, {}));
+  REQUIRE(come(2, [&] { return gives_up.load(); }));
+  REQUIRE(come(3, {}));
+  gives_up = true;
+  threads[1].join();
+  first.reset();
+  const auto again = turns.take("a");
+  CHECK(order == std::vector<int>{1, 3});
 }
 
 TEST_CASE("who waits hears a cancellation, and what asking throws") {

@@ -4,9 +4,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "tests/support/child.h"
+#include "tests/support/errors.h"
 #include "tests/support/tuning.h"
 
 namespace cudadent {
@@ -90,6 +93,51 @@ TEST_CASE("the end cancels what is under way and drops the rest") {
   }
   CHECK(begun == 1);
   CHECK(cancelled_runs == 1);
+}
+
+TEST_CASE("in the child of a fork problems are tuned by a thread of its own") {
+  Tuning tuning;
+  const auto entry = tuning.entry();
+  const auto problem = make_problem(entry->manifest, twice_problem());
+  Tuned tuned;
+  std::atomic<bool> begun{false};
+  auto tuner = std::make_unique<BackgroundTuner>(
+      [&](const OperatorEntry&, const Problem& which, const std::function<bool()>& cancelled) {
+        begun = true;
+        while (which.values.at("n") == Value(std::int64_t{7}) && !cancelled())
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        const std::lock_guard lock(tuned.mutex);
+        tuned.problems.push_back(which.describe());
+      },
+      tuned.failed());
+  tuner->submit(*entry, make_problem(entry->manifest, twice_problem(7)));  // keeps it busy
+  tuner->submit(*entry, problem);  // waits behind it, for the parent's thread
+  while (!begun) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(wait_for(start_child([&] {
+          tuner->submit(*entry, problem);
+          const bool well = tuned.wait_for(1) && tuned.problems.size() == 1;
+          tuner.reset();
+          return well;
+        })) == 0);
+  CHECK(wait_for(start_child([&] {
+          tuner.reset();  // of the parent's thread it waits for nothing
+          return true;
+        })) == 0);
+}
+
+TEST_CASE("where there is no thread left a problem fails, and may be tried again") {
+  Tuning tuning;
+  const auto entry = tuning.entry();
+  const auto problem = make_problem(entry->manifest, twice_problem());
+  CHECK(wait_for(start_child([&] {
+          if (!limit_threads(0)) return false;
+          Tuned tuned;
+          BackgroundTuner tuner([](const auto&, const auto&, const auto&) {}, tuned.failed());
+          tuner.submit(*entry, problem);
+          tuner.submit(*entry, problem);
+          return tuned.failures.size() == 2 &&
+                 mentions(tuned.failures[0], {"twice n=100", "thread"});
+        })) == 0);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "tuner/cached_source.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -12,6 +13,7 @@
 #include "cache/claim.h"
 #include "cache/formats/portable.h"
 #include "cache/shipped.h"
+#include "tests/support/child.h"
 #include "tests/support/errors.h"
 #include "tests/support/tuning.h"
 
@@ -329,6 +331,32 @@ TEST_CASE("a callback may launch what is being tuned: it gets what is known") {
   REQUIRE(within);
   CHECK(within->provenance == Provenance::defaulted);
   CHECK(tuning.store.runs().size() == 1);
+}
+
+TEST_CASE("a callback may fork: its child does not go on with the run, and harms it in nothing") {
+  const Folder folder;
+  Tuning tuning(true, folder / "a.db");
+  const auto entry = tuning.entry();
+  CachedSource source(tuning.context(), {.on_miss = OnMiss::tune});
+  TuneOptions options;
+  pid_t child = -1;
+  options.on_progress = [&](const TuneProgress&) {
+    if (child < 0) child = ::fork();
+  };
+  const auto tune = [&] {
+    source.tune(*entry, make_problem(entry->manifest, twice_problem()), options);
+  };
+  try {
+    tune();
+  } catch (const Error& error) {
+    const bool well = child == 0 && error.code() == ErrorCode::device_unavailable &&
+                      mentions(error.what(), {"go on with a tuning run", "fork"});
+    ::_exit(well ? 0 : 1);
+  }
+  REQUIRE(child > 0);
+  CHECK(wait_for(child) == 0);
+  CHECK(tuning.store.runs().size() == 1);
+  CHECK(tuning.store.runs()[0].failed == 5);  // nan, wrong, broken, refused, greedy
 }
 
 TEST_CASE("of several defaults the one whose prior promises most") {

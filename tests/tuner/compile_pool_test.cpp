@@ -2,8 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <set>
 
+#include "tests/support/child.h"
 #include "tests/support/errors.h"
 #include "tests/support/tuning.h"
 
@@ -78,6 +80,34 @@ TEST_CASE("a pool that goes away drops what has not begun") {
     for (Candidate candidate = 0; candidate < 100; ++candidate) pool.submit(candidate, fast);
   }
   CHECK(tuning.backend.compiles <= 101);
+}
+
+TEST_CASE("of many threads there are as many as the system has left, but at least one") {
+  Tuning tuning;
+  const auto known = kind(tuning, "fast");
+  tuning.store.put_binary(tuning.backend.compile(known));
+  CHECK(wait_for(start_child([&] {
+          if (!limit_threads(2)) return false;
+          if (::geteuid() < 100'000) return true;  // not root's child: it may have none at all
+          CompilePool pool(tuning.backend, tuning.store, 8);
+          pool.submit(0, known);
+          return pool.next(soon()).has_value();
+        })) == 0);
+  CHECK(wait_for(start_child([&] {
+          return limit_threads(0) && fails(ErrorCode::compile_failed, {"thread", "ulimit -u"},
+                                           [&] { CompilePool(tuning.backend, tuning.store, 8); });
+        })) == 0);
+}
+
+TEST_CASE("the child of a fork that destroys a pool waits for none of its threads") {
+  Tuning tuning;
+  auto pool = std::make_unique<CompilePool>(tuning.backend, tuning.store, 2);
+  pool->submit(0, kind(tuning, "fast"));
+  CHECK(wait_for(start_child([&] {
+          pool.reset();
+          return true;
+        })) == 0);
+  CHECK(pool->next(soon()));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "runtime/threads.h"
 #include "tuner/strategy.h"
 
 namespace cudadent {
@@ -76,10 +77,7 @@ std::vector<std::vector<Run>> run_all(const RecordedSpace& recorded, const Repla
   const unsigned cores = std::max(std::thread::hardware_concurrency(), 1U);
   const std::size_t threads =
       options.threads > 0 ? static_cast<std::size_t>(options.threads) : cores;
-  std::vector<std::jthread> workers;
-  for (std::size_t i = 1; i < std::min(threads, total); ++i) workers.emplace_back(work);
-  work();
-  workers.clear();
+  on_threads(std::min(threads, total), work);
   if (failure) std::rethrow_exception(failure);
   return runs;
 }

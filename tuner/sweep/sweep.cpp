@@ -12,6 +12,7 @@
 #include <tuple>
 #include <utility>
 
+#include "runtime/threads.h"
 #include "runtime/value.h"
 
 namespace cudadent {
@@ -95,8 +96,12 @@ class SweepRun {
 
   bool run() {
     {
+      // This thread serves the last device, and those that the system has no thread for.
       std::vector<std::jthread> threads;
-      for (const auto& device : devices_) threads.emplace_back([this, &device] { serve(device); });
+      std::size_t next = start_threads(devices_.size() - 1, [&](std::size_t i) {
+        threads.emplace_back([this, &device = devices_[i]] { serve(device); });
+      });
+      for (; next < devices_.size(); ++next) serve(devices_[next]);
     }
     if (failure_) std::rethrow_exception(failure_);
     return !cancelled();

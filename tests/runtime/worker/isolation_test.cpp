@@ -2,12 +2,16 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <array>
 #include <chrono>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "runtime/host/backend.h"
 #include "runtime/worker/peer.h"
 #include "runtime/worker/worker_backend.h"
+#include "tests/support/child.h"
 #include "tests/support/errors.h"
 #include "tests/support/fates.h"
 
@@ -199,6 +203,28 @@ TEST_CASE("calls from many threads take turns") {
       });
   }
   CHECK(wrong == 0);
+}
+
+TEST_CASE("what a worker has to say is said in the parent's log") {
+  Fates fates;
+  fates.environment.host_threads = 8;
+  const auto here = make_host_backend(fates.environment);
+  const auto wanted = fates.specialization(*here, "well");
+  const Binary binary = here->compile(wanted);
+  CHECK(wait_for(start_child([&] {
+          if (!limit_threads(4)) return false;
+          if (::geteuid() < 100'000)
+            return true;  // not root's child: it may have no process at all
+          std::vector<std::string> log;
+          auto options = fates.options();
+          options.log = [&](LogLevel, std::string_view message) { log.emplace_back(message); };
+          const auto worker = make_worker_backend(fates.environment, options);
+          const auto executable = worker->prepare(worker->load(binary), wanted.plan);
+          const Buffer x = worker->allocate(400), y = worker->allocate(400);
+          const std::array<void*, 2> tensors{x.data(), y.data()};
+          for (int i = 0; i < 2; ++i) executable->launch({tensors, {}, nullptr});
+          return log.size() == 1 && mentions(log[0], {"in the worker process", "of its 8 threads"});
+        })) == 0);
 }
 
 }  // namespace
