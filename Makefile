@@ -12,7 +12,8 @@ help:
 setup:
 	@scripts/setup.sh
 
-demo: build
+demo: setup
+	@scripts/build.sh release cudadent-tune
 	@scripts/demo.sh
 
 test: setup
