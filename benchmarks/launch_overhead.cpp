@@ -3,13 +3,18 @@
 //
 // Calls are timed in batches on the host clock, small enough for the driver's queue never to be full;
 // the device is idle when a batch begins. Prints the median of many batches, interleaved, as JSON.
+//
+// Then calls whose problem is new each time while its bucket is known, in turns with one that is repeated: each
+// number of rows, keys or tokens is met once. With a device's name ("host") as argument nothing else is timed.
 
 #include <cudadent/cudadent.h>
 #include <fmt/format.h>
 
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "api/parts.h"
@@ -37,7 +42,8 @@ struct DeviceTensors {
     for (const auto extent : shape) bytes *= static_cast<std::size_t>(extent);
     buffers.push_back(backend.allocate(bytes));
     backend.fill(buffers.back().data(), std::byte{0}, bytes);
-    return {buffers.back().data(), dtype, shape, backend.device().ordinal};
+    const bool is_host = backend.device().backend == "host";
+    return {buffers.back().data(), dtype, shape, is_host ? host_memory : backend.device().ordinal};
   }
 };
 
@@ -96,14 +102,19 @@ class BareLaunch {
   std::vector<void*> parameters_;
 };
 
-double batch(const Contender& contender, Backend& backend) {
+// Seconds a call.
+double timed(Backend& backend, int calls, const std::function<void(int)>& call) {
   using Clock = std::chrono::steady_clock;
   backend.synchronize();
   const auto start = Clock::now();
-  for (int i = 0; i < calls_a_batch; ++i) contender.call();
+  for (int i = 0; i < calls; ++i) call(i);
   const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
   backend.synchronize();
-  return elapsed / calls_a_batch;
+  return elapsed / calls;
+}
+
+double batch(const Contender& contender, Backend& backend) {
+  return timed(backend, calls_a_batch, [&](int) { contender.call(); });
 }
 
 // The same operator launched by the driver alone and by cudadent.
@@ -135,14 +146,97 @@ void add_pair(std::vector<Contender>& contenders, Runtime& runtime, const cuda::
                         [op, tensors] { op.launch(tensors); }});
 }
 
+// ------------------------------------------------------------------------------- members of a bucket
+
+constexpr int members = 1000, members_a_batch = 50;
+
+// An operator's tensors with one extent, of which `most` is the largest: those down to most − members − 1 share
+// its bucket.
+struct BucketCase {
+  std::string name, op;
+  Values options;
+  std::int64_t most = 0;
+  std::vector<Tensor> tensors{};                       // of the largest
+  std::vector<std::pair<std::size_t, int>> extents{};  // which tensors' which dimensions it is
+};
+
+std::vector<BucketCase> bucket_cases(DeviceTensors& memory) {
+  const auto make = [&](std::initializer_list<std::int64_t> shape) {
+    return memory.make(DataType::bf16, shape);
+  };
+  // Where three sequences begin and end. Rows behind the last one's end are nobody's.
+  const Tensor ends = memory.make(DataType::i32, {4});
+  const std::array<std::int32_t, 4> positions{0, 100, 356, 1000};
+  memory.backend.copy_to_device(ends.data, positions.data(), sizeof positions);
+  const Tensor tokens = make({2048, 2, 64}), kept = make({1, 8192, 8, 64});
+  const Tensor one = make({1, 1, 8, 64}), none;
+  std::vector<BucketCase> cases;
+  cases.push_back({"gemm, another m of one bucket",
+                   "gemm",
+                   {},
+                   16384,
+                   {make({16384, 64}), make({64, 64}), make({16384, 64})},
+                   {{0, 0}, {2, 0}}});
+  cases.push_back({"attention, one query, one more key",
+                   "attention",
+                   {},
+                   8192,
+                   {one, kept, kept, make({1, 1, 8, 64})},
+                   {{1, 1}, {2, 1}}});
+  cases.push_back({"attention, another total of tokens",
+                   "attention",
+                   {{"causal", true}},
+                   2048,
+                   {tokens, tokens, tokens, make({2048, 2, 64}), none, ends, ends},
+                   {{0, 0}, {1, 0}, {2, 0}, {3, 0}}});
+  cases.push_back({"rms_norm, another number of rows",
+                   "rms_norm",
+                   {},
+                   8192,
+                   {make({8192, 64}), make({64}), make({8192, 64})},
+                   {{0, 0}, {2, 0}}});
+  return cases;
+}
+
+void time_members(Runtime& runtime, const BucketCase& given) {
+  Backend& backend = *runtime.parts().backend;
+  const Operator op = runtime.op(given.op, given.options);
+  std::vector<std::vector<Tensor>> calls;
+  for (int i = 0; i < members + 2; ++i) {
+    auto& tensors = calls.emplace_back(given.tensors);
+    for (const auto& [tensor, dimension] : given.extents)
+      tensors[tensor].shape[static_cast<std::size_t>(dimension)] = given.most - i;
+  }
+  op.launch(calls[0]);  // the bucket's first
+  op.launch(calls[1]);
+  std::vector<double> repeated, fresh;
+  for (int first = 2; first < members; first += members_a_batch) {
+    repeated.push_back(timed(backend, members_a_batch, [&](int) { op.launch(calls[0]); }));
+    fresh.push_back(timed(backend, members_a_batch,
+                          [&](int i) { op.launch(calls[static_cast<std::size_t>(first + i)]); }));
+  }
+  fmt::print("{{\"{}\": {{\"repeated\": {:.2f}, \"new\": {:.2f}, \"over\": {:.2f}}}}}\n",
+             given.name, 1e6 * median(repeated), 1e6 * median(fresh),
+             1e6 * (median(fresh) - median(repeated)));
+}
+
+void time_buckets(Runtime& runtime) {
+  DeviceTensors memory{*runtime.parts().backend};
+  for (const BucketCase& given : bucket_cases(memory)) time_members(runtime, given);
+}
+
 }  // namespace
 
-int main() try {
+int main(int count, char** arguments) try {
   RuntimeOptions options;
-  options.device = "cuda";
+  options.device = count > 1 ? arguments[1] : "cuda";
   options.cache = ":memory:";
   options.on_miss = OnMiss::nearest;
   Runtime runtime(options);
+  if (count > 1) {
+    time_buckets(runtime);
+    return 0;
+  }
   Backend& backend = *runtime.parts().backend;
   const cuda::Driver driver = cuda::load_driver();
   cuda::Context context = nullptr;
@@ -172,6 +266,7 @@ int main() try {
     fmt::print("{}\"{}\": {:.3f}", i == 0 ? "" : ", ", contenders[i].name,
                1e6 * median(contenders[i].seconds));
   fmt::print("}}}}\n");
+  time_buckets(runtime);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "{}\n", error.what());

@@ -55,6 +55,13 @@ class Executable {
  public:
   virtual ~Executable() = default;
   virtual void launch(const LaunchArguments& arguments) const = 0;
+  // The same of a plan that differs from the prepared one in numbers only: it has the same kernels with the same
+  // kinds of arguments, workspaces, and tensor maps of the same rank. Allocates nothing once it has launched such
+  // plans. False, and nothing is done, where a plan needs what this one was not prepared for, which prepare()
+  // then says or does; always, where an executable does not do this.
+  virtual bool launch_with(const LaunchPlan& /*plan*/, const LaunchArguments& /*arguments*/) const {
+    return false;
+  }
 };
 
 // Device memory, freed when destroyed.

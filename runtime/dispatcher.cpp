@@ -14,13 +14,6 @@ namespace cudadent {
 
 namespace {
 
-constexpr std::size_t first_slot_count = 64;
-
-std::uint64_t mix(std::uint64_t hash, std::int64_t word) noexcept {
-  hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x9E3779B97F4A7C15ULL;  // 2^64 / golden ratio
-  return hash ^ (hash >> 32);
-}
-
 bool is_packed(const Tensor& tensor) noexcept {
   std::int64_t stride = 1;
   for (auto i = static_cast<std::size_t>(tensor.rank); i-- > 0;) {
@@ -41,7 +34,7 @@ bool make_key(std::span<const Tensor> tensors, std::span<const double> scalars, 
   std::uint64_t hash = tensors.size();
   const auto add = [&](std::int64_t word) {
     key.words[count++] = word;
-    hash = mix(hash, word);
+    hash = hash_word(hash, word);
   };
   for (std::size_t t = 0; t < tensors.size(); ++t) {
     const Tensor& tensor = tensors[t];
@@ -82,6 +75,20 @@ std::vector<double> given_scalars(const OperatorState& op, std::span<const doubl
   return scalars;
 }
 
+// In manifest order.
+std::array<void*, max_tensors> pointers_of(const OperatorState& op,
+                                           std::span<const Tensor> tensors) noexcept {
+  std::array<void*, max_tensors> pointers{};
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    pointers[op.order.place(i, tensors.size())] = tensors[i].data;
+  return pointers;
+}
+
+void take_key(const DispatchKey& key, PreparedLaunch& launch) {
+  launch.hash = key.hash;
+  launch.key.assign(key.words.begin(), key.words.begin() + static_cast<std::ptrdiff_t>(key.count));
+}
+
 // For problems whose outputs have no elements.
 class NothingToLaunch : public Executable {
  public:
@@ -90,57 +97,11 @@ class NothingToLaunch : public Executable {
 
 }  // namespace
 
-// ------------------------------------------------------------------------------- dispatch table
-
-DispatchTable::DispatchTable() { publish(first_slot_count); }
-
 const PreparedLaunch* DispatchTable::find(const DispatchKey& key) const noexcept {
-  const Slots& slots = *current_.load(std::memory_order_acquire);
-  const std::size_t mask = slots.size() - 1;
-  for (std::size_t i = key.hash & mask;; i = (i + 1) & mask) {
-    const PreparedLaunch* launch = slots[i].load(std::memory_order_acquire);
-    if (launch == nullptr) return nullptr;
-    if (launch->hash == key.hash && launch->key.size() == key.count &&
-        std::equal(launch->key.begin(), launch->key.end(), key.words.begin()))
-      return launch;
-  }
-}
-
-void DispatchTable::place(Slots& slots, const PreparedLaunch* launch) {
-  const std::size_t mask = slots.size() - 1;
-  std::size_t i = launch->hash & mask;
-  while (slots[i].load(std::memory_order_relaxed) != nullptr) i = (i + 1) & mask;
-  slots[i].store(launch, std::memory_order_release);
-}
-
-void DispatchTable::publish(std::size_t slot_count) {
-  auto slots = std::make_unique<Slots>(slot_count);
-  for (const PreparedLaunch* launch : visible_) place(*slots, launch);
-  current_.store(slots.get(), std::memory_order_release);
-  slots_.push_back(std::move(slots));
-}
-
-const PreparedLaunch* DispatchTable::insert(std::unique_ptr<const PreparedLaunch> launch,
-                                            std::uint64_t begun) {
-  const std::lock_guard lock(mutex_);
-  const PreparedLaunch* inserted = launch.get();
-  launches_.push_back(std::move(launch));
-  if (begun != age_) return inserted;
-  visible_.push_back(inserted);
-  Slots& slots = *slots_.back();
-  // At most half full, so that a search for an absent key ends soon.
-  if (visible_.size() * 2 > slots.size())
-    publish(slots.size() * 2);
-  else
-    place(slots, inserted);
-  return inserted;
-}
-
-void DispatchTable::clear() {
-  const std::lock_guard lock(mutex_);
-  ++age_;
-  visible_.clear();
-  publish(first_slot_count);
+  return ReadMostlyTable::find(key.hash, [&](const PreparedLaunch& launch) noexcept {
+    return launch.key.size() == key.count &&
+           std::equal(launch.key.begin(), launch.key.end(), key.words.begin());
+  });
 }
 
 // ------------------------------------------------------------------------------- dispatcher
@@ -190,6 +151,7 @@ void Dispatcher::launch(const OperatorState& op, std::span<const Tensor> tensors
   const bool regular = make_key(tensors, scalars, tensor_device_, op, key);
   const PreparedLaunch* launch = regular ? op.table.find(key) : nullptr;
   if (launch == nullptr) {
+    if (regular && launch_in_bucket(op, tensors, stream, scalars, key)) return;
     if (regular && backend_.capturing(stream))
       throw Error(ErrorCode::not_tuned,
                   fmt::format("{}: this problem is new and the stream is being captured into a "
@@ -205,9 +167,48 @@ bool Dispatcher::try_launch(const OperatorState& op, std::span<const Tensor> ten
   DispatchKey key;
   if (!make_key(tensors, scalars, tensor_device_, op, key)) return false;
   const PreparedLaunch* launch = op.table.find(key);
-  if (launch == nullptr) return false;
+  if (launch == nullptr) return launch_in_bucket(op, tensors, stream, scalars, key);
   run(*launch, op, tensors, stream, scalars);
   return true;
+}
+
+bool Dispatcher::launch_in_bucket(const OperatorState& op, std::span<const Tensor> tensors,
+                                  Stream stream, std::span<const double> scalars,
+                                  const DispatchKey& key) {
+  const auto pointers = pointers_of(op, tensors);
+  const bool launched = op.buckets.find(tensors, scalars, [&](const BucketMember& member) {
+    return member.bucket == nullptr ||
+           member.bucket->executable->launch_with(*member.plan, {pointers, member.scalars, stream});
+  });
+  if (!launched) return false;
+  if (!op.sightings.enough(key.hash) || backend_.capturing(stream)) return true;
+  try {
+    enter_from_bucket(op, tensors, scalars, key);
+  } catch (const std::exception&) {  // it has been launched, and will be without an entry
+  }
+  return true;
+}
+
+const PreparedLaunch* Dispatcher::enter_from_bucket(const OperatorState& op,
+                                                    std::span<const Tensor> tensors,
+                                                    std::span<const double> scalars,
+                                                    const DispatchKey& key) {
+  const std::uint64_t begun = op.table.age();
+  auto launch = std::make_unique<PreparedLaunch>();
+  const bool known = op.buckets.find(tensors, scalars, [&](const BucketMember& member) {
+    launch->scalars.assign(member.scalars.begin(), member.scalars.end());
+    if (member.bucket == nullptr) {
+      launch->executable = std::make_shared<NothingToLaunch>();
+      return true;
+    }
+    launch->choice = member.bucket->choice;
+    launch->executable = backend_.prepare(member.bucket->module, *member.plan);
+    return true;
+  });
+  if (!known) return nullptr;
+  take_key(key, *launch);
+  op.sightings.give();
+  return op.table.insert(std::move(launch), begun);
 }
 
 void Dispatcher::run(const PreparedLaunch& launch, const OperatorState& op,
@@ -221,22 +222,22 @@ void Dispatcher::run(const PreparedLaunch& launch, const OperatorState& op,
       complete[i] = std::isnan(scalars[i]) ? launch.scalars[i] : scalars[i];
     scalars = {complete.data(), scalars.size()};
   }
-  std::array<void*, max_tensors> pointers{};
-  for (std::size_t i = 0; i < tensors.size(); ++i)
-    pointers[op.order.place(i, tensors.size())] = tensors[i].data;
-  launch.executable->launch({{pointers.data(), max_tensors}, scalars, stream});
+  const auto pointers = pointers_of(op, tensors);
+  launch.executable->launch({pointers, scalars, stream});
 }
 
 Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor> tensors,
                                 std::span<const double> scalars) {
   DispatchKey key;
-  const PreparedLaunch* launch =
-      make_key(tensors, scalars, tensor_device_, op, key) ? op.table.find(key) : nullptr;
+  const bool regular = make_key(tensors, scalars, tensor_device_, op, key);
+  const PreparedLaunch* launch = regular ? op.table.find(key) : nullptr;
+  if (launch == nullptr && regular) launch = enter_from_bucket(op, tensors, scalars, key);
   if (launch == nullptr) launch = &resolve(op, tensors, scalars, key);
   const Choice& choice = launch->choice;
-  return {launch->problem,
-          Winner{choice.kernel_template == nullptr ? std::string() : choice.kernel_template->name,
-                 choice.configuration, choice.seconds, choice.provenance}};
+  return {
+      problem_of(op.entry->manifest, tensors, op.options, given_scalars(op, scalars)).describe(),
+      Winner{choice.kernel_template == nullptr ? std::string() : choice.kernel_template->name,
+             choice.configuration, choice.seconds, choice.provenance}};
 }
 
 void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> tensors) const {
@@ -270,16 +271,17 @@ const PreparedLaunch& Dispatcher::resolve(const OperatorState& op, std::span<con
   if (const PreparedLaunch* launch = op.table.find(key)) return *launch;
   // A launch from within the problem's own miss (a callback's) must not hide what that is about to find.
   const std::uint64_t begun = turn->nested() ? op.table.age() - 1 : op.table.age();
-  auto launch = make_launch(op, problem);
-  launch->hash = key.hash;
-  launch->key.assign(key.words.begin(), key.words.begin() + static_cast<std::ptrdiff_t>(key.count));
+  const std::uint64_t buckets_begun = op.buckets.age() - (turn->nested() ? 1 : 0);
+  auto launch = make_launch(op, problem, tensors, buckets_begun);
+  take_key(key, *launch);
   return *op.table.insert(std::move(launch), begun);
 }
 
 std::unique_ptr<PreparedLaunch> Dispatcher::make_launch(const OperatorState& op,
-                                                        const Problem& problem) {
+                                                        const Problem& problem,
+                                                        std::span<const Tensor> tensors,
+                                                        std::uint64_t buckets_begun) {
   auto launch = std::make_unique<PreparedLaunch>();
-  launch->problem = problem.describe();
   launch->scalars = default_scalars(problem);
   for (std::size_t i = 0; i < launch->scalars.size(); ++i)
     if (!std::isnan(op.scalars[i])) launch->scalars[i] = op.scalars[i];
@@ -291,14 +293,21 @@ std::unique_ptr<PreparedLaunch> Dispatcher::make_launch(const OperatorState& op,
   const Specialization specialization = specialize(launch->choice.kernel_template, problem,
                                                    launch->choice.configuration, backend_.device());
   const Binary binary = obtain_binary(backend_, binaries_, specialization);
-  launch->executable = backend_.prepare(backend_.load(binary), specialization.plan);
+  const auto module = backend_.load(binary);
+  launch->executable = backend_.prepare(module, specialization.plan);
+  op.buckets.add(problem, tensors, op.scalars, launch->choice, module, launch->executable,
+                 specialization, backend_.device().facts(), buckets_begun);
   return launch;
 }
 
 void Dispatcher::forget(std::string_view op) {
   const std::lock_guard lock(states_mutex_);
   for (auto& [name, state] : states_)
-    if (state->entry->manifest->name == op) state->table.clear();
+    if (state->entry->manifest->name == op) {
+      state->buckets.clear();
+      state->sightings.clear();
+      state->table.clear();  // last: what is entered from a bucket until here is forgotten too
+    }
 }
 
 Binary obtain_binary(Backend& backend, BinaryStore& store, const Specialization& specialization) {

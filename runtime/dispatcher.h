@@ -1,9 +1,9 @@
-// From tensors to a running kernel: tensors → dispatch table → executable, and on a miss
-// problem → configuration → specialization → binary → module → executable → table.
+// From tensors to a running kernel: tensors → dispatch table → executable; where the problem is new, tensors →
+// bucket → executable; where its bucket is too, problem → configuration → specialization → binary → module →
+// executable → table and bucket.
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -13,9 +13,12 @@
 #include <vector>
 
 #include "runtime/backend.h"
+#include "runtime/buckets.h"
 #include "runtime/configuration_source.h"
 #include "runtime/fork.h"
 #include "runtime/problem.h"
+#include "runtime/read_mostly_table.h"
+#include "runtime/sightings.h"
 #include "runtime/template_library.h"
 #include "runtime/turns.h"
 
@@ -34,35 +37,15 @@ struct DispatchKey {
 struct PreparedLaunch {
   std::uint64_t hash = 0;
   std::vector<std::int64_t> key;
-  std::string problem;          // described, for people
   Choice choice;                // without a template when there is nothing to launch
   std::vector<double> scalars;  // what they are where the call does not say
-  std::unique_ptr<const Executable> executable;
+  std::shared_ptr<const Executable> executable;
 };
 
-// A hash table whose readers take no lock. Writers take turns. What was in it lives as long as it does,
-// so that a reader never holds a dangling pointer.
-class DispatchTable {
+// What has been launched, by its key.
+class DispatchTable : public ReadMostlyTable<PreparedLaunch> {
  public:
-  DispatchTable();
   [[nodiscard]] const PreparedLaunch* find(const DispatchKey& key) const noexcept;
-  // Of a launch that was begun at the given age. Where the table was cleared since, it is kept and not found.
-  const PreparedLaunch* insert(std::unique_ptr<const PreparedLaunch> launch, std::uint64_t begun);
-  void clear();
-  // How often it was cleared.
-  [[nodiscard]] std::uint64_t age() const noexcept { return age_; }
-
- private:
-  using Slots = std::vector<std::atomic<const PreparedLaunch*>>;  // a power of two of them
-  void publish(std::size_t slot_count);
-  static void place(Slots& slots, const PreparedLaunch* launch);
-
-  std::atomic<const Slots*> current_;
-  std::atomic<std::uint64_t> age_ = 0;
-  ForkSafeMutex mutex_;
-  std::vector<const PreparedLaunch*> visible_;
-  std::vector<std::unique_ptr<const PreparedLaunch>> launches_;  // all ever inserted
-  std::vector<std::unique_ptr<Slots>> slots_;                    // all ever published
 };
 
 class Dispatcher;
@@ -81,6 +64,8 @@ struct OperatorState {
   // What a key has of them where a call says nothing: what is bound, else a default that is a number, else NaN.
   std::vector<double> key_scalars;
   mutable DispatchTable table;
+  mutable BucketTable buckets;
+  mutable Sightings sightings;  // of members of buckets, which have no entry in the table
 };
 
 class Dispatcher {
@@ -106,11 +91,20 @@ class Dispatcher {
   void forget(std::string_view op);
 
  private:
+  // Launches with what is known of the problem's bucket; false without doing anything where nothing is.
+  bool launch_in_bucket(const OperatorState& op, std::span<const Tensor> tensors, Stream stream,
+                        std::span<const double> scalars, const DispatchKey& key);
+  // Enters a member of a known bucket into the table; null where there is no such bucket.
+  const PreparedLaunch* enter_from_bucket(const OperatorState& op, std::span<const Tensor> tensors,
+                                          std::span<const double> scalars, const DispatchKey& key);
   static void run(const PreparedLaunch& launch, const OperatorState& op,
                   std::span<const Tensor> tensors, Stream stream, std::span<const double> scalars);
   const PreparedLaunch& resolve(const OperatorState& op, std::span<const Tensor> tensors,
                                 std::span<const double> scalars, const DispatchKey& key);
-  std::unique_ptr<PreparedLaunch> make_launch(const OperatorState& op, const Problem& problem);
+  // What is learnt on the way is added to the operator's buckets, as what was begun when they had this age.
+  std::unique_ptr<PreparedLaunch> make_launch(const OperatorState& op, const Problem& problem,
+                                              std::span<const Tensor> tensors,
+                                              std::uint64_t buckets_begun);
   void check_device(const OperatorState& op, std::span<const Tensor> tensors) const;
 
   Backend& backend_;

@@ -3,6 +3,7 @@
 
 #include <cudadent/cudadent.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -47,6 +48,22 @@ struct TensorMapPlan {
   int swizzle = 0;                        // bytes
   int l2_promotion = 0;                   // bytes
 };
+
+// To be called when the dimensions are there: strides are those that the manifest gives, or none where the map is
+// packed. Where they have been there before, it allocates nothing.
+inline void complete(TensorMapPlan& map, bool packed) {
+  if (packed) {
+    map.strides.clear();
+    std::uint64_t stride = size_of(map.dtype);
+    for (std::size_t i = 0; i + 1 < map.dimensions.size(); ++i)
+      map.strides.push_back(stride *= map.dimensions[i]);
+  }
+  // The engine wants multiples of 16 bytes also where it never steps along: the stride of a
+  // dimension with one element may be anything.
+  for (std::size_t i = 0; i < map.strides.size() && i + 1 < map.dimensions.size(); ++i)
+    if (map.dimensions[i + 1] == 1)
+      map.strides[i] = std::max<std::uint64_t>(16, (map.strides[i] + 15) / 16 * 16);
+}
 
 struct LaunchPlan {
   std::vector<WorkspacePlan> workspaces;

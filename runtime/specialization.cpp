@@ -133,16 +133,7 @@ class Planner {
     plan.dimensions = numbers<std::uint64_t>(spec.dimensions, spec.name);
     plan.box = numbers<std::uint32_t>(spec.box, spec.name);
     plan.strides = numbers<std::uint64_t>(spec.strides, spec.name);
-    if (plan.strides.empty()) {
-      std::uint64_t stride = size_of(plan.dtype);
-      for (std::size_t i = 0; i + 1 < plan.dimensions.size(); ++i)
-        plan.strides.push_back(stride *= plan.dimensions[i]);
-    }
-    // The engine wants multiples of 16 bytes also where it never steps along: the stride of a
-    // dimension with one element may be anything.
-    for (std::size_t i = 0; i < plan.strides.size() && i + 1 < plan.dimensions.size(); ++i)
-      if (plan.dimensions[i + 1] == 1)
-        plan.strides[i] = std::max<std::uint64_t>(16, (plan.strides[i] + 15) / 16 * 16);
+    complete(plan, spec.strides.empty());
     if (spec.swizzle)
       plan.swizzle = static_cast<int>(as_integer(spec.swizzle->evaluate(scope_), "swizzle"));
     if (spec.l2_promotion)

@@ -1,7 +1,9 @@
 #include "runtime/strides.h"
 
+#include <cudadent/cudadent.h>
+
 #include <algorithm>
-#include <utility>
+#include <array>
 
 namespace cudadent {
 
@@ -26,15 +28,20 @@ std::int64_t span_of(Extents shape, Extents strides) noexcept {
   return last + 1;
 }
 
-bool steps_over_its_inside(Extents shape, Extents strides) {
-  std::vector<std::pair<std::int64_t, std::int64_t>> steps;  // stride, and how far it goes
-  for (std::size_t i = 0; i < shape.size(); ++i)
-    if (is_stepped_over(shape, i)) steps.emplace_back(strides[i], (shape[i] - 1) * strides[i]);
-  std::sort(steps.begin(), steps.end());
+bool steps_over_its_inside(Extents shape, Extents strides) noexcept {
+  std::array<std::size_t, max_rank> order;  // of dimensions, by their strides
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (!is_stepped_over(shape, i)) continue;
+    std::size_t place = count++;
+    for (; place > 0 && strides[order[place - 1]] > strides[i]; --place)
+      order[place] = order[place - 1];
+    order[place] = i;
+  }
   std::int64_t reached = 0;
-  for (const auto& [stride, distance] : steps) {
-    if (stride <= reached) return false;
-    reached += distance;
+  for (const std::size_t i : std::span(order).first(count)) {
+    if (strides[i] <= reached) return false;
+    reached += (shape[i] - 1) * strides[i];
   }
   return true;
 }

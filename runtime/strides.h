@@ -40,8 +40,8 @@ std::vector<std::int64_t> packed_strides(Extents shape);
 std::int64_t span_of(Extents shape, Extents strides) noexcept;
 
 // Whether every stride steps over all that the smaller ones reach, so that no two elements can share
-// memory.
-bool steps_over_its_inside(Extents shape, Extents strides);
+// memory. Of at most max_rank dimensions.
+bool steps_over_its_inside(Extents shape, Extents strides) noexcept;
 
 // Whether every row starts at a multiple of `bytes` if the first does, and the elements of a row lie side
 // by side.

@@ -121,6 +121,12 @@ Choice CachedSource::choice_by_tuning(const OperatorEntry& entry, const Problem&
                 result.winner.seconds, Provenance::tuned};
 }
 
+bool CachedSource::does_for(const Choice& choice, const Problem& problem) const {
+  const Device& device = context_.backend.device();
+  return why_unfit(*choice.kernel_template, problem, device).empty() &&
+         why_invalid(*choice.kernel_template, problem, choice.configuration, device).empty();
+}
+
 std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Problem& problem,
                                           const TuneOptions& options) {
   const auto record = problem_record(problem, context_.backend.device());
@@ -131,13 +137,13 @@ std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Prob
     if (const auto claim = context_.store.claim(record)) {
       // Somebody may have finished since we looked.
       if (auto choice = known(entry, problem)) return choice;
-      // For the whole key, unless that winner does not do for this problem.
-      Choice choice = choice_by_tuning(entry, problem.representative(), options);
-      if (!why_invalid(*choice.kernel_template, problem, choice.configuration,
-                       context_.backend.device())
-               .empty())
-        choice = choice_by_tuning(entry, problem, options);
-      return choice;
+      // For the whole key, unless its winner does not do for this problem: that is then tuned by itself.
+      const Problem representative = problem.representative();
+      if (!known(entry, representative)) {
+        Choice choice = choice_by_tuning(entry, representative, options);
+        if (does_for(choice, problem)) return choice;
+      }
+      return choice_by_tuning(entry, problem, options);
     }
     if (seconds_since(start) >= policy_.wait_for_others) return std::nullopt;
     if (options.cancelled && options.cancelled())

@@ -58,6 +58,7 @@ class CachedSource : public ConfigurationSource {
  private:
   Turns::Turn turn_of_key(const ProblemRecord& problem, const TuneOptions& options);
   TuneResult run(const OperatorEntry& entry, const Problem& problem, const TuneOptions& options);
+  [[nodiscard]] bool does_for(const Choice& choice, const Problem& problem) const;
   Choice choice_by_tuning(const OperatorEntry& entry, const Problem& problem,
                           const TuneOptions& options);
   std::optional<Choice> usable(const OperatorEntry& entry, const Problem& problem,

@@ -242,7 +242,7 @@ class ChoiceTreeBuilder {
   // The level at which a node can be computed; −1 for constants, nothing if not in this group.
   [[nodiscard]] std::optional<int> level_of(NodeIndex node) const {
     int result = -1;
-    for (const std::uint32_t parameter : program_.nodes()[node].parameters) {
+    for (const std::uint32_t parameter : program_.nodes()[node].variables) {
       const auto found = std::find(tree_.parameters_.begin(), tree_.parameters_.end(), parameter);
       if (found == tree_.parameters_.end()) return std::nullopt;
       result = std::max(result, static_cast<int>(found - tree_.parameters_.begin()));

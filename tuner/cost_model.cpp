@@ -21,21 +21,11 @@ CostModel::CostModel(const KernelTemplate& kernel, const Problem& problem,
   const ConstraintProgram& program = compiled_->program;
   const auto& nodes = program.nodes();
   root_ = program.constraints().back().root;
-  std::vector<bool> needed(nodes.size());
-  needed[root_] = true;
-  for (NodeIndex node = root_ + 1; node-- > 0;)  // parents come after their children
-    if (needed[node])
-      for (const NodeIndex child : nodes[node].children) needed[child] = true;
-  constants_.resize(nodes.size());
-  for (NodeIndex node = 0; node <= root_; ++node) {
-    if (!needed[node]) continue;
-    if (nodes[node].operation == Operation::constant)
-      constants_[node] = nodes[node].constant;
-    else if (nodes[node].operation == Operation::name)
-      variables_.emplace_back(node, kernel.parameters[nodes[node].parameters[0]].name);
-    else
-      steps_.push_back(node);
-  }
+  range_ = steps_.add(program.graph(), std::span(&root_, 1));
+  constants_ = ExpressionProgram::values_for(program.graph());
+  for (NodeIndex node = 0; node <= root_; ++node)
+    if (nodes[node].operation == Operation::name)
+      variables_.emplace_back(node, kernel.parameters[nodes[node].variables[0]].name);
 }
 
 double CostModel::operator()(const Values& configuration) const {
@@ -45,8 +35,7 @@ double CostModel::operator()(const Values& configuration) const {
     values[node] = found == configuration.end() ? Operand::failed(Failure::unknown_name)
                                                 : Operand::of(found->second);
   }
-  for (const NodeIndex node : steps_)
-    values[node] = compiled_->program.evaluate(compiled_->program.nodes()[node], values);
+  steps_.run(range_, values);
   const Operand& cost = values[root_];
   if (cost.kind == Operand::Kind::real) return cost.real;
   if (cost.kind == Operand::Kind::integer) return static_cast<double>(cost.integer);

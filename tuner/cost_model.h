@@ -36,8 +36,9 @@ class CostModel {
   std::shared_ptr<const Compiled> compiled_;
   NodeIndex root_ = 0;
   std::vector<std::pair<NodeIndex, std::string>> variables_;  // and their parameters' names
-  std::vector<NodeIndex> steps_;                              // to be evaluated, in this order
-  std::vector<Operand> constants_;                            // by node
+  ExpressionProgram steps_;
+  ExpressionProgram::Range range_;
+  std::vector<Operand> constants_;  // by node
 };
 
 }  // namespace cudadent

@@ -41,7 +41,7 @@ std::vector<std::vector<std::uint32_t>> coupled(const ConstraintProgram& program
   std::vector<std::uint32_t> group(parameters);
   std::iota(group.begin(), group.end(), 0U);
   for (const auto& constraint : program.constraints()) {
-    const auto& together = program.nodes()[constraint.root].parameters;
+    const auto& together = program.nodes()[constraint.root].variables;
     for (const std::uint32_t parameter : together) {
       const std::uint32_t from = group[parameter], to = group[together[0]];
       std::replace(group.begin(), group.end(), std::max(from, to), std::min(from, to));
@@ -67,7 +67,7 @@ std::vector<std::uint32_t> ordered(const ConstraintProgram& program,
   std::vector<bool> bound(specs.size(), false);
   const auto missing = [&](const ConstraintProgram::Constraint& constraint) {
     std::vector<std::uint32_t> result;
-    for (const std::uint32_t parameter : program.nodes()[constraint.root].parameters) {
+    for (const std::uint32_t parameter : program.nodes()[constraint.root].variables) {
       if (!bound[parameter]) result.push_back(parameter);
     }
     return result;

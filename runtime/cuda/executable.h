@@ -14,6 +14,7 @@
 #include "runtime/cuda/gpu.h"
 #include "runtime/cuda/kept_memory.h"
 #include "runtime/launch_plan.h"
+#include "runtime/scratch_pool.h"
 
 namespace cudadent::cuda {
 
@@ -30,11 +31,14 @@ class CudaModule final : public Module {
   [[nodiscard]] Function function(const std::string& entry) const;
   // Raises a function's limit; executables of one module may want different ones.
   void allow_shared_memory(Function function, const std::string& entry, unsigned bytes) const;
+  // Memory that its kernels find zero and leave zero, of which all its executables use the same.
+  [[nodiscard]] KeptPieces& kept_pieces() const noexcept { return kept_; }
 
  private:
   std::shared_ptr<const Gpu> gpu_;
   Library library_ = nullptr;
   mutable std::mutex attributes_;
+  mutable KeptPieces kept_;
 };
 
 // A tensor map's encoding, all but the address.
@@ -42,7 +46,8 @@ struct TensorMapEncoding {
   bool of_workspace = false;
   std::uint32_t index = 0;  // of the tensor or workspace
   TensorMapType type = TensorMapType::f32;
-  std::uint32_t rank = 0;  // 0: no launch uses the map
+  std::uint32_t rank = 0;  // 0: no launch uses the map, or it is of nothing
+  bool used = false;       // by a launch
   std::array<std::uint64_t, 5> dimensions{};
   std::array<std::uint64_t, 5> strides{};
   std::array<std::uint32_t, 5> box{};
@@ -90,6 +95,11 @@ struct ArgumentLayout {
 // Error(launch_failed) for a tensor map the hardware cannot do.
 ArgumentLayout lay_out(const LaunchPlan& plan);
 
+// Makes a layout that of another plan, which differs in numbers only, without allocating. False where the hardware
+// cannot do a tensor map: the layout is then to be used for nothing but the next try. Maps that come out otherwise
+// than they were are marked in `changed_maps`, one for each.
+bool lay_out_again(const LaunchPlan& plan, ArgumentLayout& layout, std::vector<bool>& changed_maps);
+
 // One kernel of a plan, resolved.
 struct Step {
   Function function = nullptr;
@@ -100,6 +110,12 @@ struct Step {
   LaunchAttribute cluster;
   std::size_t first_parameter = 0;
   std::string entry;
+  // What other plans of the same kernel may have without being prepared.
+  unsigned max_threads = 0;        // of a block
+  unsigned max_shared_memory = 0;  // dynamic, bytes
+
+  // Takes a launch's numbers; false where they need more than that, or are beyond what the device does.
+  bool take(const Gpu& gpu, const KernelLaunch& launch) noexcept;
 };
 
 class CudaExecutable final : public Executable {
@@ -111,6 +127,7 @@ class CudaExecutable final : public Executable {
   CudaExecutable& operator=(const CudaExecutable&) = delete;
 
   void launch(const LaunchArguments& arguments) const override;
+  bool launch_with(const LaunchPlan& plan, const LaunchArguments& arguments) const override;
 
  private:
   // Threads that launch the same executable at once take different blocks. More threads than blocks
@@ -121,26 +138,31 @@ class CudaExecutable final : public Executable {
     std::byte* memory = nullptr;
   };
 
-  void initialise(std::byte* block) const;
-  void launch_on(std::byte* block, const LaunchArguments& arguments) const;
+  // What a launch is made of: for the plan that was prepared, or another with its own numbers.
+  struct Numbers {
+    ArgumentLayout layout;
+    std::vector<Step> steps;
+  };
+  // Numbers that change from launch to launch, and their argument block.
+  struct Other;
+
+  void check(const LaunchArguments& arguments) const;
+  void launch_on(std::byte* block, const Numbers& numbers, const LaunchArguments& arguments) const;
   void launch_on_stack(const LaunchArguments& arguments) const;
   // Where the workspaces of a launch begin.
   struct Workspaces {
     DevicePointer fresh = 0, kept = 0;
   };
-  [[nodiscard]] DevicePointer workspace(const Workspaces& workspaces, std::size_t index) const;
-  void write_workspaces(std::byte* block, const Workspaces& workspaces) const;
-  void encode_tensor_maps(std::byte* block, const LaunchArguments& arguments,
-                          const Workspaces& workspaces) const;
+  void encode_tensor_maps(std::byte* block, const ArgumentLayout& layout,
+                          const LaunchArguments& arguments, const Workspaces& workspaces) const;
   void launch_step(const Step& step, void** parameters, Stream stream) const;
 
   std::shared_ptr<const Gpu> gpu_;
   std::shared_ptr<const CudaModule> module_;
-  ArgumentLayout layout_;
-  std::vector<Step> steps_;
+  Numbers numbers_;
   std::byte* storage_ = nullptr;
   mutable std::array<Block, block_count> blocks_;
-  mutable KeptPieces kept_;
+  ScratchPool<Other> others_;
 };
 
 // Resolves the plan's kernels in the module and checks what the driver would only report as "invalid

@@ -59,7 +59,7 @@ DevicePointer KeptPieces::on(const Gpu& gpu, Stream stream, std::size_t bytes) {
     return 0;
   const auto find = [&](std::size_t first, std::size_t end) -> DevicePointer {
     for (std::size_t i = first; i < end; ++i)
-      if (pieces_[i].stream_id == stream_id) return pieces_[i].pointer;
+      if (pieces_[i].stream_id == stream_id && pieces_[i].bytes >= bytes) return pieces_[i].pointer;
     return 0;
   };
   const std::size_t known = count_.load(std::memory_order_acquire);
@@ -67,7 +67,7 @@ DevicePointer KeptPieces::on(const Gpu& gpu, Stream stream, std::size_t bytes) {
   const std::scoped_lock lock(adding_);
   const std::size_t count = count_.load(std::memory_order_relaxed);
   if (const DevicePointer found = find(known, count); found != 0) return found;
-  if (count == most_streams) return 0;
+  if (count == most_pieces) return 0;
   pieces_[count] = gpu.kept_memory.take(gpu, stream, stream_id, bytes);
   count_.store(count + 1, std::memory_order_release);
   return pieces_[count].pointer;

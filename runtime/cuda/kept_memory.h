@@ -37,23 +37,25 @@ class KeptMemory {
   std::vector<Piece> free_, all_;
 };
 
-// An executable's pieces, one for each of the streams it was launched on.
+// A module's pieces, for each of the streams that its kernels were launched on: one, or where a launch needed more
+// than was there, larger ones too. Whatever a kernel used of a piece is zero again for the next, so that launches
+// whose workspaces differ in size share it.
 class KeptPieces {
  public:
   KeptPieces() = default;
   KeptPieces(const KeptPieces&) = delete;
   KeptPieces& operator=(const KeptPieces&) = delete;
 
-  // The stream's piece of `bytes`, the same number each time. 0 where none can be kept: while the stream is
+  // A piece of the stream, of at least so many bytes. 0 where none can be kept: while the stream is
   // being captured, since the graph may run on other streams at any time; where the driver does not tell
-  // streams apart; for more than 32 MiB; and where an executable has been launched on very many streams.
+  // streams apart; for more than 32 MiB; and where kernels have been launched on very many streams.
   DevicePointer on(const Gpu& gpu, Stream stream, std::size_t bytes);
   void give_back(const Gpu& gpu);
 
  private:
-  static constexpr std::size_t most_streams = 16;
+  static constexpr std::size_t most_pieces = 32;
 
-  std::array<KeptMemory::Piece, most_streams> pieces_;
+  std::array<KeptMemory::Piece, most_pieces> pieces_;
   std::atomic<std::size_t> count_ = 0;  // of pieces_ that are ready: finding one takes no lock
   std::mutex adding_;
 };

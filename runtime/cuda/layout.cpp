@@ -74,31 +74,39 @@ std::string why_impossible(const TensorMapPlan& map) {
   return {};
 }
 
-TensorMapEncoding encoding_of(const TensorMapPlan& map, std::size_t workspace_count) {
-  if (const std::string why = why_impossible(map); !why.empty())
-    throw Error(
-        ErrorCode::launch_failed,
-        fmt::format("Tensor map '{}' {}; constrain the template's parameters.", map.name, why));
-  if (map.index < 0 || (map.of_workspace && static_cast<std::size_t>(map.index) >= workspace_count))
-    throw Error(ErrorCode::invalid_manifest,
-                fmt::format("Tensor map '{}' is of a workspace the plan does not have.", map.name));
-  TensorMapEncoding encoding;
-  encoding.of_workspace = map.of_workspace;
-  encoding.index = static_cast<std::uint32_t>(map.index);
-  encoding.type = tensor_map_type(map.dtype);
+// A tensor without elements has no map: the kernel gets zeros, which it must not use.
+bool is_empty(const TensorMapPlan& map) {
+  return std::find(map.dimensions.begin(), map.dimensions.end(), 0U) != map.dimensions.end();
+}
+
+// What differs between plans of the same kernels.
+void take_numbers(const TensorMapPlan& map, TensorMapEncoding& encoding) {
   encoding.rank = static_cast<std::uint32_t>(map.dimensions.size());
   std::copy(map.dimensions.begin(), map.dimensions.end(), encoding.dimensions.begin());
   std::copy(map.strides.begin(), map.strides.end(), encoding.strides.begin());
   std::copy(map.box.begin(), map.box.end(), encoding.box.begin());
-  encoding.swizzle = number_of(map.swizzle, {0, 32, 64, 128});
-  encoding.l2_promotion = number_of(map.l2_promotion, {0, 64, 128, 256});
-  encoding.name = map.name;
-  return encoding;
 }
 
-// A tensor without elements has no map: the kernel gets zeros, which it must not use.
-bool is_empty(const TensorMapPlan& map) {
-  return std::find(map.dimensions.begin(), map.dimensions.end(), 0U) != map.dimensions.end();
+TensorMapEncoding encoding_of(const TensorMapPlan& map, bool used, std::size_t workspace_count) {
+  TensorMapEncoding encoding;
+  encoding.used = used;
+  encoding.name = map.name;
+  if (!used) return encoding;
+  if (map.index < 0 || (map.of_workspace && static_cast<std::size_t>(map.index) >= workspace_count))
+    throw Error(ErrorCode::invalid_manifest,
+                fmt::format("Tensor map '{}' is of a workspace the plan does not have.", map.name));
+  encoding.of_workspace = map.of_workspace;
+  encoding.index = static_cast<std::uint32_t>(map.index);
+  encoding.type = tensor_map_type(map.dtype);
+  encoding.swizzle = number_of(map.swizzle, {0, 32, 64, 128});
+  encoding.l2_promotion = number_of(map.l2_promotion, {0, 64, 128, 256});
+  if (is_empty(map)) return encoding;
+  if (const std::string why = why_impossible(map); !why.empty())
+    throw Error(
+        ErrorCode::launch_failed,
+        fmt::format("Tensor map '{}' {}; constrain the template's parameters.", map.name, why));
+  take_numbers(map, encoding);
+  return encoding;
 }
 
 // A manifest's map that this configuration passes to no kernel need not be possible.
@@ -113,9 +121,10 @@ std::vector<bool> used_tensor_maps(const LaunchPlan& plan) {
 }
 
 void place_workspaces(const LaunchPlan& plan, ArgumentLayout& layout) {
-  layout.workspace_offsets.resize(plan.workspaces.size());
-  layout.workspace_used.resize(plan.workspaces.size());
-  layout.workspace_kept.resize(plan.workspaces.size());
+  layout.workspace_offsets.assign(plan.workspaces.size(), 0);
+  layout.workspace_used.assign(plan.workspaces.size(), false);
+  layout.workspace_kept.assign(plan.workspaces.size(), false);
+  layout.workspace_bytes = layout.kept_bytes = layout.zeroed_bytes = 0;
   for (const Zeroed zeroed : {Zeroed::kept, Zeroed::every_launch, Zeroed::no}) {
     std::size_t& bytes = zeroed == Zeroed::kept ? layout.kept_bytes : layout.workspace_bytes;
     for (std::size_t i = 0; i < plan.workspaces.size(); ++i) {
@@ -128,6 +137,18 @@ void place_workspaces(const LaunchPlan& plan, ArgumentLayout& layout) {
     }
     if (zeroed == Zeroed::every_launch) layout.zeroed_bytes = layout.workspace_bytes;
   }
+}
+
+bool is_number(const Argument& argument) {
+  return argument.kind == Argument::Kind::i32 || argument.kind == Argument::Kind::i64 ||
+         argument.kind == Argument::Kind::f32;
+}
+
+// Of a number as it is passed. The low half of a little-endian i64 is the i32.
+std::uint64_t bits_of(const Argument& argument) {
+  return argument.kind == Argument::Kind::f32
+             ? std::bit_cast<std::uint32_t>(static_cast<float>(argument.real))
+             : static_cast<std::uint64_t>(argument.integer);
 }
 
 // Hands out values, one for each tensor, workspace and scalar however often it is passed.
@@ -150,10 +171,9 @@ class Placer {
         require(argument.index, plan_.tensor_maps.size(), "tensor map");
         return static_cast<std::uint32_t>(map_bytes) * static_cast<std::uint32_t>(argument.index);
       case Kind::i32:
-      case Kind::i64:  // the low half of a little-endian i64 is the i32
-        return constant(static_cast<std::uint64_t>(argument.integer));
+      case Kind::i64:
       case Kind::f32:
-        return constant(std::bit_cast<std::uint32_t>(static_cast<float>(argument.real)));
+        return constant(bits_of(argument));
     }
     throw Error(ErrorCode::internal, "a kernel argument of an unknown kind");
   }
@@ -194,9 +214,7 @@ ArgumentLayout lay_out(const LaunchPlan& plan) {
   place_workspaces(plan, layout);
   const std::vector<bool> used = used_tensor_maps(plan);
   for (std::size_t i = 0; i < plan.tensor_maps.size(); ++i)
-    layout.tensor_maps.push_back(used[i] && !is_empty(plan.tensor_maps[i])
-                                     ? encoding_of(plan.tensor_maps[i], plan.workspaces.size())
-                                     : TensorMapEncoding{});
+    layout.tensor_maps.push_back(encoding_of(plan.tensor_maps[i], used[i], plan.workspaces.size()));
   Placer placer(plan, layout);
   for (const KernelLaunch& launch : plan.launches)
     for (const Argument& argument : launch.arguments)
@@ -208,11 +226,39 @@ ArgumentLayout lay_out(const LaunchPlan& plan) {
   for (const auto& patch : layout.tensors)
     layout.tensor_count = std::max<std::size_t>(layout.tensor_count, patch.index + 1);
   for (const auto& map : layout.tensor_maps)
-    if (map.rank > 0 && !map.of_workspace)
+    if (map.used && !map.of_workspace)
       layout.tensor_count = std::max<std::size_t>(layout.tensor_count, map.index + 1);
   for (const auto& patch : layout.scalars)
     layout.scalar_count = std::max<std::size_t>(layout.scalar_count, patch.index + 1);
   return layout;
+}
+
+bool lay_out_again(const LaunchPlan& plan, ArgumentLayout& layout,
+                   std::vector<bool>& changed_maps) {
+  place_workspaces(plan, layout);
+  std::size_t next = 0;  // constants are in the order in which they are passed
+  for (const KernelLaunch& launch : plan.launches)
+    for (const Argument& argument : launch.arguments)
+      if (is_number(argument)) layout.constants[next++].bits = bits_of(argument);
+  bool possible = true;
+  for (std::size_t i = 0; i < layout.tensor_maps.size(); ++i) {
+    TensorMapEncoding& encoding = layout.tensor_maps[i];
+    const TensorMapPlan& map = plan.tensor_maps[i];
+    changed_maps[i] = false;
+    if (!encoding.used) continue;
+    const std::uint32_t rank = encoding.rank;
+    const auto dimensions = encoding.dimensions, strides = encoding.strides;
+    const auto box = encoding.box;
+    if (is_empty(map))
+      encoding.rank = 0;
+    else if (why_impossible(map).empty())
+      take_numbers(map, encoding);
+    else
+      possible = false;
+    changed_maps[i] = encoding.rank != rank || encoding.dimensions != dimensions ||
+                      encoding.strides != strides || encoding.box != box;
+  }
+  return possible;
 }
 
 }  // namespace cudadent::cuda

@@ -33,7 +33,8 @@ void check_grid(const Gpu& gpu, const KernelLaunch& launch) {
   }
 }
 
-void check_block(const Gpu& gpu, const KernelLaunch& launch, Function function) {
+// Returns the most threads that a block may have.
+unsigned check_block(const Gpu& gpu, const KernelLaunch& launch, Function function) {
   const auto most = attribute(gpu, function, FunctionAttribute::max_threads_per_block);
   if (volume(launch.block) > static_cast<std::uint64_t>(most))
     refuse(
@@ -42,6 +43,7 @@ void check_block(const Gpu& gpu, const KernelLaunch& launch, Function function) 
                     "(the device allows {}).",
                     volume(launch.block), attribute(gpu, function, FunctionAttribute::registers),
                     most, gpu.device.max_threads_per_block));
+  return static_cast<unsigned>(most);
 }
 
 void check_shared_memory(const Gpu& gpu, const KernelLaunch& launch, Function function,
@@ -133,13 +135,14 @@ void check_parameters(const Gpu& gpu, const KernelLaunch& launch, Function funct
 }
 
 Step prepare_step(const Gpu& gpu, const CudaModule& module, const KernelLaunch& launch) {
+  Step step;
   const Function function = module.function(launch.entry);
   check_parameters(gpu, launch, function);
   check_grid(gpu, launch);
-  check_block(gpu, launch, function);
+  step.max_threads = check_block(gpu, launch, function);
   check_shared_memory(gpu, launch, function, module);
   check_cluster(gpu, launch, function);
-  Step step;
+  step.max_shared_memory = launch.shared_memory;
   step.function = function;
   step.grid = launch.grid;
   step.block = launch.block;
@@ -151,6 +154,18 @@ Step prepare_step(const Gpu& gpu, const CudaModule& module, const KernelLaunch& 
 }
 
 }  // namespace
+
+bool Step::take(const Gpu& gpu, const KernelLaunch& launch) noexcept {
+  for (std::size_t i = 0; i < 3; ++i)
+    if (launch.cluster[i] != cluster.cluster[i] || launch.grid[i] > gpu.max_grid[i] ||
+        launch.grid[i] % launch.cluster[i] != 0)
+      return false;
+  if (volume(launch.block) > max_threads || launch.shared_memory > max_shared_memory) return false;
+  grid = launch.grid;
+  block = launch.block;
+  shared_memory = launch.shared_memory;
+  return true;
+}
 
 std::unique_ptr<const Executable> prepare_executable(std::shared_ptr<const Gpu> gpu,
                                                      std::shared_ptr<const CudaModule> module,

@@ -135,25 +135,41 @@ struct LaunchState {
 
 class HostExecutable : public Executable {
  public:
-  HostExecutable(std::shared_ptr<const HostModule> module, LaunchPlan plan, ThreadPool& pool)
-      : module_(std::move(module)), plan_(std::move(plan)), pool_(pool), kept_(make_state()) {
+  HostExecutable(std::shared_ptr<const HostModule> module, LaunchPlan plan, ThreadPool& pool,
+                 std::int64_t max_shared_memory)
+      : module_(std::move(module)),
+        plan_(std::move(plan)),
+        pool_(pool),
+        max_shared_memory_(max_shared_memory),
+        kept_(make_state(plan_)) {
     for (const auto& launch : plan_.launches) entries_.push_back(module_->entry(launch.entry));
   }
 
-  void launch(const LaunchArguments& arguments) const override {
+  void launch(const LaunchArguments& arguments) const override { launch_any(plan_, arguments); }
+  bool launch_with(const LaunchPlan& plan, const LaunchArguments& arguments) const override {
+    for (const auto& launch : plan.launches)
+      if (launch.shared_memory > max_shared_memory_) return false;
+    launch_any(plan, arguments);
+    return true;
+  }
+
+ private:
+  void launch_any(const LaunchPlan& plan, const LaunchArguments& arguments) const {
     // The state kept with the executable serves one thread at a time; others make their own.
     if (!take_kept()) {
-      LaunchState own = make_state();
-      return run(own, arguments);
+      LaunchState own = make_state(plan);
+      return run(plan, own, arguments);
     }
     struct Release {
       std::atomic<std::uint64_t>& owner;
       ~Release() { owner.store(nobody, std::memory_order_release); }
     } release{kept_by_};
-    run(kept_, arguments);
+    for (std::size_t i = 0; i < plan.workspaces.size(); ++i)
+      if (kept_.workspaces[i].bytes() < plan.workspaces[i].bytes)
+        kept_.workspaces[i] = allocate_aligned(plan.workspaces[i].bytes);
+    run(plan, kept_, arguments);
   }
 
- private:
   static constexpr std::uint64_t nobody = ~std::uint64_t{0};
 
   // False when a thread has it. One of another process, copied by a fork, does not count.
@@ -165,11 +181,11 @@ class HostExecutable : public Executable {
             kept_by_.compare_exchange_strong(owner, here, std::memory_order_acquire));
   }
 
-  [[nodiscard]] LaunchState make_state() const {
+  static LaunchState make_state(const LaunchPlan& plan) {
     LaunchState state;
-    for (const auto& workspace : plan_.workspaces)
+    for (const auto& workspace : plan.workspaces)
       state.workspaces.push_back(allocate_aligned(workspace.bytes));
-    for (const auto& launch : plan_.launches) {
+    for (const auto& launch : plan.launches) {
       auto& values = state.values.emplace_back(launch.arguments.size());
       auto& pointers = state.pointers.emplace_back();
       for (auto& value : values) pointers.push_back(&value);
@@ -177,13 +193,13 @@ class HostExecutable : public Executable {
     return state;
   }
 
-  void run(LaunchState& state, const LaunchArguments& arguments) const {
-    for (std::size_t i = 0; i < plan_.workspaces.size(); ++i)
-      if (plan_.workspaces[i].zeroed != Zeroed::no)
-        std::memset(state.workspaces[i].data(), 0, plan_.workspaces[i].bytes);
-    for (std::size_t i = 0; i < plan_.launches.size(); ++i) {
-      fill_arguments(plan_.launches[i], state, arguments, state.values[i]);
-      run_blocks(plan_.launches[i], entries_[i], state.pointers[i].data());
+  void run(const LaunchPlan& plan, LaunchState& state, const LaunchArguments& arguments) const {
+    for (std::size_t i = 0; i < plan.workspaces.size(); ++i)
+      if (plan.workspaces[i].zeroed != Zeroed::no)
+        std::memset(state.workspaces[i].data(), 0, plan.workspaces[i].bytes);
+    for (std::size_t i = 0; i < plan.launches.size(); ++i) {
+      fill_arguments(plan.launches[i], state, arguments, state.values[i]);
+      run_blocks(plan.launches[i], entries_[i], state.pointers[i].data());
     }
   }
 
@@ -248,6 +264,7 @@ class HostExecutable : public Executable {
   std::shared_ptr<const HostModule> module_;
   LaunchPlan plan_;
   ThreadPool& pool_;
+  std::int64_t max_shared_memory_;  // bytes a block
   std::vector<Entry> entries_;
   mutable LaunchState kept_;
   mutable std::atomic<std::uint64_t> kept_by_ = nobody;  // else the fork_count() of its process
@@ -285,7 +302,8 @@ class HostBackend : public Backend {
             fmt::format("{}: {} bytes of shared memory, but {} has {} for a block", launch.entry,
                         launch.shared_memory, device_.name, device_.max_shared_memory));
     return std::make_unique<HostExecutable>(
-        std::dynamic_pointer_cast<const HostModule>(std::move(module)), plan, pool_);
+        std::dynamic_pointer_cast<const HostModule>(std::move(module)), plan, pool_,
+        device_.max_shared_memory);
   }
 
   Buffer allocate(std::size_t bytes) override { return allocate_aligned(bytes); }

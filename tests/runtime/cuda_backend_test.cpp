@@ -8,6 +8,7 @@
 
 #include "runtime/cuda/backend.h"
 #include "runtime/cuda/executable.h"
+#include "tests/support/allocations.h"
 #include "tests/support/child.h"
 #include "tests/support/errors.h"
 #include "tests/support/fake_driver.h"
@@ -419,6 +420,130 @@ TEST_CASE("a workspace that kernels leave zero is zeroed once for each stream") 
     fixture.backend.reset();
     CHECK(fixture.driver->stream_memory.empty());
   }
+}
+
+namespace {
+
+// The same kernels, arguments and tensor maps as full_plan(), other numbers.
+LaunchPlan other_plan(std::uint32_t blocks) {
+  LaunchPlan plan = full_plan();
+  plan.workspaces[0].bytes = 100 * blocks;
+  plan.tensor_maps[0].dimensions = {512, blocks};
+  plan.tensor_maps[0].box = {64, 64};
+  plan.launches[0].grid = {blocks, 1, 2};
+  plan.launches[0].block = {64, 2, 1};
+  plan.launches[0].arguments[6].integer = blocks;
+  plan.launches[0].arguments[7].integer = 1000 * blocks;
+  plan.launches[0].arguments[8].real = 1.0 / blocks;
+  return plan;
+}
+
+}  // namespace
+
+TEST_CASE("an executable launches other numbers as if they had been prepared") {
+  Fixture fixture;
+  fixture.driver->kernels["every"].parameter_bytes = {128, 8, 8, 8, 8, 4, 4, 8, 4};
+  const auto executable = fixture.prepare(full_plan());
+  const std::vector<void*> tensors{pointer(0x1000), pointer(0x2000)};
+  const std::vector<double> scalars{1e-6};
+  const LaunchArguments arguments{.tensors = tensors, .scalars = scalars, .stream = nullptr};
+  const auto& launches = fixture.driver->launches;
+  for (const std::uint32_t blocks : {7U, 300U, 1U, 0x10000U}) {
+    CAPTURE(blocks);
+    const LaunchPlan plan = other_plan(blocks);
+    REQUIRE(executable->launch_with(plan, arguments));
+    const std::size_t bytes = fixture.driver->last_stream_bytes;
+    fixture.prepare(plan)->launch(arguments);
+    const FakeLaunch &launch = launches.end()[-2], &expected = launches.back();
+    CHECK(launch.grid == expected.grid);
+    CHECK(launch.block == expected.block);
+    CHECK(bytes == fixture.driver->last_stream_bytes);
+    for (const std::size_t i : {0, 1, 3, 5, 6, 7, 8})  // the others are where workspaces lie
+      CHECK(launch.parameters[i] == expected.parameters[i]);
+    CHECK(launch.parameter<DevicePointer>(2) - launch.parameter<DevicePointer>(4) == 256);
+  }
+  // What was prepared is as it was.
+  executable->launch(arguments);
+  CHECK(launches.back().grid == std::array<unsigned, 3>{4, 2, 1});
+  CHECK(launches.back().parameter<std::int32_t>(6) == -7);
+  CHECK(fixture.driver->stream_memory.empty());
+}
+
+TEST_CASE("numbers that an executable was not prepared for are left to be prepared") {
+  Fixture fixture;
+  fixture.driver->kernels["every"].parameter_bytes = {128, 8, 8, 8, 8, 4, 4, 8, 4};
+  const auto executable = fixture.prepare(full_plan());
+  const std::vector<void*> tensors{pointer(0x1000), pointer(0x2000)};
+  const std::vector<double> scalars{1e-6};
+  const LaunchArguments arguments{.tensors = tensors, .scalars = scalars, .stream = nullptr};
+  const auto launches = [&](const auto& change) {
+    LaunchPlan plan = other_plan(9);
+    change(plan);
+    return executable->launch_with(plan, arguments);
+  };
+  CHECK(!launches([](LaunchPlan& plan) { plan.launches[0].grid[1] = 65536; }));
+  CHECK(!launches([](LaunchPlan& plan) { plan.launches[0].block = {1024, 2, 1}; }));
+  CHECK(!launches([](LaunchPlan& plan) { plan.launches[0].shared_memory = 1024; }));
+  CHECK(!launches([](LaunchPlan& plan) { plan.launches[0].cluster = {3, 1, 1}; }));
+  CHECK(!launches([](LaunchPlan& plan) { plan.tensor_maps[0].box[1] = 257; }));
+  CHECK(!launches([](LaunchPlan& plan) { plan.tensor_maps[0].strides[0] = 1000; }));
+  CHECK(fixture.driver->launches.empty());
+  // None of them has left anything behind; a map of nothing is none.
+  CHECK(launches([](LaunchPlan&) {}));
+  CHECK(fixture.driver->launches.back().parameter<std::int32_t>(6) == 9);
+  CHECK(launches([](LaunchPlan& plan) { plan.tensor_maps[0].dimensions[1] = 0; }));
+  FakeTensorMap map;
+  CHECK(launches([](LaunchPlan& plan) { plan.tensor_maps[0].dimensions[1] = 5; }));
+  std::memcpy(&map, fixture.driver->launches.back().parameters[0].data(), sizeof map);
+  CHECK(map.dimensions[1] == 5);
+}
+
+TEST_CASE("a workspace that kernels leave zero serves launches of several sizes") {
+  Fixture fixture;
+  fixture.driver->kernels["k"].parameter_bytes = {8};
+  LaunchPlan plan;
+  plan.workspaces = {{.name = "counters", .bytes = 64, .zeroed = Zeroed::kept}};
+  plan.launches = {launch_of("k", {{.kind = Kind::workspace, .index = 0}})};
+  const auto zeroed = [&] { return fixture.driver->count("cuMemsetD8Async"); };
+  const auto executable = fixture.prepare(plan);
+  executable->launch({});
+  for (const std::size_t bytes : {128, 4096, 5000, 8000, 64, 6000, 8192}) {
+    plan.workspaces[0].bytes = bytes;
+    CHECK(executable->launch_with(plan, {}));
+  }
+  CHECK(zeroed() == 2);  // of 4096 and of 8192 bytes
+  // Executables of one module have them together.
+  executable->launch({});
+  CHECK(zeroed() == 2);
+}
+
+TEST_CASE("ever new numbers allocate nothing") {
+  if (!tests::allocations()) {
+    MESSAGE("SKIPPED: a sanitizer's build cannot count allocations");
+    return;
+  }
+  Fixture fixture;
+  fixture.driver->kernels["every"].parameter_bytes = {128, 8, 8, 8, 8, 4, 4, 8, 4};
+  LaunchPlan prepared = full_plan(), plan = other_plan(3);
+  // A stream's memory is the fake's own affair, which allocates.
+  for (auto* each : {&prepared, &plan})
+    for (auto& workspace : each->workspaces) workspace.zeroed = Zeroed::kept;
+  const auto executable = fixture.prepare(prepared);
+  const std::vector<void*> tensors{pointer(0x1000), pointer(0x2000)};
+  const std::vector<double> scalars{1e-6};
+  const LaunchArguments arguments{.tensors = tensors, .scalars = scalars, .stream = nullptr};
+  REQUIRE(executable->launch_with(plan, arguments));
+  fixture.driver->quiet = true;
+  const auto before = tests::allocations();
+  for (std::uint32_t blocks = 4; blocks < 300; ++blocks) {
+    plan.launches[0].grid[0] = blocks;
+    plan.launches[0].arguments[6].integer = blocks;
+    plan.tensor_maps[0].dimensions[1] = blocks;
+    plan.workspaces[0].bytes = 10 * blocks;
+    REQUIRE(executable->launch_with(plan, arguments));
+  }
+  CHECK(tests::allocations() == before);
+  fixture.driver->quiet = false;
 }
 
 TEST_CASE("a launch says what was launched, why it failed, and whether the device is lost") {

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
@@ -10,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "runtime/specialization.h"
 #include "tests/support/allocations.h"
 #include "tests/support/errors.h"
 #include "tests/support/twice.h"
@@ -32,7 +34,10 @@ constexpr const char* manifest = R"manifest({
 
 struct Seen {
   std::atomic<int> launches{0}, compiles{0}, choices{0};
-  std::vector<void*> tensors;  // of the last launch
+  bool takes_plans = false;    // executables launch with other numbers than they were prepared for
+  std::atomic<int> others{0};  // launches in which they did
+  std::int64_t first_number = 0;  // of the last of them, the argument that is a number
+  std::vector<void*> tensors;     // of the last launch
   double alpha = 0;
   bool keep = true;  // the two above; not from several threads
 };
@@ -45,6 +50,15 @@ class FakeExecutable : public Executable {
     if (!seen_.keep) return;
     for (std::size_t i = 0; i < 3; ++i) seen_.tensors[i] = arguments.tensors[i];
     seen_.alpha = arguments.scalars[0];
+  }
+  bool launch_with(const LaunchPlan& plan, const LaunchArguments& arguments) const override {
+    if (!seen_.takes_plans) return false;
+    ++seen_.others;
+    launch(arguments);
+    if (!seen_.keep) return true;
+    for (const auto& argument : plan.launches.at(0).arguments)
+      if (argument.kind == Argument::Kind::i32) seen_.first_number = argument.integer;
+    return true;
   }
 
  private:
@@ -95,12 +109,17 @@ class FakeSource : public ConfigurationSource {
  public:
   explicit FakeSource(Seen& seen) : seen_(seen) {}
   std::optional<Error> error;
+  const Device* device = nullptr;                 // that templates must fit, if they need
   std::function<void(const Problem&)> meanwhile;  // what happens while it makes up its mind
   Choice choose(const OperatorEntry& op, const Problem& problem) override {
     ++seen_.choices;
     if (meanwhile) meanwhile(problem);
     if (error) throw *error;
-    return {op.templates.at(0), {}, 1e-6, Provenance::tuned};
+    const auto fits = [&](const auto& kernel) {
+      return device == nullptr || why_unfit(*kernel, problem, *device).empty();
+    };
+    const auto kernel = std::find_if(op.templates.begin(), op.templates.end(), fits);
+    return {*kernel, {}, 1e-6, Provenance::tuned};
   }
 
  private:
@@ -141,17 +160,21 @@ struct Fixture {
   std::atomic<bool> cancelled{false};
   Dispatcher dispatcher;
 
-  explicit Fixture(const char* operator_text = manifest)
+  // `add_templates` may write others into the folder, before it is read.
+  explicit Fixture(
+      const char* operator_text = manifest,
+      void (*add_templates)(const Folder&) = [](const Folder&) {})
       : text(operator_text),
-        library(folders()),
+        library(folders(add_templates)),
         dispatcher(backend, library, source, store, [this] { return cancelled.load(); }) {
     seen.tensors.resize(3);
   }
-  std::vector<std::filesystem::path> folders() const {
+  std::vector<std::filesystem::path> folders(void (*add_templates)(const Folder&)) const {
     folder.write("add/op.json", text);
     folder.write("add/plain.json", R"({ "template": "plain", "backend": "host",
         "launches": [{ "entry": "add", "grid": [1], "args": ["x", "bias", "y", "alpha"] }] })");
     folder.write("add/plain.cpp", "");
+    add_templates(folder);
     return {folder.path()};
   }
   void launch(const std::vector<Tensor>& tensors, const Values& options = {}) {
@@ -524,6 +547,176 @@ TEST_CASE("a launch from within its own miss goes through and hides nothing") {
   fixture.launch(plain());
   CHECK(fixture.seen.choices == 2);
 }
+
+// ------------------------------------------------------------------------------- buckets
+
+// A call of m rows shares its winner with all up to the next power of two. The template "plain" is not for all.
+struct BucketFixture : Fixture {
+  BucketFixture() : Fixture(bucket_manifest().c_str(), write_templates) {
+    seen.takes_plans = true;
+    source.device = &backend.device();
+    op = dispatcher.bind("add", {});
+  }
+  static void write_templates(const Folder& folder) {
+    folder.write("add/plain.json", R"json({ "template": "plain", "backend": "host",
+        "requires": ["m <= 100 or m > 128"],
+        "launches": [{ "entry": "add", "grid": ["m"],
+                       "args": ["x", "bias", "y", "alpha", "m"] }] })json");
+    folder.write("add/rest.json", R"json({ "template": "rest", "backend": "host",
+        "launches": [{ "entry": "add", "grid": ["m"],
+                       "args": ["x", "bias", "y", "alpha", "2*m"] }] })json");
+    folder.write("add/rest.cpp", "");
+  }
+  static const std::string& bucket_manifest() {
+    static const std::string text = [] {
+      std::string with_key = manifest;
+      with_key.insert(with_key.rfind('}'), R"json(, "tuning_key": { "m": "pow2_ceil(m)" })json");
+      return with_key;
+    }();
+    return text;
+  }
+  std::shared_ptr<const OperatorState> op;
+  void launch_rows(std::int64_t m) { dispatcher.launch(*op, plain(m, 2), nullptr, {}); }
+};
+
+TEST_CASE("of a bucket one member is resolved, the others launch its kernels with their numbers") {
+  BucketFixture fixture;
+  for (std::int64_t m = 300; m <= 400; ++m) fixture.launch_rows(m);
+  CHECK(fixture.seen.choices == 1);
+  CHECK(fixture.seen.compiles == 1);
+  CHECK(fixture.seen.launches == 101);
+  CHECK(fixture.seen.others == 100);
+  CHECK(fixture.seen.first_number == 400);
+  CHECK(fixture.seen.alpha == 1.5);
+  fixture.launch_rows(513);
+  CHECK(fixture.seen.choices == 2);
+  // Trying is launching too.
+  CHECK(fixture.dispatcher.try_launch(*fixture.op, plain(1000, 2), nullptr, {}));
+  CHECK(fixture.seen.first_number == 1000);
+  CHECK(!fixture.dispatcher.try_launch(*fixture.op, plain(1025, 2), nullptr, {}));
+  CHECK(!fixture.dispatcher.try_launch(*fixture.op, plain(1000, 3), nullptr, {}));
+  const std::array<double, 1> alpha{7};
+  fixture.dispatcher.launch(*fixture.op, plain(999, 2), nullptr, alpha);
+  CHECK(fixture.seen.alpha == 7);
+  CHECK(fixture.seen.choices == 2);
+}
+
+TEST_CASE(
+    "members of a bucket that come again get an entry of the table, those that do not get none") {
+  BucketFixture fixture;
+  fixture.launch_rows(300);
+  for (int i = 0; i < 5; ++i) fixture.launch_rows(301);
+  CHECK(fixture.seen.others == 2);  // then it was worth an entry
+  const auto explanation = fixture.dispatcher.prepare(*fixture.op, plain(302, 2));
+  CHECK(explanation.problem == "add m=302 n=2 dtype=f32");
+  CHECK(explanation.winner.kernel_template == "plain");
+  fixture.launch_rows(302);
+  CHECK(fixture.seen.others == 2);
+  // Not so many: a model that decodes meets each length some times, and never again.
+  fixture.launch_rows(1025);
+  for (std::int64_t m = 1026; m <= 2048; ++m)
+    for (int i = 0; i < 10; ++i) fixture.launch_rows(m);
+  CHECK(fixture.seen.others > 9000);
+  for (std::uint64_t i = 0; i < Sightings::times_later; ++i) fixture.launch_rows(2000);
+  fixture.seen.others = 0;
+  fixture.launch_rows(2000);
+  CHECK(fixture.seen.others == 0);
+  CHECK(fixture.seen.choices == 2);
+}
+
+TEST_CASE(
+    "a member that the bucket's template is not for gets another, and so does who is like it") {
+  BucketFixture fixture;
+  fixture.launch_rows(70);
+  fixture.launch_rows(110);  // not for "plain"
+  CHECK(fixture.seen.choices == 2);
+  for (const std::int64_t m : {71, 72, 73}) fixture.launch_rows(m);
+  CHECK(fixture.seen.first_number == 73);
+  for (const std::int64_t m : {111, 128}) fixture.launch_rows(m);
+  CHECK(fixture.seen.first_number == 2 * 128);
+  CHECK(fixture.seen.choices == 2);
+}
+
+TEST_CASE("what is wrong with a member of a known bucket is said as of a new problem") {
+  BucketFixture fixture;
+  fixture.launch_rows(300);
+  auto tensors = plain(301, 2);
+  tensors[2] = tensor({302, 2});
+  CHECK(fixture.refuses({"y has shape [302, 2]", "m = 301 from x"}, tensors));
+  tensors = plain(301, 2);
+  tensors[1] = tensor({3});
+  CHECK(fixture.refuses({"bias has shape [3]"}, tensors));
+  CHECK(fixture.seen.launches == 1);
+  // No elements: pow2_ceil(0) is 1.
+  fixture.launch_rows(1);
+  fixture.launch_rows(0);
+  CHECK(fixture.seen.launches == 2);
+}
+
+TEST_CASE("a forgotten bucket is asked for again") {
+  BucketFixture fixture;
+  fixture.launch_rows(300);
+  fixture.launch_rows(301);
+  fixture.dispatcher.forget("add");
+  fixture.launch_rows(302);
+  CHECK(fixture.seen.choices == 2);
+  fixture.launch_rows(301);
+  CHECK(fixture.seen.choices == 2);
+  // Also where it is forgotten while a member is resolved: what that finds may be out of date.
+  fixture.source.meanwhile = [&](const Problem&) { fixture.dispatcher.forget("add"); };
+  fixture.launch_rows(1025);
+  fixture.source.meanwhile = nullptr;
+  fixture.launch_rows(1026);
+  CHECK(fixture.seen.choices == 4);
+}
+
+TEST_CASE("a stream that is captured launches members of known buckets") {
+  BucketFixture fixture;
+  fixture.launch_rows(300);
+  fixture.backend.is_capturing = true;
+  for (int i = 0; i < 3; ++i) fixture.launch_rows(301);
+  CHECK(fixture.seen.launches == 4);
+  CHECK(fails(ErrorCode::not_tuned, {"captured"}, [&] { fixture.launch_rows(513); }));
+}
+
+TEST_CASE("ever new members of a bucket allocate nothing") {
+  if (!allocations()) {
+    MESSAGE("SKIPPED: a sanitizer's build cannot count allocations");
+    return;
+  }
+  BucketFixture fixture;
+  fixture.launch_rows(1025);
+  fixture.launch_rows(1026);
+  auto tensors = plain(1027, 2);
+  const auto before = allocations();
+  for (std::int64_t m = 1027; m <= 1500; ++m) {
+    tensors[0].shape[0] = tensors[2].shape[0] = m;
+    fixture.dispatcher.launch(*fixture.op, tensors, nullptr, {});
+  }
+  CHECK(allocations() == before);
+  CHECK(fixture.seen.first_number == 1500);
+  CHECK(fixture.seen.choices == 1);
+}
+
+TEST_CASE("many threads on ever new members of buckets, while others forget them") {
+  BucketFixture fixture;
+  fixture.seen.keep = false;
+  constexpr int threads = 6, problems = 400;
+  {
+    std::vector<std::jthread> all;
+    for (int t = 0; t < threads; ++t)
+      all.emplace_back([&, t] {
+        for (std::int64_t m = 1; m <= problems; ++m) {
+          if (t == 0 && m % 50 == 0) fixture.dispatcher.forget("add");
+          fixture.launch_rows(m);
+        }
+      });
+  }
+  CHECK(fixture.seen.launches == threads * problems);
+  CHECK(fixture.seen.others > 0);
+}
+
+// ------------------------------------------------------------------------------- allocations
 
 TEST_CASE("a hit allocates nothing") {
   if (!allocations()) {

@@ -23,6 +23,7 @@ KernelEntry& entry_of(Function function) { return *reinterpret_cast<KernelEntry*
 
 // Records the call; what the test wants it to return.
 Result called(const char* symbol) {
+  if (current->quiet) return Result::success;
   current->calls.emplace_back(symbol);
   const auto failure = current->failures.find(symbol);
   return failure == current->failures.end() ? Result::success : failure->second;
@@ -36,6 +37,7 @@ Result called(const char* symbol) {
 Result record_launch(Function function, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,
                      std::array<unsigned, 3> cluster, unsigned shared_memory, Stream stream,
                      void** parameters) {
+  if (current->quiet) return Result::success;
   const auto& [name, kernel] = entry_of(function);
   FakeLaunch launch{.kernel = name,
                     .grid = grid,

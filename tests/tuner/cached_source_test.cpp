@@ -118,6 +118,25 @@ TEST_CASE("a winner that is not valid for the problem at hand does not count") {
   CHECK(kind_of(choose(tuning, OnMiss::nearest, 99)) == "slow");
 }
 
+TEST_CASE("a problem that the template of its key's winner is not for is tuned by itself") {
+  Tuning tuning;
+  // The problem that is tuned for the key, n=128, fits both, and the first is faster.
+  tuning.folder.write("twice/kinds.json", replaced(kinds_template, "\"parameters\"",
+                                                   "\"requires\": [\"n >= 120\"], \"parameters\""));
+  const std::string other = replaced(kinds_template, "\"kinds\"", "\"other\"");
+  tuning.folder.write("twice/other.json",
+                      replaced(other, "\"let\"", "\"constraints\": [\"KIND == 'slow'\"], \"let\""));
+  tuning.folder.write("twice/other.cpp", kinds_source);
+  SUBCASE("before it has a winner") {}
+  SUBCASE("when it has one") {
+    CHECK(choose(tuning, OnMiss::tune, 128).kernel_template->name == "kinds");
+  }
+  const Choice choice = choose(tuning, OnMiss::tune, 100);
+  CHECK(choice.kernel_template->name == "other");
+  CHECK(choice.provenance == Provenance::tuned);
+  CHECK(choose(tuning, OnMiss::nearest, 100).kernel_template->name == "other");
+}
+
 // The winner as another device found it.
 void put_winner_of(Tuning& tuning, const std::string& device_kind, std::int64_t n) {
   const Problem problem = tuning.problem(n);
