@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "bindings/errors.h"
@@ -66,6 +67,10 @@ void take_scalar(const Core& core, Call& call, std::size_t index, PyObject* valu
     reject(core.name, fmt::format("{} is a {}, expected a number", core.info.scalars[index].name,
                                   Py_TYPE(value)->tp_name));
   }
+  // It would stand for the default.
+  if (std::isnan(call.scalars[index]))
+    reject(core.name, fmt::format("{0}=nan is not a finite number; leave {0} out for its default",
+                                  core.info.scalars[index].name));
 }
 
 void take_keyword(const Core& core, Call& call, PyObject* keyword, PyObject* value) {

@@ -24,7 +24,8 @@ bool is_packed(const Tensor& tensor) noexcept {
 }
 
 // False when the call needs the slow path to say what is wrong with it: too many tensors, some on another
-// device, or not packed though the operator has no strides for them, or not as many scalars as there are.
+// device, or not packed though the operator has no strides for them, or not as many scalars as there are, or
+// what LaunchChecks refuses.
 bool make_key(std::span<const Tensor> tensors, std::span<const double> scalars, std::int32_t device,
               const OperatorState& op, DispatchKey& key) noexcept {
   if (tensors.empty() || tensors.size() > op.order.tensors) return false;
@@ -62,7 +63,7 @@ bool make_key(std::span<const Tensor> tensors, std::span<const double> scalars, 
   }
   key.count = count;
   key.hash = hash;
-  return true;
+  return op.checks.pass(tensors, scalars);
 }
 
 // What the scalars of a call are before the problem's defaults are known: those given, else those bound.
@@ -141,6 +142,7 @@ std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const
       state->tensor_names.push_back(tensor.name);
     }
     state->order = state->entry->manifest->call_order();
+    state->checks = LaunchChecks(*state->entry->manifest);
   }
   return state;
 }
@@ -263,6 +265,7 @@ const PreparedLaunch& Dispatcher::resolve(const OperatorState& op, std::span<con
   check_device(op, tensors);
   const Problem problem =
       problem_of(op.entry->manifest, tensors, op.options, given_scalars(op, scalars));
+  op.checks.check(*op.entry->manifest, tensors, scalars);
   const auto turn = misses_.take(problem.op->name + " " + problem.key(), cancelled_);
   if (!turn)
     throw Error(ErrorCode::not_tuned,

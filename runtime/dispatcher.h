@@ -16,6 +16,7 @@
 #include "runtime/buckets.h"
 #include "runtime/configuration_source.h"
 #include "runtime/fork.h"
+#include "runtime/launch_checks.h"
 #include "runtime/problem.h"
 #include "runtime/read_mostly_table.h"
 #include "runtime/sightings.h"
@@ -58,6 +59,7 @@ struct OperatorState {
   std::vector<double> scalars;  // those bound; NaN for the others
   std::vector<std::string> tensor_names;
   CallOrder order;
+  LaunchChecks checks;
   // A bit for each tensor of the manifest that has strides, that may start anywhere.
   std::uint32_t strided = 0, any_alignment = 0;
   std::vector<std::size_t> in_problem;  // the scalars that are

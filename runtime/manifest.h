@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -71,6 +72,8 @@ struct TensorSpec {
   bool output = false;
   bool optional = false;
   bool any_alignment = false;  // `aligned` and `base_aligned` are not about it
+  // Of an output: the inputs that it may be itself, element by element.
+  std::vector<std::string> in_place = {};
 
   [[nodiscard]] const ShapeSpec& shape_for(const Values& values) const { return shapes.at(values); }
   [[nodiscard]] bool has_strides() const noexcept { return !strides.choices.empty(); }
@@ -95,6 +98,8 @@ struct ScalarSpec {
   Expression otherwise;
   bool integer = false;
   bool in_problem = false;
+  // What callers may give. A float has to be one in 32 bits.
+  double least = std::numeric_limits<float>::lowest(), most = std::numeric_limits<float>::max();
 };
 
 // What a tuning run fills an input with: a rule and its arguments, expressions over the problem.
@@ -139,7 +144,8 @@ struct OperatorManifest {
   std::string reference;
   // Largest ‖out − ref‖ / ‖ref‖ that verifies, by the output's data type's name.
   std::map<std::string, Expression> tolerance;
-  std::string hash;  // of what the manifest says, but for doc
+  // Of what the manifest says, but for doc, and for what calls are refused: the same kernels do the same.
+  std::string hash;
 
   [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
   [[nodiscard]] std::optional<std::size_t> scalar_index(std::string_view name) const;

@@ -54,10 +54,26 @@ Names names_of_tensors(const OperatorManifest& op) {
   return names;
 }
 
+void parse_limits(const Field& field, ScalarSpec& scalar) {
+  if (scalar.integer) {  // of 64 bits
+    scalar.least = -9223372036854775808.0;
+    scalar.most = 9223372036854775808.0;
+  }
+  const auto limit = [&](const char* key, double& value) {
+    if (!field.has(key)) return;
+    if (!field.at(key).json().is_number()) field.at(key).fail("expected a number");
+    value = field.at(key).json().get<double>();
+  };
+  limit("least", scalar.least);
+  limit("most", scalar.most);
+  if (scalar.least > scalar.most)
+    field.fail(fmt::format("no number is from {} to {}", scalar.least, scalar.most));
+}
+
 void parse_scalars(const Field& field, OperatorManifest& op) {
   Names known = names_of_tensors(op);
   field.each_member([&](const std::string& name, const Field& member) {
-    member.allow_keys({"default", "dtype", "in_problem", "doc"});
+    member.allow_keys({"default", "dtype", "in_problem", "least", "most", "doc"});
     const Field otherwise = member.at("default");
     if (!otherwise.json().is_number() && !otherwise.json().is_string())
       otherwise.fail(
@@ -73,6 +89,7 @@ void parse_scalars(const Field& field, OperatorManifest& op) {
     if (dtype != "f32" && dtype != "i32") member.at("dtype").fail("scalars are f32 or i32");
     if (scalar.integer && !scalar.in_problem)
       member.at("dtype").fail("an integer is a value of the problem: add \"in_problem\": true");
+    parse_limits(member, scalar);
     if (scalar.in_problem) known.insert(name);
     op.scalars.push_back(std::move(scalar));
   });
@@ -152,6 +169,19 @@ void check_distinct(const Field& field, const OperatorManifest& op) {
   for (const auto& scalar : op.scalars) add(scalar.name);
 }
 
+// The manifest without what says which calls are refused.
+Json without_refusals(Json json) {
+  const auto erase = [&](const char* group, std::initializer_list<const char*> keys) {
+    if (!json.contains(group) || !json.at(group).is_object()) return;
+    for (auto& member : json.at(group))
+      if (member.is_object())
+        for (const char* key : keys) member.erase(key);
+  };
+  erase("tensors", {"in_place"});
+  erase("scalars", {"least", "most"});
+  return json;
+}
+
 }  // namespace
 
 Names problem_names(const OperatorManifest& op) {
@@ -173,7 +203,7 @@ OperatorManifest parse_operator(std::string_view text, const std::string& origin
   op.name = root.at("op").text();
   check_identifier(root.at("op"), op.name);
   op.doc = root.text_or("doc", "");
-  op.hash = manifest_hash(json, {"$schema", "doc"});
+  op.hash = manifest_hash(without_refusals(json), {"$schema", "doc"});
   if (root.has("dtypes")) parse_dtypes(root.at("dtypes"), op);
   if (root.has("options")) parse_options(root.at("options"), op);
   parse_tensors(root.at("tensors"), op);

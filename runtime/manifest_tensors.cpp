@@ -194,13 +194,29 @@ void check_derived_dimensions(const Field& field, const OperatorManifest& op) {
       }
 }
 
+// An output may be inputs that have its shape and type.
+void check_in_place(const Field& field, const OperatorManifest& op) {
+  for (const auto& tensor : op.tensors)
+    for (const auto& name : tensor.in_place) {
+      const Field at = field.at(tensor.name).at("in_place");
+      const auto input = op.tensor_index(name);
+      if (!tensor.output) at.fail("only an output is in the place of an input");
+      if (!input || op.tensors[*input].output)
+        at.fail(fmt::format("\"{}\" is not an input tensor", name));
+      if (op.tensors[*input].dtype != tensor.dtype)
+        at.fail(fmt::format("{} is {}, {} is {}", name, op.tensors[*input].dtype, tensor.name,
+                            tensor.dtype));
+    }
+}
+
 }  // namespace
 
 void parse_tensors(const Field& field, OperatorManifest& op) {
   const Deciders deciders = deciders_of(field, op);
   field.each_member([&](const std::string& name, const Field& member) {
     check_identifier(member, name);
-    member.allow_keys({"shape", "strides", "dtype", "role", "optional", "any_alignment", "doc"});
+    member.allow_keys(
+        {"shape", "strides", "dtype", "role", "optional", "any_alignment", "in_place", "doc"});
     TensorSpec tensor;
     tensor.name = name;
     tensor.doc = member.text_or("doc", "");
@@ -215,6 +231,7 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
     tensor.output = role == "output";
     tensor.optional = member.flag_or("optional", false);
     tensor.any_alignment = member.flag_or("any_alignment", false);
+    if (member.has("in_place")) tensor.in_place = member.at("in_place").texts();
     add_dimensions(tensor, deciders, op);
     add_strides(member, tensor, op);
     op.tensors.push_back(std::move(tensor));
@@ -224,6 +241,7 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
   if (op.tensors.size() > max_tensors)
     field.fail(fmt::format("{} tensors; at most {}", op.tensors.size(), max_tensors));
   check_derived_dimensions(field, op);
+  check_in_place(field, op);
 }
 
 }  // namespace cudadent

@@ -362,12 +362,9 @@ std::vector<Tensor> in_manifest_order(const OperatorManifest& op, std::span<cons
 bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
 // A number as it is among the problem's values.
-Value value_of(const OperatorManifest& op, const ScalarSpec& scalar, double number) {
-  if (!scalar.integer) return number;
-  constexpr double beyond = 9223372036854775808.0;  // 2^63
-  if (number != std::floor(number) || std::abs(number) >= beyond)
-    reject(op, fmt::format("{}={} is not an integer", scalar.name, number));
-  return static_cast<std::int64_t>(number);
+Value value_of(const ScalarSpec& scalar, double number) {
+  if (scalar.integer) return static_cast<std::int64_t>(number);
+  return number;
 }
 
 // In manifest order; NaN for those that are not given.
@@ -376,6 +373,7 @@ std::vector<double> scalars_by_name(const OperatorManifest& op, const Values& gi
   for (const auto& scalar : op.scalars) {
     const auto found = given.find(scalar.name);
     scalars.push_back(found == given.end() ? NAN : as_real(found->second, scalar.name));
+    if (found != given.end()) check_scalar(op, scalar, scalars.back());
   }
   return scalars;
 }
@@ -390,15 +388,25 @@ void take_scalars(Problem& problem, std::span<const double> given) {
     const double number =
         is_given ? given[i]
                  : as_real(specs[i].otherwise.evaluate(Scope(problem.values)), specs[i].name);
-    if (specs[i].in_problem && !std::isfinite(number))
-      reject(*problem.op, fmt::format("{}={} is not a finite number", specs[i].name, number));
+    if (is_given || specs[i].in_problem) check_scalar(*problem.op, specs[i], number);
     problem.scalars.push_back(number);
-    if (specs[i].in_problem)
-      problem.values[specs[i].name] = value_of(*problem.op, specs[i], number);
+    if (specs[i].in_problem) problem.values[specs[i].name] = value_of(specs[i], number);
   }
 }
 
 }  // namespace
+
+void check_scalar(const OperatorManifest& op, const ScalarSpec& scalar, double number) {
+  constexpr double beyond = 9223372036854775808.0;  // 2^63
+  const auto refuse = [&](const std::string& why) {
+    reject(op, fmt::format("{}={} {}", scalar.name, number, why));
+  };
+  if (!std::isfinite(number)) refuse("is not a finite number; leave it out for its default");
+  if (scalar.integer && (number != std::floor(number) || std::abs(number) >= beyond))
+    refuse("is not an integer");
+  if (number < scalar.least || number > scalar.most)
+    refuse(fmt::format("is out of range, expected {} to {}", scalar.least, scalar.most));
+}
 
 std::vector<double> default_scalars(const Problem& problem) {
   std::vector<double> scalars;

@@ -70,6 +70,10 @@ Problem make_problem(std::shared_ptr<const OperatorManifest> op, const Values& g
 Problem problem_of(std::shared_ptr<const OperatorManifest> op, std::span<const Tensor> tensors,
                    const Values& options, std::span<const double> scalars = {});
 
+// Throws Error(invalid_argument) for a number that the scalar cannot be: one that is not finite, beyond its
+// limits, or no integer where it is one.
+void check_scalar(const OperatorManifest& op, const ScalarSpec& scalar, double number);
+
 // What the scalars of such a problem are when nobody gives them, in manifest order.
 std::vector<double> default_scalars(const Problem& problem);
 
@@ -83,7 +87,7 @@ struct Bound {
   std::vector<double> scalars;  // in manifest order; NaN for those that are not bound
 };
 // From options and scalars by name. Throws Error(invalid_argument) for other names, and for values that
-// are not allowed or no numbers.
+// are not allowed or no numbers, a NaN being none.
 Bound bind_values(const OperatorManifest& op, const Values& given);
 
 }  // namespace cudadent

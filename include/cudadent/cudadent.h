@@ -322,7 +322,7 @@ class CUDADENT_API Operator {
   // not be there at all: gemm({a, b, bias, c}) and gemm({a, b, c}). Asynchronous on CUDA; on the host done when it returns. `scalars`
   // replace the scalars' defaults, in manifest order; a NaN stands for the default. A known problem
   // takes no lock, allocates nothing and touches neither strings nor the database.
-  // Throws Error: invalid_argument when shapes, types, strides or devices do not fit, and what the
+  // Throws Error: invalid_argument when shapes, types, strides, devices or scalars do not fit or an output lies over another tensor, and what the
   // miss policy or the device raise.
   void operator()(std::initializer_list<Tensor> tensors, Stream stream = nullptr,
                   std::span<const double> scalars = {}) const {

@@ -83,6 +83,18 @@ def test_out_may_be_the_residual(host, generator):
     assert reference.relative_error(residual, expected) < 1e-5
 
 
+def test_out_over_any_other_input_is_refused(host, generator):
+    a, b = random(generator, (40, 20)), random(generator, (20, 20))
+    known = host.gemm(a[:20], b)
+    for out, name in ((b, "b"), (a[10:30], "a")):
+        with pytest.raises(cudadent.InvalidArgument, match=f"gemm: c shares memory with {name}"):
+            host.gemm(a[:20], b, out=out)
+    np.testing.assert_array_equal(host.gemm(a[:20], b, out=a[20:]), known)
+    residual = random(generator, (21, 20))
+    with pytest.raises(cudadent.InvalidArgument, match="it may only be residual itself"):
+        host.gemm(a[:20], b, residual=residual[:20], out=residual[1:])
+
+
 def test_precision_tf32_may_be_exact(host, generator):
     a, b = random(generator, (16, 8)), random(generator, (24, 8))
     c = host.gemm(a, b, precision="tf32")
@@ -250,6 +262,29 @@ def test_rms_norm(host, generator):
     with_eps = host.rms_norm(x, weight, eps=0.5)
     assert reference.relative_error(with_eps, reference.rms_norm(x, weight, eps=0.5)[0]) < 1e-5
     assert reference.relative_error(with_eps, expected) > 1e-2
+
+
+def test_rms_norm_in_the_place_of_its_inputs(host, generator):
+    x, residual = (random(generator, (5, 40)) for _ in range(2))
+    weight = random(generator, 40)
+    expected, sums = reference.rms_norm(x, weight, residual)
+    with pytest.raises(cudadent.InvalidArgument, match="residual_out shares memory with y"):
+        host.rms_norm(x, weight, residual, out=x, residual_out=x)
+    with pytest.raises(cudadent.InvalidArgument, match="y shares memory with weight"):
+        host.rms_norm(x[:1], weight, out=weight.reshape(1, 40))
+    host.rms_norm(x, weight, residual, out=x, residual_out=residual)
+    assert reference.relative_error(x, expected) < 1e-5
+    np.testing.assert_allclose(residual, sums, rtol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [float("nan"), float("inf"), -1e-6, 1e39], ids=str)
+def test_rms_norm_with_no_eps(host, generator, eps):
+    x, weight = random(generator, (9, 37)), random(generator, 37)
+    host.rms_norm(x, weight)
+    with pytest.raises(cudadent.InvalidArgument, match="rms_norm: eps="):
+        host.rms_norm(x, weight, eps=eps)
+    with pytest.raises(cudadent.InvalidArgument, match="rms_norm: eps="):
+        host.op("rms_norm", eps=eps)
 
 
 def test_rms_norm_with_residual(host, generator):

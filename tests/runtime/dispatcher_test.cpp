@@ -185,13 +185,16 @@ struct Fixture {
   }
 };
 
-alignas(16) std::array<double, 1024> memory{};
+alignas(16) std::array<double, 4096> memory{};
 
 Tensor tensor(std::initializer_list<std::int64_t> shape, DataType dtype = DataType::f32) {
   return {memory.data(), dtype, shape};
 }
+Tensor output(std::initializer_list<std::int64_t> shape, DataType dtype = DataType::f32) {
+  return {memory.data() + memory.size() / 2, dtype, shape};
+}
 std::vector<Tensor> plain(std::int64_t m = 4, std::int64_t n = 8) {
-  return {tensor({m, n}), Tensor(), tensor({m, n})};
+  return {tensor({m, n}), Tensor(), output({m, n})};
 }
 
 TEST_CASE("a problem is resolved once, then launched from the table") {
@@ -202,7 +205,7 @@ TEST_CASE("a problem is resolved once, then launched from the table") {
   CHECK(fixture.seen.launches == 5);
   // Other memory, same problem.
   auto moved = plain();
-  moved[2].data = memory.data() + 16;
+  moved[2].data = memory.data() + 1024;
   fixture.launch(moved);
   CHECK(fixture.seen.choices == 1);
   CHECK(fixture.seen.tensors == std::vector<void*>{moved[0].data, nullptr, moved[2].data});
@@ -230,8 +233,8 @@ TEST_CASE("what tells problems apart") {
     return fixture.seen.choices == ++expected;
   };
   CHECK(is_new(plain(8, 4)));
-  CHECK(is_new({tensor({4, 8}, DataType::f64), Tensor(), tensor({4, 8}, DataType::f64)}));
-  CHECK(is_new({tensor({4, 8}), tensor({8}), tensor({4, 8})}));
+  CHECK(is_new({tensor({4, 8}, DataType::f64), Tensor(), output({4, 8}, DataType::f64)}));
+  CHECK(is_new({tensor({4, 8}), tensor({8}), output({4, 8})}));
   auto unaligned = plain();
   unaligned[0].data = reinterpret_cast<float*>(memory.data()) + 1;
   CHECK(is_new(unaligned));
@@ -252,7 +255,7 @@ TEST_CASE("strides tell problems apart where an operator has them") {
   const auto with = [](std::initializer_list<std::int64_t> shape,
                        std::initializer_list<std::int64_t> x,
                        std::initializer_list<std::int64_t> y) {
-    std::vector<Tensor> tensors{tensor(shape), Tensor(), tensor(shape)};
+    std::vector<Tensor> tensors{tensor(shape), Tensor(), output(shape)};
     std::copy(x.begin(), x.end(), tensors[0].strides.begin());
     std::copy(y.begin(), y.end(), tensors[2].strides.begin());
     return tensors;
@@ -264,7 +267,7 @@ TEST_CASE("strides tell problems apart where an operator has them") {
   CHECK(is_new(with({2, 4, 8}, {0, 8, 1}, {32, 8, 1})));
   CHECK(is_new(with({2, 4, 8}, {0, 8, 1}, {40, 8, 1})));
   // A tensor without the leading dimension is another than one with a stride of 0.
-  CHECK(is_new({tensor({4, 8}), Tensor(), tensor({2, 4, 8})}));
+  CHECK(is_new({tensor({4, 8}), Tensor(), output({2, 4, 8})}));
   // What is never stepped over tells nothing apart.
   fixture.launch(with({1, 4, 8}, {32, 8, 1}, {32, 8, 1}));
   fixture.launch(with({1, 4, 8}, {5, 8, 1}, {7, 8, 1}));
@@ -381,6 +384,43 @@ TEST_CASE("a scalar of the problem tells launches apart") {
   const std::array<double, 2> too_many{2, 3};
   CHECK(fails(ErrorCode::invalid_argument, {"add", "2 scalars given, expected 1"},
               [&] { fixture.dispatcher.launch(*op, plain(), nullptr, too_many); }));
+}
+
+TEST_CASE("an output over an input is refused, whether the problem is known or not") {
+  Fixture fixture;
+  const auto op = fixture.dispatcher.bind("add", {});
+  auto over = plain();
+  over[2].data = over[0].data;
+  for (int i = 0; i < 2; ++i) {
+    CHECK(fixture.refuses({"add: y shares memory with x"}, over));
+    CHECK(!fixture.dispatcher.try_launch(*op, over, nullptr, {}));
+    CHECK(fails(ErrorCode::invalid_argument, {"y shares memory with x"},
+                [&] { fixture.dispatcher.prepare(*op, over); }));
+    CHECK(fixture.seen.launches == i);
+    fixture.launch(plain());
+  }
+  fixture.backend.is_capturing = true;
+  CHECK(fixture.refuses({"add: y shares memory with x"}, over));
+}
+
+TEST_CASE("a number beyond its limits is refused, whether the problem is known or not") {
+  std::string text = manifest;
+  text.replace(text.find("1.5"), 3, R"(1.5, "least": 0)");
+  Fixture fixture(text.c_str());
+  const auto op = fixture.dispatcher.bind("add", {});
+  for (int i = 0; i < 2; ++i) {
+    for (const double alpha : {-0.5, double{INFINITY}, 1e200}) {
+      const std::array<double, 1> given{alpha};
+      CHECK(fails(ErrorCode::invalid_argument, {"add: alpha="},
+                  [&] { fixture.dispatcher.launch(*op, plain(), nullptr, given); }));
+      CHECK(!fixture.dispatcher.try_launch(*op, plain(), nullptr, given));
+    }
+    CHECK(fixture.seen.launches == i);
+    fixture.launch(plain());
+  }
+  for (const double alpha : {-0.5, double{NAN}, double{INFINITY}})
+    CHECK(fails(ErrorCode::invalid_argument, {"add: alpha="},
+                [&] { fixture.dispatcher.bind("add", {{"alpha", alpha}}); }));
 }
 
 TEST_CASE("tensors that cannot be launched") {

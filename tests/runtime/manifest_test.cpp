@@ -110,6 +110,25 @@ TEST_CASE("an operator's manifest") {
   CHECK(op.hash == parse_operator(changed(good_operator, "/doc", R"("other")"), "").hash);
 }
 
+TEST_CASE("what calls are refused is no part of an operator's hash") {
+  const auto op = parse_operator(good_operator, "");
+  const auto with = [](const char* pointer, const char* value) {
+    return parse_operator(changed(good_operator, pointer, value), "");
+  };
+  CHECK(op.tensors.at(3).in_place.empty());
+  const auto in_place = with("/tensors/c", R"({ "shape": ["m", "n"], "dtype": "dtype",
+                                               "role": "output", "in_place": ["a", "b"] })");
+  CHECK(in_place.tensors.at(3).in_place == std::vector<std::string>{"a", "b"});
+  CHECK(in_place.hash == with("/tensors/c", R"({ "shape": ["m", "n"], "dtype": "dtype",
+                                                "role": "output" })")
+                             .hash);
+  CHECK(op.scalars.at(0).least == std::numeric_limits<float>::lowest());
+  const auto limited = with("/scalars/alpha", R"({"default": 1.5, "least": 0, "most": 2.5})");
+  CHECK(limited.scalars.at(0).least == 0);
+  CHECK(limited.scalars.at(0).most == 2.5);
+  CHECK(limited.hash == op.hash);
+}
+
 TEST_CASE("a template's manifest") {
   const auto op = parse_operator(good_operator, "gemm/op.json");
   const auto kernel = parse_template(good_template, "gemm/tiled.json", op);
@@ -150,6 +169,16 @@ TEST_CASE("an operator's manifest says what is wrong where") {
   CHECK(mentions(operator_error("/tensors/c/role", R"("out")"), {"tensors.c.role", "\"out\""}));
   CHECK(mentions(operator_error("/tensors/a/shap", "[]"), {"tensors.a", "unknown field \"shap\""}));
   CHECK(mentions(operator_error("/tensors/a/dtype", R"("f33")"), {"tensors.a.dtype", "\"f33\""}));
+  CHECK(mentions(operator_error("/tensors/a/in_place", R"(["b"])"),
+                 {"tensors.a.in_place", "only an output"}));
+  CHECK(mentions(operator_error("/tensors/c/in_place", R"(["d"])"), {"\"d\" is not an input"}));
+  CHECK(mentions(operator_error("/tensors/c/in_place", R"(["c"])"), {"\"c\" is not an input"}));
+  CHECK(
+      mentions(operator_error("/tensors/c/in_place", R"(["a"])"), {"a is dtype, c is out_dtype"}));
+  CHECK(mentions(operator_error("/scalars/alpha/least", R"("0")"),
+                 {"scalars.alpha.least", "expected a number"}));
+  CHECK(mentions(operator_error("/scalars/alpha", R"({"default": 1, "least": 3, "most": 2})"),
+                 {"scalars.alpha", "no number is from 3 to 2"}));
   CHECK(mentions(operator_error("/tensors/bias/optional", "1"),
                  {"tensors.bias.optional", "true or false", "1"}));
   CHECK(mentions(operator_error("/tensors/a/shape", "3"), {"tensors.a.shape", "array"}));

@@ -179,6 +179,21 @@ TEST_CASE("options and scalars of an operator are bound by name") {
               [] { bind_values(*packed, {{"rows", std::int64_t{7}}}); }));
 }
 
+TEST_CASE("a number that a scalar cannot be is refused, not taken for the default") {
+  for (const double number : {double{NAN}, double{INFINITY}, -double{INFINITY}, 1e39}) {
+    CAPTURE(number);
+    CHECK(fails(ErrorCode::invalid_argument, {"alpha="},
+                [&] { make_problem(op, values({{"alpha", number}})); }));
+    CHECK(fails(ErrorCode::invalid_argument, {"alpha="},
+                [&] { bind_values(*op, {{"alpha", number}}); }));
+    CHECK(fails(ErrorCode::invalid_argument, {"window="},
+                [&] { bind_values(*packed, {{"window", number}}); }));
+  }
+  CHECK(fails(ErrorCode::invalid_argument, {"window=2.5 is not an integer"},
+              [] { bind_values(*packed, {{"window", 2.5}}); }));
+  CHECK(make_problem(op, values({{"alpha", 3e38}})).scalars[0] == 3e38);
+}
+
 TEST_CASE("keys tell problems apart, tuning keys tell those apart that share no winner") {
   const Problem five = make_problem(op, values());
   const Problem six = make_problem(op, values({{"m", std::int64_t{6}}}));
