@@ -26,6 +26,13 @@ static inline bool sees(int position, int key, int window) {
   return !windowed || (distance < 0 ? -distance : distance) < window;
 }
 
+// Whether QUERIES queries from a position on all see `count` keys from `first` on.
+static inline bool all_see(int position, int first, int count, int window) {
+  const int last = first + count - 1, last_position = position + QUERIES - 1;
+  return (!causal || last <= position) &&
+         (!windowed || (last_position - first < window && last - position < window));
+}
+
 // QUERIES queries, from the one at `position`.
 struct Tile {
   float *query, *sums, *scores;  // in scratch memory
@@ -71,20 +78,17 @@ struct Tile {
       for (int j = count; j < KEYS; ++j) scores[i * KEYS + j] = -__builtin_inff();
   }
 
-  // Scores become their exponentials. Large negative finite numbers stand for the logarithm of zero, so
-  // that a row that has seen no key makes no NaN.
+  // Scores become their exponentials; NaNs stay.
   void exponentials() {
     for (int i = 0; i < QUERIES; ++i) {
       float* row = scores + i * KEYS;
       float now = largest[i];
       for (int j = 0; j < KEYS; ++j) now = maximum(now, row[j]);
-      if (now == -__builtin_inff()) {
-        for (int j = 0; j < KEYS; ++j) row[j] = 0;
-        continue;
-      }
+      // −infinity less itself would be no zero.
+      const float subtract = now == -__builtin_inff() ? 0 : now;
       Floats sum = {};
       for (int j = 0; j < KEYS; j += LANES) {
-        const Floats difference = load<LANES>(row + j) - now;
+        const Floats difference = load<LANES>(row + j) - subtract;
         const Floats least = Floats{} - 200.0f;
         Floats power = exponential<LANES>(difference < least ? least : difference);
         power = difference < least ? Floats{} : power;
@@ -99,7 +103,9 @@ struct Tile {
     }
   }
 
-  void multiply_values(const Problem& problem, int first, int count) {
+  // Values that a query does not see are not multiplied by its zeros: they may be NaNs.
+  template <bool MASKED>
+  void multiply_values(const Problem& problem, int first, int count, int position) {
     for (int c = 0; c < VECTORS; c += COLUMNS) {
       Floats held[QUERIES][COLUMNS];
       CUDADENT_UNROLL_ALL
@@ -114,7 +120,9 @@ struct Tile {
         for (int x = 0; x < COLUMNS; ++x) {
           const Floats value = load_of_row(row, c + x);
           CUDADENT_UNROLL_ALL
-          for (int i = 0; i < QUERIES; ++i) held[i][x] += value * scores[i * KEYS + j];
+          for (int i = 0; i < QUERIES; ++i)
+            if (!MASKED || sees(position + i, first + j, problem.window))
+              held[i][x] += value * scores[i * KEYS + j];
         }
       }
       CUDADENT_UNROLL_ALL
@@ -151,27 +159,29 @@ void attention(const Block& block, const dtype* q, const dtype* k, const dtype* 
     const int row = place.first + t * QUERIES;
     if (row >= place.queries) break;
     const int count = minimum(QUERIES, place.queries - row);
-    const int position = row + place.keys - place.queries, last = position + count - 1;
-    int low = 0, high = place.keys;
-    if (causal) high = minimum(high, last + 1);
-    if (windowed) low = maximum(0, position - window + 1);
-    if (windowed && !causal) high = minimum(high, last + window);
-
+    const int position = row + place.keys - place.queries;
+    const SeenKeys seen(position, position + count - 1, place.keys, window);
     tile.begin(q + row * sequence_stride_q, sequence_stride_q, count, scale);
-    for (int first = low; first < high; first += KEYS) {
-      const int keys = minimum(KEYS, high - first);
+    for (int first = seen.low; first < seen.high; first += KEYS) {
+      const int keys = minimum(KEYS, seen.high - first);
       tile.multiply_keys(problem, first, keys, position);
       tile.exponentials();
-      tile.multiply_values(problem, first, keys);
+      if (all_see(position, first, keys, window))
+        tile.multiply_values<false>(problem, first, keys, position);
+      else
+        tile.multiply_values<true>(problem, first, keys, position);
     }
     for (int i = 0; i < count; ++i) {
-      const float total = tile.total[i], factor = total > 0 ? 1 / total : 0;
+      const bool any = SeenKeys(position + i, position + i, place.keys, window).any();
+      // Exponentials that are all zero are those of −infinity, less a largest score of −infinity.
+      const float total = tile.total[i] == 0 && any ? __builtin_nanf("") : tile.total[i];
+      const float factor = any ? 1 / total : 0;
       dtype* result = out + (row + i) * sequence_stride_out;
       for (int c = 0; c < head_dim; ++c)
         result[c] = from_f32<dtype>(tile.sums[i * PADDED + c] * factor);
       if constexpr (has_lse)
         lse[place.lse_at(row + i, head, block.grid_y, all)] =
-            total > 0 ? tile.largest[i] + float(__builtin_log(total)) : -__builtin_inff();
+            any ? tile.largest[i] + float(__builtin_log(total)) : -__builtin_inff();
     }
   }
 }

@@ -27,12 +27,9 @@ void attention_reference(const Block& block, const dtype* q, const dtype* k, con
     const dtype* query =
         q + place.batch * batch_stride_q + line * sequence_stride_q + head * head_stride_q;
     const int position = row + place.keys - place.queries;
+    const SeenKeys seen(position, position, place.keys, window);
     double largest = -__builtin_inf(), total = 0;
-    for (int key = 0; key < place.keys; ++key) {
-      const int distance = position - key;
-      const int apart = distance < 0 ? -distance : distance;
-      scores[key] = -__builtin_inf();
-      if ((causal && distance < 0) || (windowed && apart >= window)) continue;
+    for (int key = seen.low; key < seen.high; ++key) {
       const dtype* k_row = k_rows[key];
       double score = 0;
       for (int i = 0; i < head_dim; ++i) score += double(to_f32(query[i])) * to_f32(k_row[i]);
@@ -42,8 +39,8 @@ void attention_reference(const Block& block, const dtype* q, const dtype* k, con
       largest = maximum(largest, score);
     }
     for (int i = 0; i < head_dim; ++i) sums[i] = 0;
-    for (int key = 0; key < place.keys; ++key) {
-      if (scores[key] == -__builtin_inf()) continue;
+    // A NaN among the scores makes one of every sum, as do an infinity and −infinity alone.
+    for (int key = seen.low; key < seen.high; ++key) {
       const double power = __builtin_exp(scores[key] - largest);
       const dtype* v_row = v_rows[key];
       total += power;
@@ -52,9 +49,9 @@ void attention_reference(const Block& block, const dtype* q, const dtype* k, con
     dtype* result =
         out + place.batch * batch_stride_out + line * sequence_stride_out + head * head_stride_out;
     for (int i = 0; i < head_dim; ++i)
-      result[i] = from_f32<dtype>(total > 0 ? static_cast<float>(sums[i] / total) : 0.0f);
+      result[i] = from_f32<dtype>(seen.any() ? static_cast<float>(sums[i] / total) : 0.0f);
     if constexpr (has_lse)
       lse[place.lse_at(row, head, block.grid_y, all)] =
-          static_cast<float>(total > 0 ? largest + __builtin_log(total) : -__builtin_inf());
+          static_cast<float>(seen.any() ? largest + __builtin_log(total) : -__builtin_inf());
   }
 }

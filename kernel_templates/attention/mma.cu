@@ -113,10 +113,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                        sequences, tile.batch);
   const KeyRows v_rows(v + tile.kv_head(sizes) * head_stride_v, batch_stride_v, sequence_stride_v,
                        sequences, tile.batch);
+  // Zeros for keys that no query of the tile sees: pages in front of a window may not be there, and a value
+  // of a key that is not seen is multiplied by zero, which makes no zero of a NaN.
   const auto copy_block = [&](int offset, const KeyRows& from, int block) {
     copy_rows<BN>(shared_memory + offset, [&](int row) {
       const int key = block * BN + row;
-      return key < sizes.kv_length ? from(key) : nullptr;
+      const bool seen = key < tile.high_key && (!windowed || key >= tile.low_key);
+      return seen ? from(key) : nullptr;
     });
     end_of_copies();
   };

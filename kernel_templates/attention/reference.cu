@@ -10,20 +10,17 @@ constexpr int TILE = 16;
 constexpr int PITCH = head_dim + 1;                // against bank conflicts
 constexpr int COLUMNS = ceil_div(head_dim, TILE);  // of out, a thread
 
-// Copies TILE rows from `first` to shared memory; zeros beyond `rows`. `row_at(row)` is where one lies.
+// Copies TILE rows from `first` to shared memory; zeros in front of `low` and from `high` on. `row_at(row)` is
+// where one lies.
 template <typename RowAt>
-__device__ void load_rows(float (&tile)[TILE][PITCH], RowAt&& row_at, int first, int rows) {
+__device__ void load_rows(float (&tile)[TILE][PITCH], RowAt&& row_at, int first, int low,
+                          int high) {
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < TILE * head_dim; i += TILE * TILE) {
     const int row = i / head_dim, column = i % head_dim;
-    tile[row][column] = first + row < rows ? to_f32(row_at(first + row)[column]) : 0.0f;
+    const bool exists = first + row >= low && first + row < high;
+    tile[row][column] = exists ? to_f32(row_at(first + row)[column]) : 0.0f;
   }
-}
-
-// Whether the query sees the key; `distance` is how far the key lies before the query's own position.
-__device__ bool sees(int distance, int window) {
-  if (causal && distance < 0) return false;
-  return !windowed || abs(distance) < window;
 }
 
 extern "C" __global__ void __launch_bounds__(TILE* TILE)
@@ -49,9 +46,16 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
                                    : static_cast<int>(blockIdx.x) / tiles / heads;
   if (batch == batches) return;
   const int first = (has_cu_queries ? slot - sequences.first_slot<TILE>(batch) : slot) * TILE;
+  if (first < 0) return;  // rows in front of the first sequence
   query_length = sequences.query_count(batch, query_length);
   kv_length = sequences.key_count(batch, kv_length);
   const int position = first + y + kv_length - query_length;
+  // Keys that this thread's query sees, and those that any query of the tile does.
+  const int low = first_seen_key(position, window);
+  const int high = end_of_seen_keys(position, kv_length, window);
+  const int last_position = min(first + TILE, query_length) - 1 + kv_length - query_length;
+  const int tile_low = first_seen_key(position - y, window);
+  const int tile_high = end_of_seen_keys(last_position, kv_length, window);
   const i64 start = sequences.query_start(batch);
   const float inner = capped ? scale / softcap : scale;
   q += batch * batch_stride_q + start * sequence_stride_q + head * head_stride_q;
@@ -60,38 +64,43 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
   const KeyRows v_rows(v + head / heads_a_kv_head * head_stride_v, batch_stride_v,
                        sequence_stride_v, sequences, batch);
 
-  load_rows(q_tile, [&](int row) { return q + row * sequence_stride_q; }, first, query_length);
+  load_rows(q_tile, [&](int row) { return q + row * sequence_stride_q; }, first, 0, query_length);
+  const float minus_infinity = __uint_as_float(0xff800000u), nan = __uint_as_float(0x7fffffffu);
   double sums[COLUMNS] = {};
   double total = 0;
-  float largest = -1e38f;
-  for (int first_key = 0; first_key < kv_length; first_key += TILE) {
+  float largest = minus_infinity;
+  for (int first_key = tile_low / TILE * TILE; first_key < tile_high; first_key += TILE) {
     __syncthreads();  // the last tile has been read
-    load_rows(kv_tile, k_rows, first_key, kv_length);
+    load_rows(kv_tile, k_rows, first_key, tile_low, tile_high);
     __syncthreads();
     float score = 0.0f;
 #pragma unroll 4
     for (int i = 0; i < head_dim; ++i) score = fmaf(q_tile[y][i], kv_tile[x][i], score);
     score *= inner;
     if (capped) score = softcap * tanhf(score);
-    const int key = first_key + x;
-    if (key >= kv_length || !sees(position - key, window)) score = -1e38f;
-    powers[y][x] = score;
+    const bool seen = first_key + x >= low && first_key + x < high;
+    powers[y][x] = seen ? score : minus_infinity;
     __syncthreads();
-    load_rows(kv_tile, v_rows, first_key, kv_length);
+    load_rows(kv_tile, v_rows, first_key, tile_low, tile_high);
     float new_largest = largest;
     for (int i = 0; i < TILE; ++i) new_largest = fmaxf(new_largest, powers[y][i]);
     __syncthreads();
-    powers[y][x] = score > -1e38f ? expf(score - new_largest) : 0.0f;
+    // −infinity less itself would be no zero. What is not seen is left out of sums, not multiplied by zero.
+    const float subtract = new_largest == minus_infinity ? 0.0f : new_largest;
+    powers[y][x] = seen ? expf(score - subtract) : -1.0f;
     __syncthreads();
-    const double shrink = expf(largest - new_largest);
+    const double shrink = expf(largest - subtract);
     largest = new_largest;
     float tile_sum = 0.0f;
-    for (int i = 0; i < TILE; ++i) tile_sum += powers[y][i];
+    for (int i = 0; i < TILE; ++i) tile_sum += powers[y][i] < 0.0f ? 0.0f : powers[y][i];
     total = total * shrink + tile_sum;
     for (int j = 0; j < COLUMNS; ++j) {
       if (j * TILE + x >= head_dim) break;
       float sum = 0.0f;
-      for (int i = 0; i < TILE; ++i) sum = fmaf(powers[y][i], kv_tile[i][j * TILE + x], sum);
+      for (int i = 0; i < TILE; ++i) {
+        if (powers[y][i] < 0.0f) continue;
+        sum = fmaf(powers[y][i], kv_tile[i][j * TILE + x], sum);
+      }
       sums[j] = sums[j] * shrink + sum;
     }
   }
@@ -99,8 +108,10 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
   if (first + y >= query_length) return;
   out +=
       batch * batch_stride_out + (start + first + y) * sequence_stride_out + head * head_stride_out;
-  const float sum = static_cast<float>(total);
-  const double factor = total > 0 ? reciprocal_approx(sum) : 0.0f;
+  // A total of zero is one of exponentials of −infinity, less a largest score of −infinity: no number. Nor is
+  // that of a NaN, or of +infinity less itself.
+  const float sum = total == 0 ? nan : static_cast<float>(total);
+  const double factor = low < high ? reciprocal_approx(sum) : 0.0f;
   for (int j = 0; j < COLUMNS; ++j) {
     const int column = j * TILE + x;
     if (column >= head_dim) break;
@@ -110,6 +121,6 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
     const i64 row = first + y +
                     (has_cu_queries ? static_cast<i64>(head) * queries + start
                                     : (static_cast<i64>(batch) * heads + head) * query_length);
-    if (x == 0) lse[row] = total > 0 ? largest + logf(sum) : __uint_as_float(0xff800000u);
+    if (x == 0) lse[row] = low < high ? largest + logf(sum) : minus_infinity;
   }
 }

@@ -16,7 +16,7 @@ struct Factors {
 
   __device__ __forceinline__ Factors(float scale, float softcap) {
     inner = capped ? scale / softcap : 1.0f;
-    // Not zero: the largest score before the first, -infinity, times it must stay -infinity.
+    // Not zero: the score of a key that is not seen, -infinity, times it must stay -infinity.
     outer = fmaxf((capped ? softcap : scale) * LOG2_E, 1e-30f);
   }
 };
@@ -31,9 +31,14 @@ __device__ __forceinline__ float exponential(float x, int column) {
   return exp2_approx(x);
 }
 
+// The largest score before the first: -2^100. It is finite, also times any factor, so that scores of -infinity
+// less it are -infinity and not NaN: a row may not have seen any key yet. As a power of 2 it is exact times a
+// factor, so that less itself it is 0. Scores below it count as -infinity.
+constexpr float LOWEST = -1.2676506e30f;
+
 // Two rows of a thread, 8 apart.
 struct Rows {
-  float largest[2];     // of the scores so far; -infinity before the first
+  float largest[2];     // of the scores so far
   float total[2];       // of the exponentials in this thread's columns
   float shrink[2];      // what totals and sums of earlier blocks are multiplied by
   int low[2], high[2];  // Keys seen, relative to this thread's first column of block 0.
@@ -44,7 +49,7 @@ struct Rows {
     const int column = lane_index() % 4 * 2;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      largest[i] = __uint_as_float(0xff800000u);
+      largest[i] = LOWEST;
       total[i] = 0.0f;
       const int position = first_position + (row + i * 8) / GROUP;
       low[i] = sizes.low_key(position) - column;
@@ -78,8 +83,7 @@ struct Rows {
       }
       now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
       now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
-      // A row may not have seen any key yet: its scores are -infinity, as they shall stay.
-      const float subtract = MASKED && now == __uint_as_float(0xff800000u) ? 0.0f : now * factor;
+      const float subtract = now * factor;
       shrink[i] = exp2_approx(fmaf(largest[i], factor, -subtract));
       largest[i] = now;
       float sum = 0.0f;
@@ -173,7 +177,8 @@ struct Destination {
 struct RowOfOutput {
   int batch, query, head;
   bool exists;
-  int line;  // of out
+  bool sees_keys;  // whether it sees any
+  int line;        // of out
   i64 lse_at;
 
   __device__ __forceinline__ RowOfOutput(int row, const Tile& tile, const Sizes& sizes)
@@ -181,6 +186,7 @@ struct RowOfOutput {
         query(tile.first_query + row / GROUP),
         head(tile.group * GROUP + row % GROUP),
         exists(row < QUERIES * GROUP && query < sizes.query_length),
+        sees_keys(sees_any(query + sizes.kv_length - sizes.query_length, sizes)),
         line(has_cu_queries ? sizes.query_start + query : query),
         lse_at(has_cu_queries
                    ? static_cast<i64>(head) * sizes.sequences.queries + line
@@ -188,16 +194,28 @@ struct RowOfOutput {
   __device__ __forceinline__ dtype* address(const Destination& to) const {
     return to.out + batch * to.batch_stride + line * to.sequence_stride + head * to.head_stride;
   }
+  static __device__ __forceinline__ bool sees_any(int position, const Sizes& sizes) {
+    return sizes.low_key(position) < sizes.high_key(position);
+  }
 };
 
-__device__ __forceinline__ float log_of_sum(float largest, float total, const Factors& factors) {
-  return total > 0.0f ? fmaf(largest, factors.outer * LN_2, logf(total))
-                      : __uint_as_float(0xff800000u);
+// The largest score adds about 1 to a total. Of a row that sees no key it is 0; where one of the scores is a NaN
+// or +infinity it is a NaN; where all are -infinity it is what exp2_by_fma makes of these at most.
+__device__ __forceinline__ bool is_sum(float total) { return total > 1e-30f; }
+// What the sums of a row are multiplied by.
+__device__ __forceinline__ float factor_of_sums(float total, bool sees_keys) {
+  return is_sum(total) ? 1.0f / total : __uint_as_float(sees_keys ? 0x7fffffffu : 0u);
+}
+__device__ __forceinline__ float log_of_sum(float largest, float total, bool sees_keys,
+                                            const Factors& factors) {
+  return is_sum(total) ? fmaf(largest, factors.outer * LN_2, logf(total))
+                       : __uint_as_float(sees_keys ? 0x7fffffffu : 0xff800000u);
 }
 
 // Where two rows of a thread go, 8 apart.
 struct Output {
   dtype* rows[2];  // null where a row does not exist
+  bool sees_keys[2];
   i64 lse_at[2];
 
   // `row` is the first one's of the tile.
@@ -207,6 +225,7 @@ struct Output {
     for (int i = 0; i < 2; ++i) {
       const RowOfOutput to(row + 8 * i, tile, sizes);
       rows[i] = to.exists ? to.address(destination) : nullptr;
+      sees_keys[i] = to.sees_keys;
       lse_at[i] = to.lse_at;
     }
   }
@@ -216,9 +235,9 @@ struct Output {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const float total = results.total[i];
-      by[i] = total > 0.0f ? 1.0f / total : 0.0f;
+      by[i] = factor_of_sums(total, sees_keys[i]);
       if (has_lse && rows[i] != nullptr && lane_index() % 4 == 0) {
-        lse[lse_at[i]] = log_of_sum(results.largest[i], total, factors);
+        lse[lse_at[i]] = log_of_sum(results.largest[i], total, sees_keys[i], factors);
       }
     }
     store_rows(rows[0], rows[1], sums, by);
@@ -272,13 +291,12 @@ struct Parts {
 #pragma unroll 1
     for (int index = thread; index < min(ROWS, existing) * FOURS; index += THREADS) {
       const int row = first_row + index / FOURS, column = index % FOURS * 4;
-      float largest = __uint_as_float(0xff800000u);
+      float largest = LOWEST;
 #pragma unroll 16
       for (int part = 0; part < SPLIT; ++part) {
         largest = fmaxf(largest, __ldcg(statistics(part, row)).x);
       }
-      const float subtract =
-          largest == __uint_as_float(0xff800000u) ? 0.0f : largest * factors.outer;
+      const float subtract = largest * factors.outer;
       float total = 0.0f, values[4] = {};
 #pragma unroll 8
       for (int part = 0; part < SPLIT; ++part) {
@@ -291,14 +309,16 @@ struct Parts {
         values[2] = fmaf(added.z, weight, values[2]);
         values[3] = fmaf(added.w, weight, values[3]);
       }
-      const float by = total > 0.0f ? 1.0f / total : 0.0f;
       const RowOfOutput to(row, tile, sizes);
+      const float by = factor_of_sums(total, to.sees_keys);
       if (column < head_dim) {
         *reinterpret_cast<uint2*>(to.address(destination) + column) =
             make_uint2(pack2<dtype>(values[0] * by, values[1] * by),
                        pack2<dtype>(values[2] * by, values[3] * by));
       }
-      if (has_lse && column == 0) lse[to.lse_at] = log_of_sum(largest, total, factors);
+      if (has_lse && column == 0) {
+        lse[to.lse_at] = log_of_sum(largest, total, to.sees_keys, factors);
+      }
     }
   }
 };

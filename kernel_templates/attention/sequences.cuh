@@ -1,4 +1,5 @@
-// Where the sequences of a batch lie: shared by the CUDA templates, whose manifests say page_size.
+// Where the sequences of a batch lie, and which keys queries see: shared by the CUDA templates, whose
+// manifests say page_size.
 #pragma once
 
 constexpr int PAGE = page_size > 0 ? page_size : 1;
@@ -33,14 +34,16 @@ struct Sequences {
     }
     return from;
   }
+  // No row in front of the tensor or behind its end is a sequence's, whatever the list says.
   __device__ __forceinline__ int query_start(int sequence) const {
-    return has_cu_queries ? cu_queries[sequence] : 0;
+    return has_cu_queries ? max(0, cu_queries[sequence]) : 0;
   }
   __device__ __forceinline__ int key_start(int sequence) const {
     return has_cu_keys ? cu_keys[sequence] : 0;
   }
   __device__ __forceinline__ int query_count(int sequence, int otherwise) const {
-    return has_cu_queries ? cu_queries[sequence + 1] - cu_queries[sequence] : otherwise;
+    if constexpr (!has_cu_queries) return otherwise;
+    return min(queries, cu_queries[sequence + 1]) - query_start(sequence);
   }
   __device__ __forceinline__ int key_count(int sequence, int otherwise) const {
     if constexpr (has_cu_keys) return cu_keys[sequence + 1] - cu_keys[sequence];
@@ -51,6 +54,18 @@ struct Sequences {
     return has_block_table ? block_table + static_cast<i64>(sequence) * pages_a_sequence : nullptr;
   }
 };
+
+// Keys that the queries from position `first` to `last` see lie from first_seen_key to below
+// end_of_seen_keys: all of those where it is one query, and none where the latter is not above the former.
+// The position of a query is the index of the key that it stands at. `window` counts with windowed.
+__device__ __forceinline__ int first_seen_key(int first, int window) {
+  return windowed ? max(0, first - window + 1) : 0;
+}
+__device__ __forceinline__ int end_of_seen_keys(int last, int keys, int window) {
+  if (windowed && window == 0) return 0;
+  if constexpr (causal) return min(keys, last + 1);
+  return windowed ? min(keys, last + window) : keys;
+}
 
 // Rows of k or v of one sequence and one head. Strides in elements.
 struct KeyRows {

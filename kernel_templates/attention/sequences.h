@@ -1,4 +1,4 @@
-// Where sequences lie, and which queries a block of the host templates has. Manifests give head_dim and
+// Where sequences lie, which queries a block of the host templates has, and which keys these see. Manifests give head_dim and
 // page_size, and whether there are cu_queries, cu_keys, block_table and kv_lengths.
 #pragma once
 
@@ -36,9 +36,11 @@ struct Place {
       const auto first_slot = [&](int i) { return all.cu_queries[i] / rows + i; };
       while (batch < all.batch && first_slot(batch + 1) <= slot) ++batch;
       if (batch == all.batch) return;
+      // Rows in front of the first sequence, or behind the tensor's end, are nobody's.
+      if (slot < first_slot(batch)) return;
       first = (slot - first_slot(batch)) * rows;
-      query_start = all.cu_queries[batch];
-      queries = all.cu_queries[batch + 1] - all.cu_queries[batch];
+      query_start = maximum(0, all.cu_queries[batch]);
+      queries = minimum(all.queries, all.cu_queries[batch + 1]) - static_cast<int>(query_start);
     } else {
       const int slots = (all.query_length + rows - 1) / rows;
       batch = slot / slots;
@@ -67,4 +69,20 @@ struct Place {
     if constexpr (has_cu_queries) return head * all.queries + query_start + row;
     return (batch * heads + head) * all.query_length + row;
   }
+};
+
+// Keys that some of the queries from position `first` to `last` sees lie from `low` to below `high`; all of
+// these, where it is one query. The position of a query is the index of the key that it stands at.
+struct SeenKeys {
+  int low = 0, high;
+
+  SeenKeys(int first, int last, int keys, int window) : high(keys) {
+    if constexpr (causal) high = minimum(high, last + 1);
+    if constexpr (windowed) {
+      low = maximum(0, first - window + 1);
+      if constexpr (!causal) high = minimum(high, last + window);
+      if (window == 0) high = low;
+    }
+  }
+  bool any() const { return low < high; }
 };

@@ -38,14 +38,10 @@ struct Sizes {
     }
     kv_length = exists ? sequences.key_count(sequence, key_room) : 0;
   }
-  // Keys that the queries from position `first` to `last` see lie from low_key to below high_key. The
-  // position of a query is the index of the key that it stands at.
-  __device__ __forceinline__ int low_key(int first) const {
-    return windowed ? max(0, first - window + 1) : 0;
-  }
+  // Keys that the queries from position `first` to `last` see lie from low_key to below high_key.
+  __device__ __forceinline__ int low_key(int first) const { return first_seen_key(first, window); }
   __device__ __forceinline__ int high_key(int last) const {
-    if constexpr (causal) return min(kv_length, last + 1);
-    return windowed ? min(kv_length, last + window) : kv_length;
+    return end_of_seen_keys(last, kv_length, window);
   }
 };
 
@@ -56,7 +52,9 @@ struct Tile {
   int first_query, group, batch;
   int first_position;
   int low, high;
-  int part;  // of SPLIT
+  int low_key,
+      high_key;  // what its queries, or its cluster's, see lies from one to below the other
+  int part;      // of SPLIT
 
   // Enters the tile's sequence. `rank` is the block's in its cluster.
   __device__ __forceinline__ Tile(int work, Sizes& sizes, int rank = 0) {
@@ -85,13 +83,19 @@ struct Tile {
       const int slot = first_query / CLUSTER_QUERIES;
       batch = sizes.sequences.sequence_of<CLUSTER_QUERIES>(slot, sizes.batch);
       first_query = (slot - sizes.sequences.first_slot<CLUSTER_QUERIES>(batch)) * CLUSTER_QUERIES;
+      if (first_query < 0) {  // rows in front of the first sequence
+        batch = sizes.batch;
+        first_query = 0;
+      }
     }
     if constexpr (OWN_LENGTHS) sizes.enter(batch);
     first_position = first_query + sizes.kv_length - sizes.query_length;
     const int last_position = min(first_query + CLUSTER_QUERIES, sizes.query_length) - 1 +
                               sizes.kv_length - sizes.query_length;
-    low = sizes.low_key(first_position) / BN;
-    high = ceil_div(max(0, sizes.high_key(last_position)), BN);
+    low_key = sizes.low_key(first_position);
+    high_key = sizes.high_key(last_position);
+    low = low_key / BN;
+    high = ceil_div(max(0, high_key), BN);
     if (has_cu_queries && first_query >= sizes.query_length) high = 0;
     low = min(low, high);
     if constexpr (SPLIT > 1) {

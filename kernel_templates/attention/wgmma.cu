@@ -142,13 +142,14 @@ __device__ __forceinline__ void load_queries(u32 destination, const TensorMap& m
 struct KeyPlace {
   int batch,
       start;  // the index of the sequence, 0 where they lie one behind the other from `start` on
-  int keys;
+  int keys, low_key;  // how many, and the first that the tile's queries see
   const int* pages;
 
   __device__ __forceinline__ KeyPlace(const Tile& tile, const Sizes& sizes)
       : batch(has_cu_keys ? 0 : tile.batch),
         start(sizes.sequences.key_start(tile.batch)),
         keys(sizes.kv_length),
+        low_key(tile.low_key),
         pages(sizes.sequences.pages_of(tile.batch)) {}
 };
 
@@ -156,12 +157,15 @@ __device__ __forceinline__ void load_block(u32 destination, const TensorMap& map
                                            int kv_head, int block, const KeyPlace& place,
                                            u64 policy, int rank) {
   if constexpr (has_block_table) {
-    // Pages that have no key of the sequence are not in its table.
+    // Pages that have no key of the sequence are not in its table, and those in front of the window need not be:
+    // page −1 is outside of the tensor, so that zeros come.
     const int boxes = min(BN / BOX_KEYS, ceil_div(place.keys - block * BN, BOX_KEYS));
     mbarrier_arrive_expect_bytes(full, boxes * (BOX_KEYS * SHARED_DIM * 2));
 #pragma unroll 4
     for (int i = 0; i < boxes; ++i) {
-      const int key = block * BN + i * BOX_KEYS, page = place.pages[key / PAGE];
+      const int key = block * BN + i * BOX_KEYS;
+      const bool seen = !windowed || key + BOX_KEYS > place.low_key;
+      const int page = seen ? place.pages[key / PAGE] : -1;
 #pragma unroll
       for (int box = 0; box < BOXES; ++box) {
         tma_load_4d_policy(destination + box * (BN * 128) + i * (BOX_KEYS * 128), &map, full,

@@ -183,7 +183,7 @@ Outcome try_case(const Case& given, int launches, bool plain_first,
       const auto schedule = Schedule::from_seed(is_plain ? 0 : stream.seed).describe();
       test::Bench& used = i % 2 == 0 ? bench : other;
       EmulatedStream& on = is_plain ? plain : stream;
-      outcome.fault = used.why_wrong(*executable, &on);
+      outcome.fault = used.why_wrong(*executable, *given.kernel, &on);
       if (outcome.fault.empty()) outcome.fault = dirty_kept_memory(on);
       if (!outcome.fault.empty()) outcome.fault += fmt::format(" [{}]", schedule);
       outcome.error = std::max(outcome.error, used.error());

@@ -154,7 +154,7 @@ class Trial {
         auto bench = timed("reference", [&] { return bench_of(given.problem); });
         if (!bench) continue;
         const auto fault = timed("launching", [&] {
-          return bench->why_wrong(*backend_.prepare(module, specialization->plan));
+          return bench->why_wrong(*backend_.prepare(module, specialization->plan), *given.kernel);
         });
         ++launches;
         --left_;

@@ -105,9 +105,10 @@ class TemplateTest {
     try {
       const auto executable =
           backend_->prepare(backend_->load(*compiled.binary), compiled.specialization.plan);
-      CHECK(bench.why_wrong(*executable) == "");
+      CHECK(bench.why_wrong(*executable, *compiled.specialization.kernel_template) == "");
       // Twice: a kernel must leave its workspaces fit for the next launch.
-      if (tried_ == Tried::usual) CHECK(bench.why_wrong(*executable) == "");
+      if (tried_ == Tried::usual)
+        CHECK(bench.why_wrong(*executable, *compiled.specialization.kernel_template) == "");
     } catch (const Error& error) {
       FAIL_CHECK(std::string(error.what()));
     }

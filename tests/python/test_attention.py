@@ -142,6 +142,14 @@ def test_parts_of_a_cache_that_is_not_full(host, generator):
     "given, message",
     [
         ({"window": 2.5}, "window=2.5 is not an integer"),
+        ({"window": float("nan")}, "window=nan is not a finite number"),
+        ({"window": float("inf")}, "window=inf is not a finite number"),
+        ({"softcap": float("nan")}, "softcap=nan is not a finite number"),
+        ({"softcap": float("inf")}, "softcap=inf is not a finite number"),
+        ({"scale": float("nan")}, "scale=nan is not a finite number; leave scale out"),
+        ({"scale": float("inf")}, "scale=inf is not a finite number"),
+        ({"scale": -0.5}, r"scale=-0.5 is out of range, expected 0 to 1e\+06"),
+        ({"scale": 2e6}, r"scale=2e\+06 is out of range"),
         ({"window": "near"}, "window is a str, expected a number"),
         ({"softcap": -1}, "'softcap >= 0'"),
         ({"block_table": np.zeros((1, 2), np.int32)}, "has_kv_lengths or not has_block_table"),
@@ -156,6 +164,95 @@ def test_calls_that_do_not_fit(host, given, message):
         k, v = k[0], v[0]
     with pytest.raises(cudadent.InvalidArgument, match=message):
         host.attention(q, k, v, **given)
+
+
+def test_scales_out_of_range_are_refused_when_the_problem_is_known(host, generator):
+    q = random(generator, 1, 4, 2, 8)
+    expected = host.attention(q, q, q)
+    for scale in (-0.5, float("inf"), float("nan")):
+        with pytest.raises(cudadent.InvalidArgument, match="scale="):
+            host.attention(q, q, q, scale=scale)
+        with pytest.raises(cudadent.InvalidArgument, match="scale="):
+            host.op("attention", scale=scale)
+    np.testing.assert_array_equal(host.attention(q, q, q, scale=None), expected)
+
+
+@pytest.mark.parametrize("starts", [[16, 20], [0, 5, 5, 30], [7, 7, 7]], ids=str)
+def test_rows_of_no_sequence_are_left_alone(host, generator, starts):
+    queries, heads, dim = 40, 2, 16
+    q = random(generator, queries, heads, dim)
+    batch = len(starts) - 1
+    k, v = (random(generator, batch, 9, heads, dim) for _ in range(2))
+    out = np.full_like(q, 77)
+    lse = np.full((heads, queries), 77, np.float32)
+    cu_queries = np.array(starts, np.int32)
+    host.attention(q, k, v, out=out, lse=lse, cu_queries=cu_queries)
+    sequences = [(q[starts[i] : starts[i + 1]], k[i], v[i]) for i in range(batch)]
+    inside = slice(starts[0], starts[-1])
+    check(
+        split(out[inside], cu_queries - starts[0]),
+        split(lse[:, inside], cu_queries - starts[0], axis=1),
+        sequences,
+    )
+    for tensor in (out, lse.T):
+        assert np.all(tensor[: starts[0]] == 77) and np.all(tensor[starts[-1] :] == 77)
+
+
+def test_a_nan_in_a_score_is_a_nan_in_its_row(host, generator):
+    q, k, v = (random(generator, 1, 30, 2, 16) for _ in range(3))
+    clean, clean_lse = host.attention(q, k, v, causal=True, return_lse=True)
+    q[0, 4, 1, 3] = k[0, 20, 0, 2] = np.nan
+    out, lse = host.attention(q, k, v, causal=True, return_lse=True)
+    wrong = np.zeros((1, 30, 2), bool)
+    wrong[0, 4, 1] = wrong[0, 20:, 0] = True
+    np.testing.assert_array_equal(np.isnan(out), np.repeat(wrong[..., None], 16, axis=3))
+    np.testing.assert_array_equal(np.isnan(lse), wrong.transpose(0, 2, 1))
+    np.testing.assert_array_equal(out[~wrong], clean[~wrong])
+    np.testing.assert_array_equal(lse[~np.isnan(lse)], clean_lse[~np.isnan(lse)])
+    nothing, no_lse = host.attention(q, k, v, window=0, return_lse=True)
+    assert np.all(nothing == 0) and np.all(no_lse == -np.inf)
+
+
+@pytest.mark.parametrize("how", [{"causal": True}, {"window": 7}], ids=str)
+def test_values_that_a_row_does_not_see_do_not_spoil_it(host, generator, how):
+    q, k, v = (random(generator, 1, 60, 1, 16) for _ in range(3))
+    clean = host.attention(q, k, v, **how)
+    v[0, 40] = np.nan
+    out = host.attention(q, k, v, **how)
+    sees = np.arange(60) >= 40 if "causal" in how else abs(np.arange(60) - 40) < 7
+    assert np.isnan(out[0, sees]).all()
+    np.testing.assert_array_equal(out[0, ~sees], clean[0, ~sees])
+
+
+def test_pages_in_front_of_the_window_are_not_looked_up(host, generator):
+    k, v, table, lengths, both = paged(generator, [50, 9], 8, 1, 16)
+    q = random(generator, 2, 1, 1, 16)
+    expected = host.attention(q, k, v, block_table=table, kv_lengths=lengths, window=20)
+    table[0, : (50 - 20) // 8] = -(10**8)
+    out = host.attention(q, k, v, block_table=table, kv_lengths=lengths, window=20)
+    np.testing.assert_array_equal(out, expected)
+    table[:] = -(10**8)
+    none = host.attention(q, k, v, block_table=table, kv_lengths=lengths, window=0)
+    assert np.all(none == 0)
+
+
+def test_outputs_over_inputs(host, generator):
+    q, k, v = (random(generator, 1, 20, 1, 16) for _ in range(3))
+    expected = host.attention(q, k, v)
+    for name, out in (("k", k), ("v", v)):
+        with pytest.raises(cudadent.InvalidArgument, match=f"out shares memory with {name}"):
+            host.attention(q, k, v, out=out)
+    memory = np.zeros(2 * q.size, F16)
+    memory[: q.size] = q.ravel()
+    first, shifted = memory[: q.size].reshape(q.shape), memory[16 : 16 + q.size].reshape(q.shape)
+    with pytest.raises(cudadent.InvalidArgument, match="it may only be q itself"):
+        host.attention(first, k, v, out=shifted)
+    np.testing.assert_array_equal(host.attention(first, k, v, out=first), expected)
+    # q, k, v and out side by side in each row: none is over another.
+    rows = np.zeros((1, 20, 1, 64), F16)
+    rows[..., :16], rows[..., 16:32], rows[..., 32:48] = q, k, v
+    parts = [rows[..., i : i + 16] for i in range(0, 64, 16)]
+    np.testing.assert_array_equal(host.attention(*parts[:3], out=parts[3]), expected)
 
 
 def test_its_signature():

@@ -154,86 +154,6 @@ void rms_norm(const Problem& problem, Tensors& tensors) {
   }
 }
 
-// A sequence of queries, and the rows of k and v that are its keys.
-struct Sequence {
-  std::size_t batch = 0, first_query = 0, queries = 0;
-  std::vector<std::size_t> key_rows;
-};
-
-std::vector<Sequence> sequences_of(const Problem& problem, const Tensors& tensors) {
-  const auto size = [&](const char* name) { return extent(problem, name); };
-  // Index i of an integer tensor; nothing where there is no such tensor.
-  const auto at = [&](const char* name, std::size_t i) -> std::optional<std::size_t> {
-    const auto& tensor = tensors[*problem.op->tensor_index(name)];
-    return tensor.empty() ? std::nullopt : std::optional(static_cast<std::size_t>(tensor[i]));
-  };
-  const std::size_t page = size("page_size"), width = size("pages_a_sequence");
-  std::vector<Sequence> all;
-  for (std::size_t z = 0; z < size("batch"); ++z) {
-    Sequence one{.batch = z};
-    one.first_query = at("cu_queries", z).value_or(z * size("query_length"));
-    one.queries =
-        at("cu_queries", z + 1).value_or(one.first_query + size("query_length")) - one.first_query;
-    const std::size_t first_key = at("cu_keys", z).value_or(z * size("kv_length"));
-    std::size_t keys = at("cu_keys", z + 1).value_or(first_key + size("kv_length")) - first_key;
-    keys = at("kv_lengths", z).value_or(keys);
-    for (std::size_t j = 0; j < keys; ++j)
-      one.key_rows.push_back(
-          page == 0 ? first_key + j : *at("block_table", z * width + j / page) * page + j % page);
-    all.push_back(std::move(one));
-  }
-  return all;
-}
-
-// One row after another.
-void attention(const Problem& problem, Tensors& tensors) {
-  const auto size = [&](const char* name) { return extent(problem, name); };
-  const bool causal = std::get<bool>(problem.values.at("causal"));
-  const auto tensor = [&](const char* name) -> std::vector<double>& {
-    return tensors[*problem.op->tensor_index(name)];
-  };
-  const std::size_t heads = size("heads"), kv_heads = size("kv_heads"), dim = size("head_dim");
-  const double scale = problem.scalars[0], softcap = problem.scalars[1],
-               window = problem.scalars[2];
-  const auto &q = tensor("q"), &k = tensor("k"), &v = tensor("v");
-  auto &out = tensor("out"), &lse = tensor("lse");
-  out.resize(q.size());
-  const bool packed = !tensor("cu_queries").empty();
-  if (problem.has(problem.op->tensors[*problem.op->tensor_index("lse")]))
-    lse.resize(q.size() / dim);
-  for (const auto& [z, first_query, queries, key_rows] : sequences_of(problem, tensors))
-    for (std::size_t head = 0; head < heads; ++head)
-      for (std::size_t i = 0; i < queries; ++i) {
-        const std::size_t keys = key_rows.size(), row = ((first_query + i) * heads + head) * dim;
-        const auto key_row = [&, &rows = key_rows](std::size_t j) {
-          return (rows[j] * kv_heads + head / (heads / kv_heads)) * dim;
-        };
-        std::vector<double> scores(keys, -INFINITY);
-        double largest = -INFINITY, total = 0;
-        for (std::size_t j = 0; j < keys; ++j) {
-          const double distance = static_cast<double>(i + keys) - static_cast<double>(queries + j);
-          if (causal && distance < 0) continue;
-          if (window >= 0 && std::abs(distance) >= window) continue;
-          double score = 0;
-          for (std::size_t x = 0; x < dim; ++x) score += q[row + x] * k[key_row(j) + x];
-          score *= scale;
-          if (softcap > 0) score = softcap * std::tanh(score / softcap);
-          scores[j] = score;
-          largest = std::max(largest, score);
-        }
-        for (std::size_t j = 0; j < keys; ++j) {
-          if (scores[j] == -INFINITY) continue;
-          const double power = std::exp(scores[j] - largest);
-          total += power;
-          for (std::size_t x = 0; x < dim; ++x) out[row + x] += power * v[key_row(j) + x];
-        }
-        for (std::size_t x = 0; x < dim && total > 0; ++x) out[row + x] /= total;
-        if (lse.empty()) continue;
-        lse[packed ? head * size("queries") + first_query + i : (z * heads + head) * queries + i] =
-            total > 0 ? largest + std::log(total) : -INFINITY;
-      }
-}
-
 void repeat(const Problem& problem, Tensors& tensors) {
   const auto& pattern = tensors[*problem.op->tensor_index("pattern")];
   auto& data = tensors[*problem.op->tensor_index("data")];
@@ -241,25 +161,29 @@ void repeat(const Problem& problem, Tensors& tensors) {
   for (std::size_t i = 0; i < data.size(); ++i) data[i] = pattern[i % pattern.size()];
 }
 
-// Of attention's k, v and block_table, which elements have keys of a sequence; nothing for other inputs.
-std::vector<bool> elements_in_use(const Problem& problem, const Tensors& tensors, std::size_t i) {
-  const std::string& name = problem.op->tensors[i].name;
-  if (problem.op->name != "attention" || tensors[i].empty()) return {};
-  const std::size_t row = extent(problem, "kv_heads") * extent(problem, "head_dim");
-  const std::size_t page = extent(problem, "page_size"),
-                    width = extent(problem, "pages_a_sequence");
-  std::vector<bool> used(tensors[i].size(), false);
-  for (const auto& sequence : sequences_of(problem, tensors))
-    if (name == "k" || name == "v") {
-      for (const std::size_t key : sequence.key_rows)
-        std::fill_n(used.begin() + static_cast<std::ptrdiff_t>(key * row), row, true);
-    } else if (name == "block_table") {
-      for (std::size_t j = 0; j * page < sequence.key_rows.size(); ++j)
-        used[sequence.batch * width + j] = true;
-    } else {
-      return {};
+// As its dtype has it; for what vary_attention() puts in: exact numbers, NaNs and infinities.
+void write_double(DataType dtype, double value, std::byte* to) {
+  const auto number = static_cast<float>(value);
+  std::uint16_t bits = 0;
+  switch (dtype) {
+    case DataType::f32:
+      std::memcpy(to, &number, sizeof number);
+      return;
+    case DataType::i32: {
+      const auto integer = static_cast<std::int32_t>(value);
+      std::memcpy(to, &integer, sizeof integer);
+      return;
     }
-  return used;
+    case DataType::bf16:
+      bits = to_bf16_bits(number);
+      break;
+    case DataType::f16:
+      bits = to_f16_bits(number);
+      break;
+    default:
+      throw std::out_of_range("no conversion to this data type");
+  }
+  std::memcpy(to, &bits, sizeof bits);
 }
 
 }  // namespace
@@ -270,86 +194,158 @@ void compute_reference(const Problem& problem, Tensors& tensors) {
   known.at(problem.op->name)(problem, tensors);
 }
 
-Bench::Bench(Backend& backend, const Problem& problem, std::uint64_t seed)
-    : backend_(backend), problem_(problem), expected_(problem.op->tensors.size()) {
-  for (std::size_t i = 0; i < problem.op->tensors.size(); ++i) add(i, seed + i);
-  for (std::size_t i = 0; i < problem.op->tensors.size(); ++i)
-    spoil(i, elements_in_use(problem, expected_, i));
+Bench::Bench(Backend& backend, const Problem& problem, std::uint64_t seed, const Tensors& given)
+    : backend_(backend),
+      problem_(problem),
+      expected_(problem.op->tensors.size()),
+      places_(problem.op->tensors.size()) {
+  std::mt19937_64 random(seed);
+  const auto each = [&](auto action) {
+    for (std::size_t i = 0; i < places_.size(); ++i)
+      if (problem_.has(spec(i))) action(i);
+  };
+  const bool is_attention = problem.op->name == "attention";
+  each([&](std::size_t i) { allocate(i); });
+  each([&](std::size_t i) { draw(i, seed + i); });
+  if (!given.empty()) {
+    take(given);
+  } else {
+    Tensors varied = expected_;
+    if (is_attention) vary_attention(problem, varied, random);
+    take(varied);
+    each([&](std::size_t i) { choose_place(i, random); });
+  }
+  if (is_attention)
+    each([&](std::size_t i) { spoil(i, attention_elements_in_use(problem, expected_, i)); });
   compute_reference(problem_, expected_);
-}
-
-// Makes NaNs of the elements that are not used, or −1, which is no index: they are not for kernels to count.
-void Bench::spoil(std::size_t i, const std::vector<bool>& used) {
-  if (used.empty()) return;
-  const std::size_t size = size_of(problem_.dtype_of(spec(i)));
-  const auto at = places(problem_.shape_of(spec(i)), problem_.strides_of(spec(i)));
-  std::vector<bool> needed(bytes_[i] / size, false);  // elements may share memory
-  for (std::size_t j = 0; j < at.size(); ++j)
-    if (used[j]) needed[at[j]] = true;
-  std::vector<std::byte> bytes(bytes_[i]);
-  backend_.copy_to_host(bytes.data(), pointers_[i], bytes.size());
-  for (std::size_t j = 0; j < needed.size(); ++j)
-    if (!needed[j]) std::fill_n(bytes.data() + j * size, size, poison);
-  backend_.copy_to_device(pointers_[i], bytes.data(), bytes.size());
+  if (is_attention)
+    each([&](std::size_t i) {
+      if (!is_output(i)) return;
+      places_[i].untouched = attention_rows_of_nobody(problem, expected_, i);
+      if (spec(i).name == "out")
+        places_[i].near_nan = attention_elements_near_nan(problem, expected_);
+    });
 }
 
 bool Bench::is_output(std::size_t i) const { return spec(i).output && problem_.has(spec(i)); }
 
-void Bench::add(std::size_t i, std::uint64_t seed) {
-  buffers_.emplace_back();
-  pointers_.push_back(nullptr);
-  bytes_.push_back(0);
-  if (!problem_.has(spec(i))) return;
-  const DataType dtype = problem_.dtype_of(spec(i));
+void Bench::allocate(std::size_t i) {
+  Place& place = places_[i];
   const auto shape = problem_.shape_of(spec(i)), strides = problem_.strides_of(spec(i));
-  const std::size_t size = size_of(dtype);
+  const std::size_t size = size_of(problem_.dtype_of(spec(i)));
   const std::size_t offset = std::get<bool>(problem_.values.at("base_aligned")) ? 0 : size;
-  bytes_[i] = static_cast<std::size_t>(span_of(shape, strides)) * size;
-  buffers_[i] = backend_.allocate(bytes_[i] + (spec(i).output ? guard_bytes : 0) + offset);
-  pointers_[i] = static_cast<std::byte*>(buffers_[i].data()) + offset;
-  if (spec(i).output) return;
-  const auto at = places(shape, strides);
-  const auto elements = random_elements(input_rule(problem_, spec(i)), dtype, at.size(), seed);
+  place.bytes = static_cast<std::size_t>(span_of(shape, strides)) * size;
+  const std::size_t behind = spec(i).output ? guard_bytes : 0;
+  place.buffer = backend_.allocate(place.bytes + behind + offset);
+  place.pointer = static_cast<std::byte*>(place.buffer.data()) + offset;
+  place.elements = places(shape, strides);
   // NaN between rows: it is not for kernels to read.
-  std::vector<std::byte> bytes(bytes_[i], poison);
-  for (std::size_t j = 0; j < at.size(); ++j)
-    std::memcpy(bytes.data() + at[j] * size, elements.data() + j * size, size);
-  backend_.copy_to_device(pointers_[i], bytes.data(), bytes.size());
-  // From where they lie: elements that share memory are equal.
-  for (const std::size_t place : at)
-    expected_[i].push_back(to_double(dtype, bytes.data() + place * size));
+  place.contents.assign(place.bytes, poison);
+  place.contents.resize(place.bytes + behind, guard);
 }
 
-std::string Bench::why_wrong(const Executable& executable, Stream stream) {
-  for (std::size_t i = 0; i < buffers_.size(); ++i)
-    if (is_output(i)) {
-      backend_.fill(pointers_[i], poison, bytes_[i]);
-      backend_.fill(static_cast<std::byte*>(pointers_[i]) + bytes_[i], guard, guard_bytes);
-    }
-  executable.launch({pointers_, problem_.scalars, stream});
+void Bench::draw(std::size_t i, std::uint64_t seed) {
+  if (spec(i).output) return;
+  Place& place = places_[i];
+  const DataType dtype = problem_.dtype_of(spec(i));
+  const std::size_t size = size_of(dtype);
+  const auto elements =
+      random_elements(input_rule(problem_, spec(i)), dtype, place.elements.size(), seed);
+  for (std::size_t j = 0; j < place.elements.size(); ++j)
+    std::memcpy(place.contents.data() + place.elements[j] * size, elements.data() + j * size, size);
+  // From where they lie: elements that share memory are equal.
+  for (const std::size_t at : place.elements)
+    expected_[i].push_back(to_double(dtype, place.contents.data() + at * size));
+}
+
+// Inputs become as these where they are not empty.
+void Bench::take(const Tensors& given) {
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const DataType dtype = problem_.dtype_of(spec(i));
+    const auto at = [&](std::size_t j) {
+      return places_[i].contents.data() + places_[i].elements[j] * size_of(dtype);
+    };
+    for (std::size_t j = 0; j < given[i].size(); ++j)
+      if (given[i][j] != expected_[i].at(j)) write_double(dtype, given[i][j], at(j));
+    for (std::size_t j = 0; j < given[i].size(); ++j) expected_[i][j] = to_double(dtype, at(j));
+  }
+}
+
+// Makes NaNs of the elements that are not used, or −1, which is no index: they are not for kernels to count.
+void Bench::spoil(std::size_t i, const Elements& used) {
+  if (used.empty()) return;
+  Place& place = places_[i];
+  const std::size_t size = size_of(problem_.dtype_of(spec(i)));
+  Elements needed(place.bytes / size, false);  // elements may share memory
+  for (std::size_t j = 0; j < used.size(); ++j)
+    if (used[j]) needed[place.elements[j]] = true;
+  for (std::size_t j = 0; j < needed.size(); ++j)
+    if (!needed[j]) std::fill_n(place.contents.data() + j * size, size, poison);
+}
+
+// One output in some benches is an input, where the manifest allows that and their elements lie alike.
+void Bench::choose_place(std::size_t i, std::mt19937_64& random) {
+  constexpr unsigned percent = 15;
+  if (!spec(i).output || places_[i].elements.empty() || random() % 100 >= percent) return;
+  for (const auto& name : spec(i).in_place) {
+    const std::size_t input = *problem_.op->tensor_index(name);
+    const bool is_taken = std::any_of(places_.begin(), places_.end(),
+                                      [&](const Place& place) { return place.instead == input; });
+    if (is_taken || places_[input].elements != places_[i].elements) continue;
+    put(spec(i).name.c_str(), name.c_str());
+    return;
+  }
+}
+
+void Bench::put(const char* output, const char* input) {
+  Place& place = places_.at(*problem_.op->tensor_index(output));
+  place.instead = *problem_.op->tensor_index(input);
+  place.pointer = places_.at(*place.instead).pointer;
+}
+
+std::string Bench::why_wrong(const Executable& executable, const KernelTemplate& kernel,
+                             Stream stream) {
+  // An input that an output may have replaced is put back.
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (!places_[i].instead && problem_.has(spec(i)))
+      backend_.copy_to_device(places_[i].pointer, places_[i].contents.data(),
+                              places_[i].contents.size());
+  std::vector<void*> pointers;
+  for (const Place& place : places_) pointers.push_back(place.pointer);
+  executable.launch({pointers, problem_.scalars, stream});
   backend_.synchronize();
   error_ = 0;
-  for (std::size_t i = 0; i < buffers_.size(); ++i)
+  const bool may_spoil =
+      kernel.op == "attention" && (kernel.name == "mma" || kernel.name == "wgmma");
+  for (std::size_t i = 0; i < places_.size(); ++i)
     if (is_output(i))
-      if (auto why = compare(i); !why.empty()) return why;
+      if (auto why = compare(i, may_spoil); !why.empty()) return why;
   return {};
 }
 
-std::string Bench::compare(std::size_t i) {
-  std::vector<std::byte> bytes(bytes_[i] + guard_bytes);
-  backend_.copy_to_host(bytes.data(), pointers_[i], bytes.size());
-  for (std::size_t j = bytes_[i]; j < bytes.size(); ++j)
-    if (bytes[j] != guard) return fmt::format("{}: wrote behind its end", spec(i).name);
+std::string Bench::compare(std::size_t i, bool may_spoil) {
+  const Place& place = places_[i];
+  const std::vector<std::byte>& before = places_[place.instead.value_or(i)].contents;
+  std::vector<std::byte> bytes(before.size());
+  backend_.copy_to_host(bytes.data(), place.pointer, bytes.size());
+  for (std::size_t j = place.bytes; j < bytes.size(); ++j)
+    if (bytes[j] != before[j]) return fmt::format("{}: wrote behind its end", spec(i).name);
   const DataType dtype = problem_.dtype_of(spec(i));
+  const std::size_t size = size_of(dtype);
   const auto shape = problem_.shape_of(spec(i));
+  const auto is_untouched = [&](std::size_t j) {
+    return !place.untouched.empty() && place.untouched[j];
+  };
   std::vector<double> actual;
-  for (const std::size_t place : places(shape, problem_.strides_of(spec(i)))) {
-    std::byte* at = bytes.data() + place * size_of(dtype);
-    actual.push_back(to_double(dtype, at));
-    std::fill_n(at, size_of(dtype), poison);
+  for (std::size_t j = 0; j < place.elements.size(); ++j) {
+    const std::size_t at = place.elements[j] * size;
+    actual.push_back(to_double(dtype, bytes.data() + at));
+    if (!is_untouched(j)) std::memcpy(bytes.data() + at, before.data() + at, size);
   }
-  for (std::size_t j = 0; j < bytes_[i]; ++j)
-    if (bytes[j] != poison) return fmt::format("{}: wrote between its rows", spec(i).name);
+  for (std::size_t j = 0; j < place.bytes; ++j)
+    if (bytes[j] != before[j])
+      return fmt::format("{}: wrote between its rows, or rows of nobody, at byte {}", spec(i).name,
+                         j);
   const auto position = [&](std::size_t j) {
     std::string text;
     for (std::size_t d = shape.size(); d-- > 0; j /= static_cast<std::size_t>(shape[d]))
@@ -358,12 +354,16 @@ std::string Bench::compare(std::size_t i) {
     return fmt::format("{}[{}]", spec(i).name, text);
   };
   double difference = 0, magnitude = 0, worst = 0;
-  std::size_t worst_at = 0, missing = 0, first_missing = 0;
+  std::size_t worst_at = 0, wrong = 0, first_wrong = 0;
   for (std::size_t j = 0; j < actual.size(); ++j) {
     const double expected = expected_[i][j];
-    if (std::isinf(expected) && actual[j] == expected) continue;
-    if (!std::isfinite(actual[j])) {
-      if (missing++ == 0) first_missing = j;
+    if (is_untouched(j) || (std::isnan(expected) && std::isnan(actual[j])) ||
+        (std::isinf(expected) && actual[j] == expected))
+      continue;
+    if (may_spoil && std::isnan(actual[j]) && !place.near_nan.empty() && place.near_nan[j])
+      continue;
+    if (!std::isfinite(actual[j]) || !std::isfinite(expected)) {
+      if (wrong++ == 0) first_wrong = j;
       continue;
     }
     const double d = std::abs(actual[j] - expected);
@@ -371,10 +371,12 @@ std::string Bench::compare(std::size_t i) {
     difference += d * d;
     magnitude += expected * expected;
   }
-  if (missing > 0)
-    return fmt::format("{} of {} elements are not numbers, first {} = {}, expected {}", missing,
-                       actual.size(), position(first_missing), actual[first_missing],
-                       expected_[i][first_missing]);
+  if (wrong > 0)
+    return fmt::format(
+        "{} of {} elements are numbers where none are expected, or no numbers, first {} = {}, "
+        "expected {}",
+        wrong, actual.size(), position(first_wrong), actual[first_wrong],
+        expected_[i][first_wrong]);
   const double error = magnitude > 0 ? std::sqrt(difference / magnitude) : std::sqrt(difference);
   error_ = std::max(error_, error);
   const double tolerance = problem_.tolerance(dtype);
