@@ -138,6 +138,8 @@ void ProblemProgram::compile_scalars(std::span<const double> bound) {
     scalar.bound = bound[i];
     scalar.integer = spec.integer;
     scalar.in_problem = spec.in_problem;
+    scalar.least = spec.least;
+    scalar.most = spec.most;
     if (spec.in_problem) scalar.node = add_variable(spec.name);
     scalars_.push_back(scalar);
   }
@@ -261,7 +263,7 @@ bool ProblemProgram::read_scalars(std::span<const double> given, Result& result)
     }
     result.scalars[i] = number;
     if (!scalar.in_problem) continue;
-    if (!std::isfinite(number)) return false;
+    if (!std::isfinite(number) || number < scalar.least || number > scalar.most) return false;
     if (scalar.integer && (std::floor(number) != number || std::abs(number) >= beyond_integers))
       return false;
     result.values[scalar.node] =

@@ -94,6 +94,7 @@ class ProblemProgram {
     ExpressionProgram::Range default_steps;
     double bound = 0;  // NaN: not bound
     bool integer = false, in_problem = false;
+    double least = 0, most = 0;
     NodeIndex node = 0;              // of one in the problem
     std::optional<NodeIndex> tuned;  // what the tuning key has in its place
   };

@@ -270,7 +270,7 @@ void check_results(Backend& backend, const std::string& op, const std::string& n
       return true;
     }));
     test::Bench bench(backend, member, 5);
-    CHECK(bench.why_wrong(WithPlan(*executable, *plan)) == "");
+    CHECK(bench.why_wrong(WithPlan(*executable, *plan), *kernel) == "");
   }
 }
 

@@ -693,6 +693,20 @@ TEST_CASE("what is wrong with a member of a known bucket is said as of a new pro
   CHECK(fixture.seen.launches == 2);
 }
 
+TEST_CASE(
+    "an output over an input, and a number beyond its limits, are refused in a known bucket") {
+  BucketFixture fixture;
+  fixture.launch_rows(300);
+  auto over = plain(301, 2);
+  over[2].data = over[0].data;
+  CHECK(fixture.refuses({"y shares memory with x"}, over));
+  const std::array<double, 1> infinite{INFINITY};
+  CHECK(!fixture.dispatcher.try_launch(*fixture.op, plain(301, 2), nullptr, infinite));
+  CHECK(fails(ErrorCode::invalid_argument, {"alpha=inf"},
+              [&] { fixture.dispatcher.launch(*fixture.op, plain(301, 2), nullptr, infinite); }));
+  CHECK(fixture.seen.launches == 1);
+}
+
 TEST_CASE("a forgotten bucket is asked for again") {
   BucketFixture fixture;
   fixture.launch_rows(300);
