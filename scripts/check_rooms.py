@@ -13,6 +13,7 @@ RANKS = {"include": 0, "runtime": 1, "runtime/worker": 2, "cache": 3, "tuner": 4
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 COMMENTS_AND_STRINGS = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+GETENV = re.compile(r"\b(?:std::|secure_)?getenv\b")
 CUDA_API = re.compile(r"\b(?:nvrtc[A-Z]\w*|cu[A-Z]\w*|CU[a-z]\w*)\b")
 
 
@@ -43,8 +44,11 @@ def faults_of(path: str, text: str) -> list[str]:
             faults.append("includes sqlite3.h: only cache/ knows SQLite")
         if re.match(r"(cuda|nvrtc)[\w.]*h?$", name):
             faults.append(f"includes {name}: the CUDA APIs are declared in runtime/cuda")
+    code = COMMENTS_AND_STRINGS.sub(" ", text)
+    # What a user can set is in one table; a switch for trying something out stays on the machine of who tries.
+    if path != "runtime/environment.cpp" and GETENV.search(code):
+        faults.append("reads the environment: only runtime/environment.cpp does")
     if not path.startswith("runtime/cuda/"):
-        code = COMMENTS_AND_STRINGS.sub(" ", text)
         faults += [f"mentions {name}: only runtime/cuda knows the CUDA APIs"
                    for name in sorted(set(CUDA_API.findall(code)))]
     return faults

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <set>
 #include <string>
@@ -52,9 +51,8 @@ std::map<std::string, Named> named_parameters(const SearchSpace& space) {
       }
     }
   }
-  static const bool use = getenv("DIV") == nullptr || atoi(getenv("DIV")) != 0;
   for (auto& [name, named] : result) {
-    if (!named.logarithmic || named.values.size() < 4 || !use) continue;
+    if (!named.logarithmic || named.values.size() < 4) continue;
     std::set<double> seen;
     bool repeated = false, whole = true;
     for (const Value& value : named.values) {
