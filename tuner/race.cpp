@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "tuner/statistics.h"
@@ -21,13 +22,18 @@ double critical_t(std::size_t degrees) {
 }  // namespace
 
 Race::Race(std::size_t entrants, Rules rules)
-    : rules_(rules), seconds_(entrants), running_(entrants), withdrawn_(entrants, false) {
+    : rules_(rules),
+      seconds_(entrants),
+      running_(entrants),
+      withdrawn_(entrants, false),
+      paces_(entrants, std::numeric_limits<double>::infinity()) {
   std::iota(running_.begin(), running_.end(), std::size_t{0});
 }
 
 void Race::add_round(const std::vector<double>& seconds) {
   for (std::size_t i = 0; i < running_.size(); ++i) seconds_[running_[i]].push_back(seconds[i]);
   ++rounds_;
+  tell_paces();
   if (rounds_ >= rules_.least_rounds) drop_the_beaten();
 }
 
@@ -44,16 +50,51 @@ bool Race::decided() const noexcept {
 }
 
 std::size_t Race::leader() const {
-  return *std::min_element(running_.begin(), running_.end(), [&](std::size_t a, std::size_t b) {
-    return median_seconds(a) < median_seconds(b);
-  });
+  std::vector<std::size_t> able;
+  for (std::size_t i = 0; i < withdrawn_.size(); ++i)
+    if (!withdrawn_[i]) able.push_back(i);
+  return fastest(able);
+}
+
+std::size_t Race::fastest(const std::vector<std::size_t>& entrants) const {
+  return *std::min_element(entrants.begin(), entrants.end(),
+                           [&](std::size_t a, std::size_t b) { return paces_[a] < paces_[b]; });
 }
 
 double Race::median_seconds(std::size_t entrant) const { return median(seconds_[entrant]); }
 
 double Race::slowdown(std::size_t entrant) const {
-  const Difference against = difference(entrant, leader());
-  return against.rounds == 0 ? 0 : std::exp(against.mean);
+  return seconds_[entrant].empty() ? 0 : std::exp(paces_[entrant] - paces_[leader()]);
+}
+
+// J. W. Tukey's median polish (Exploratory Data Analysis, 1977) of the table of logarithms: entrants by rounds,
+// where those that left lack the later ones and those that withdrew are left out. Of two entrants it gives the median of the rounds' ratios.
+void Race::tell_paces() {
+  constexpr int sweeps = 10;              // it settles in three or four
+  std::vector<std::vector<double>> rest;  // of each entrant, by round
+  std::vector<double> paces(seconds_.size(), 0);
+  for (std::size_t i = 0; i < seconds_.size(); ++i) {
+    auto& logarithms = rest.emplace_back();
+    if (withdrawn_[i]) continue;
+    for (const double value : seconds_[i]) logarithms.push_back(std::log(value));
+  }
+  for (int sweep = 0; sweep < sweeps; ++sweep) {
+    for (std::size_t round = 0; round < rounds_; ++round) {
+      std::vector<double> together;
+      for (const auto& row : rest)
+        if (round < row.size()) together.push_back(row[round]);
+      const double common = median(together);
+      for (auto& row : rest)
+        if (round < row.size()) row[round] -= common;
+    }
+    for (std::size_t i = 0; i < rest.size(); ++i) {
+      const double own = median(rest[i]);
+      for (double& value : rest[i]) value -= own;
+      paces[i] += own;
+    }
+  }
+  for (std::size_t i = 0; i < paces.size(); ++i)
+    if (!rest[i].empty()) paces_[i] = paces[i];
 }
 
 Race::Difference Race::difference(std::size_t entrant, std::size_t leader) const {
@@ -72,7 +113,7 @@ Race::Difference Race::difference(std::size_t entrant, std::size_t leader) const
 }
 
 void Race::drop_the_beaten() {
-  const std::size_t first = leader();
+  const std::size_t first = fastest(running_);
   std::erase_if(running_, [&](std::size_t entrant) {
     if (entrant == first) return false;
     const Difference behind = difference(entrant, first);

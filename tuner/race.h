@@ -11,6 +11,10 @@ namespace cudadent {
 // ratios) leaves; one that is slower by less than `indifference` with that confidence leaves too: it does
 // not matter which of the two wins. The test is looked at after every round, so the confidence of the whole
 // race is a little lower.
+//
+// Who wins and by how much are one statistic, slowdown(), which orders all entrants, also those that left
+// earlier: whatever is reported of the others, none is faster than the winner. (The winner was once the lowest
+// median, and the others' slowdowns means of ratios: on a busy machine the two disagreed.)
 class Race {
  public:
   struct Rules {
@@ -46,10 +50,10 @@ class Race {
   [[nodiscard]] std::size_t rounds() const noexcept { return rounds_; }
   // One is left, or the rounds are used up.
   [[nodiscard]] bool decided() const noexcept;
-  // Of those still running the one with the lowest median. There must be one, with a round.
+  // The fastest of all that have not withdrawn. There must be one, with a round.
   [[nodiscard]] std::size_t leader() const;
   [[nodiscard]] double median_seconds(std::size_t entrant) const;
-  // How many times slower than the leader, over the rounds they ran together; 0 when there is none.
+  // How many times slower than the leader, at least 1 for who has not withdrawn; 0 when it ran no round.
   [[nodiscard]] double slowdown(std::size_t entrant) const;
 
  private:
@@ -58,12 +62,18 @@ class Race {
     std::size_t rounds = 0;
   };
   [[nodiscard]] Difference difference(std::size_t entrant, std::size_t leader) const;
+  // Keeps paces_ true to seconds_.
+  void tell_paces();
+  // The one with the least pace of `entrants`, of which one must have run.
+  [[nodiscard]] std::size_t fastest(const std::vector<std::size_t>& entrants) const;
   void drop_the_beaten();
 
   Rules rules_;
   std::vector<std::vector<double>> seconds_;  // by entrant, from round 0 on
   std::vector<std::size_t> running_;
   std::vector<bool> withdrawn_;
+  // Logarithms of seconds, free of what the rounds did to all that ran in them; infinite before the first.
+  std::vector<double> paces_;
   std::size_t rounds_ = 0;
 };
 

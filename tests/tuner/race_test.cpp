@@ -61,6 +61,33 @@ TEST_CASE("a race that noise never decides ends after its rounds") {
   CHECK(race.decided());
 }
 
+TEST_CASE(
+    "a race: whatever a busy machine does to single rounds, nobody is reported faster than who "
+    "wins") {
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<double> chance(0, 1);
+    Race race(5, {.most_rounds = 8});
+    while (!race.decided()) {
+      std::vector<double> seconds;
+      for (std::size_t i = 0; i < race.running().size(); ++i)
+        seconds.push_back(1 + 0.1 * chance(random) +
+                          (chance(random) < 0.2 ? 3 * chance(random) : 0));
+      race.add_round(seconds);
+    }
+    INFO("seed ", seed);
+    CHECK(race.slowdown(race.leader()) == 1);
+    for (std::size_t i = 0; i < 5; ++i) CHECK(race.slowdown(i) >= 1);
+  }
+}
+
+TEST_CASE("a race: one round that stalls does not decide it") {
+  Race race(2);
+  for (const double stall : {1.0, 40.0, 1.0, 1.0, 1.0}) race.add_round({1.0 * stall, 1.2});
+  CHECK(race.leader() == 0);
+  CHECK(race.slowdown(1) == doctest::Approx(1.2));
+}
+
 TEST_CASE("a race: when the last one withdraws, those it had beaten come back") {
   Race race(3);
   for (int i = 0; i < 3; ++i) race.add_round(std::vector<double>{1.0, 2.0, 3.0});
