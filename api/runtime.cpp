@@ -9,6 +9,7 @@
 #include "runtime/cuda/backend.h"
 #include "runtime/host/backend.h"
 #include "runtime/worker/worker_backend.h"
+#include "tuner/budget.h"
 
 namespace cudadent {
 
@@ -82,6 +83,7 @@ std::unique_ptr<Backend> open_worker(const Backend& like, const TuneOptions& opt
   try {
     return start_worker(like.device(), options, environment, log);
   } catch (const Error& error) {
+    if (error.code() == ErrorCode::cancelled) throw;
     if (options.isolation == Isolation::worker)
       throw Error(ErrorCode::device_unavailable,
                   fmt::format("candidates cannot run in a worker process: {}", error.what()),
@@ -143,7 +145,11 @@ TuningContext Runtime::Parts::tuning_context() {
           }};
 }
 
-Runtime::Runtime(RuntimeOptions options) : parts_(std::make_unique<Parts>(options)) {}
+Runtime::Runtime(RuntimeOptions options) {
+  check_options(options.tuning);
+  check_wait_for_others(options.wait_for_others);
+  parts_ = std::make_unique<Parts>(options);
+}
 Runtime::~Runtime() = default;
 
 const std::string& Runtime::device_name() const noexcept { return parts_->backend->device().name; }

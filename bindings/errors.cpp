@@ -15,7 +15,8 @@ constexpr const char* error_doc =
     "Every failure of cudadent.\n\n"
     "code   : what kind of failure: 'invalid_argument', 'invalid_manifest', 'unsupported',\n"
     "         'not_tuned', 'device_unavailable', 'compiler_unavailable', 'compile_failed',\n"
-    "         'launch_failed', 'cache_failed', 'timed_out' or 'internal'\n"
+    "         'launch_failed', 'cache_failed', 'timed_out', 'machine_failed', 'cancelled'\n"
+    "         or 'internal'\n"
     "detail : long material, such as a compiler's log; often empty";
 
 constexpr const char* invalid_argument_doc =

@@ -13,6 +13,7 @@
 #include "bindings/session.h"
 #include "bindings/values.h"
 #include "runtime/value.h"
+#include "tuner/budget.h"
 
 namespace py = pybind11;
 
@@ -74,6 +75,8 @@ RuntimeOptions runtime_options(const std::string& device, py::handle cache,
   options.layers = paths_from_python(layers);
   options.shipped_winners = shipped_winners;
   options.wait_for_others = wait_for_others;
+  check_options(options.tuning);
+  check_wait_for_others(wait_for_others);
   return options;
 }
 
@@ -177,7 +180,9 @@ constexpr const char* runtime_doc =
     "on_miss        : what a call does for a problem that nothing is known of: 'tune' it within\n"
     "                 the budget; take what is known of the 'nearest' problems, else a default;\n"
     "                 take that and tune in the 'background'; or 'fail'\n"
-    "budget         : when tuning ends: seconds, '30s', '5m', '200 trials' or a Budget\n"
+    "budget         : when tuning ends: seconds (infinity: no limit), '30s', '5m', '200 trials' "
+    "or\n"
+    "                 a Budget\n"
     "strategy, seed : how tuning searches\n"
     "layers         : databases that are only read, where `cache` knows no winner\n"
     "shipped_winners: whether winners that ship with cudadent are used where neither has one;\n"
@@ -317,19 +322,23 @@ std::string describe(const TuneResult& result) {
 }
 
 void bind_budget(py::module_& module) {
-  py::class_<Budget>(module, "Budget",
-                     "When a tuning run ends: at whichever limit is reached first.\n\n"
-                     "seconds  : wall-clock time; 0: no limit. 60 when no limit is given at all\n"
-                     "trials   : measured configurations; 0: no limit\n"
-                     "patience : trials in a row that improve the best by less than 1 %; 0: no "
-                     "limit\n"
-                     "until_converged : end also when the search expects nothing more worth its "
-                     "time; a number of trials is always made")
+  py::class_<Budget>(
+      module, "Budget",
+      "When a tuning run ends: at whichever limit is reached first.\n\n"
+      "seconds  : wall-clock time; 0 or infinity: no limit. 60 when no limit is given at "
+      "all\n"
+      "trials   : measured configurations; 0: no limit\n"
+      "patience : trials in a row that improve the best by less than 1 %; 0: no "
+      "limit\n"
+      "until_converged : end also when the search expects nothing more worth its "
+      "time; a number of trials is always made")
       .def(py::init([](std::optional<double> seconds, std::int64_t trials, std::int64_t patience,
                        bool until_converged) {
              const bool limited = trials > 0 || patience > 0;
-             return Budget{seconds.value_or(limited ? 0 : Budget{}.seconds), trials, patience,
-                           until_converged};
+             const Budget budget{seconds.value_or(limited ? 0 : Budget{}.seconds), trials, patience,
+                                 until_converged};
+             check_budget(budget);
+             return budget;
            }),
            py::arg("seconds") = py::none(), py::kw_only(), py::arg("trials") = 0,
            py::arg("patience") = 0, py::arg("until_converged") = true)

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <cstdlib>
 
 #include "bindings/errors.h"
+#include "tuner/budget.h"
 
 namespace py = pybind11;
 
@@ -101,24 +101,18 @@ Budget budget_from_python(py::handle object) {
   if (!py::isinstance<py::str>(object)) {
     const double seconds = PyFloat_AsDouble(object.ptr());
     if (seconds == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
-    return {.seconds = seconds};
+    const Budget budget{.seconds = seconds};
+    check_budget(budget);
+    return budget;
   }
   const auto text = object.cast<std::string>();
-  char* rest = nullptr;
-  const double number = std::strtod(text.c_str(), &rest);
-  std::string unit(rest);
-  unit.erase(0, unit.find_first_not_of(' '));
-  if (rest != text.c_str() && number >= 0) {
-    if (unit == "s" || unit.empty()) return {.seconds = number};
-    if (unit == "ms") return {.seconds = number * 1e-3};
-    if (unit == "m" || unit == "min") return {.seconds = number * 60};
-    if (unit == "h") return {.seconds = number * 3600};
-    if (unit == "trials") return {.seconds = 0, .trials = static_cast<std::int64_t>(number)};
-  }
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("budget='{}': expected seconds, '30s', '5m', '1h', '200 trials' or a "
-                          "Budget",
-                          text));
+  // A number alone is one of trials where there are words only, on the command line, and of seconds here.
+  if (text.find_first_not_of("0123456789.+-eE ") == std::string::npos)
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("budget='{}': seconds or trials? Write '{}s' or '{} trials', or give a "
+                            "number of seconds",
+                            text, text, text));
+  return parse_budget(text);
 }
 
 }  // namespace cudadent::python

@@ -85,11 +85,16 @@ std::vector<KernelResources> decode_resources(std::string_view text) {
   return resources;
 }
 
+bool is_settled(TrialStatus status) noexcept {
+  return status != TrialStatus::timeout_once && status != TrialStatus::disturbed;
+}
+
 TrialStatus decode_status(std::string_view name) {
   for (const TrialStatus status :
        {TrialStatus::ok, TrialStatus::compile_error, TrialStatus::compile_timeout,
         TrialStatus::invalid_resources, TrialStatus::launch_error, TrialStatus::fault,
-        TrialStatus::timeout, TrialStatus::wrong_result}) {
+        TrialStatus::timeout, TrialStatus::wrong_result, TrialStatus::timeout_once,
+        TrialStatus::disturbed}) {
     if (name_of(status) == name) return status;
   }
   throw Error(ErrorCode::invalid_argument, fmt::format("unknown trial status '{}'", name));

@@ -28,6 +28,8 @@ std::vector<double> decode_samples(std::string_view text);
 std::string encode_resources(const std::vector<KernelResources>& resources);
 std::vector<KernelResources> decode_resources(std::string_view text);
 
+// Whether the trial says something about the configuration; else it is tried again.
+bool is_settled(TrialStatus status) noexcept;
 TrialStatus decode_status(std::string_view name);
 
 // "2026-01-31T12:00:00.000Z".

@@ -268,7 +268,7 @@ const PreparedLaunch& Dispatcher::resolve(const OperatorState& op, std::span<con
   op.checks.check(*op.entry->manifest, tensors, scalars);
   const auto turn = misses_.take(problem.op->name + " " + problem.key(), cancelled_);
   if (!turn)
-    throw Error(ErrorCode::not_tuned,
+    throw Error(ErrorCode::cancelled,
                 fmt::format("{}: cancelled while another thread was tuning or compiling it",
                             problem.describe()));
   if (const PreparedLaunch* launch = op.table.find(key)) return *launch;

@@ -78,6 +78,10 @@ std::string_view name_of(ErrorCode code) noexcept {
       return "timed_out";
     case ErrorCode::cache_failed:
       return "cache_failed";
+    case ErrorCode::machine_failed:
+      return "machine_failed";
+    case ErrorCode::cancelled:
+      return "cancelled";
     case ErrorCode::internal:
       return "internal";
   }
@@ -124,6 +128,10 @@ std::string_view name_of(TrialStatus status) noexcept {
       return "timeout";
     case TrialStatus::wrong_result:
       return "wrong_result";
+    case TrialStatus::timeout_once:
+      return "timeout_once";
+    case TrialStatus::disturbed:
+      return "disturbed";
   }
   return "unknown";
 }

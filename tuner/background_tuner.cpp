@@ -5,6 +5,20 @@
 
 namespace cudadent {
 
+namespace {
+
+std::string name_of_key(const Problem& problem) {
+  return problem.op->name + " " + problem.tuning_key();
+}
+
+// What may go better when the problem is met the next time.
+bool passes(ErrorCode code) {
+  return code == ErrorCode::machine_failed || code == ErrorCode::timed_out ||
+         code == ErrorCode::cache_failed;
+}
+
+}  // namespace
+
 BackgroundTuner::BackgroundTuner(Tune tune, Failed failed)
     : tune_(std::move(tune)), failed_(std::move(failed)) {}
 
@@ -29,7 +43,7 @@ void BackgroundTuner::submit(const OperatorEntry& entry, const Problem& problem)
     const std::lock_guard lock(mutex_);
     try {
       if (!thread_.runs_here()) start();
-      if (!known_.insert(problem.op->name + " " + problem.tuning_key()).second) return;
+      if (!known_.insert(name_of_key(problem)).second) return;
       waiting_.push_back({entry, problem});
       submitted_->notify_one();
     } catch (const Error& error) {
@@ -45,12 +59,16 @@ void BackgroundTuner::work(std::condition_variable_any& submitted, const std::st
     const Job job = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
+    bool again = false;
     try {
       tune_(job.entry, job.problem, [&] { return stop.stop_requested(); });
     } catch (const std::exception& error) {
       if (!stop.stop_requested()) failed_(job.problem, error);  // it was made to
+      const auto* ours = dynamic_cast<const Error*>(&error);
+      again = ours != nullptr && passes(ours->code());
     }
     lock.lock();
+    if (again) known_.erase(name_of_key(job.problem));
   }
 }
 

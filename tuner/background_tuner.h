@@ -30,10 +30,10 @@ class BackgroundTuner {
   BackgroundTuner(const BackgroundTuner&) = delete;
   BackgroundTuner& operator=(const BackgroundTuner&) = delete;
 
-  // A problem whose tuning key was submitted before, whatever became of it, is not tuned again. The
-  // thread begins with the first problem; when there is none to be had, the problem has failed and may be submitted
-  // again. In the child of a fork everything begins anew: the parent's thread is not here, and what it tunes is its
-  // own business.
+  // A problem whose tuning key was submitted before is not tuned again, whatever became of it, unless it was the
+  // machine that failed. The thread begins with the first problem; when there is none to be had, the problem has failed
+  // and may be submitted again. In the child of a fork everything begins anew: the parent's thread is not here, and
+  // what it tunes is its own business.
   void submit(const OperatorEntry& entry, const Problem& problem);
 
  private:

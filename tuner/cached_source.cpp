@@ -21,7 +21,7 @@ constexpr double clearly_better = 0.9;        // predicted cost over the default
 constexpr auto claim_poll = std::chrono::milliseconds(50);
 
 [[noreturn]] void throw_cancelled(const std::string& problem, std::string_view meanwhile) {
-  throw Error(ErrorCode::not_tuned, fmt::format("{}: cancelled while {}", problem, meanwhile));
+  throw Error(ErrorCode::cancelled, fmt::format("{}: cancelled while {}", problem, meanwhile));
 }
 
 // The least of a prior along a walk: from evenly spread configurations downhill to a local minimum.
@@ -162,7 +162,9 @@ Choice CachedSource::fallback(const OperatorEntry& entry, const Problem& problem
 Choice CachedSource::predicted(const OperatorEntry& entry, const Problem& problem) {
   constexpr double unknown = std::numeric_limits<double>::infinity();
   const Device& device = context_.backend.device();
-  const SearchSpace space = search_space(entry, problem, device, {});
+  const SearchSpace space = search_space(entry, problem, device, {}, [&](const auto& reasons) {
+    if (context_.log) context_.log(LogLevel::warning, only_reference_warning(problem, reasons));
+  });
   std::optional<Choice> best, standard;
   double best_cost = unknown, standard_cost = unknown;
   for (const auto& member : space.members()) {

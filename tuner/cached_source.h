@@ -40,7 +40,7 @@ class CachedSource : public ConfigurationSource {
   // Tunes the problem's representative, or itself if that winner is not valid for it, unless another thread or
   // process is at it: then waits for its winner. Nothing when another process takes longer than the policy
   // allows, and when this very thread is at it (a callback launches what is being tuned). Throws what
-  // cudadent::tune() throws, and Error(not_tuned) when cancelled while waiting.
+  // cudadent::tune() throws, and Error(cancelled) when that comes while waiting.
   std::optional<Choice> tuned(const OperatorEntry& entry, const Problem& problem,
                               const TuneOptions& options);
 

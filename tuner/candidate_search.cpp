@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <thread>
 
+#include "cache/records.h"
 #include "tuner/compile_pool.h"
 #include "tuner/finals.h"
 #include "tuner/prior_check.h"
@@ -23,16 +25,20 @@ class CandidateSearch {
   CandidateSearch(TuningRun& run, Strategy& strategy)
       : run_(run), strategy_(strategy), prior_checks_(run.space->members().size()) {}
 
-  // What earlier runs measured counts as measured.
+  // What earlier runs measured counts as measured, unless it says nothing about the configuration.
   void recall() {
-    if (run_.options.fresh) return;
     const ProblemRecord& problem = run_.record;
     for (auto& record :
          run_.context.store.trials(problem.op, problem.problem_key, problem.device_kind)) {
       if (record.compiler != run_.compiler || record.measurement != run_.backend->measurement())
         continue;
       const auto candidate = run_.find(record.template_hash, record.trial.configuration);
-      if (!candidate || is_measured(*candidate)) continue;
+      if (!candidate) continue;
+      const TrialStatus status = record.trial.status;
+      if (status == TrialStatus::timeout_once || status == TrialStatus::timeout ||
+          status == TrialStatus::compile_timeout)
+        run_.timed_out_before.insert(*candidate);
+      if (run_.options.fresh || !is_settled(status) || is_measured(*candidate)) continue;
       record.trial.from_cache = true;
       learn(*candidate, std::move(record.trial));
     }
@@ -93,17 +99,14 @@ class CandidateSearch {
     return prior_checks_[static_cast<std::size_t>(&member - run_.space->members().data())];
   }
 
-  [[nodiscard]] Clock::time_point deadline() const {
-    // The final comparison gets the last part of the budget.
+  // Until the final comparison, which gets the last part of the budget. Seconds; infinite without one.
+  [[nodiscard]] double time_left() const {
     const double seconds = run_.options.budget.seconds;
-    if (seconds <= 0) return Clock::now() + std::chrono::hours(1);
-    return run_.start + std::chrono::duration_cast<Clock::duration>(
-                            std::chrono::duration<double>((1 - final_share) * seconds));
+    if (seconds <= 0) return std::numeric_limits<double>::infinity();
+    return (1 - final_share) * seconds - seconds_since(run_.start);
   }
 
-  [[nodiscard]] bool out_of_time() const {
-    return run_.options.budget.seconds > 0 && Clock::now() >= deadline();
-  }
+  [[nodiscard]] bool out_of_time() const { return time_left() <= 0; }
 
   // Why to stop; empty to go on. No budget is too short for the defaults: who asks for little time must not
   // get something slower than without tuning, or nothing.
@@ -177,8 +180,11 @@ class CandidateSearch {
   std::optional<Compiled> wait_for(CompilePool& pool) {
     const Stopwatch watch(run_.result.idle_seconds);
     // Short waits, so that a cancellation is heard.
-    const auto soon = Clock::now() + std::chrono::milliseconds(100);
-    return pool.next(out_of_time() ? soon : std::min(deadline(), soon));
+    constexpr double longest = 0.1;
+    const double left = time_left();
+    const double wait = left > 0 ? std::min(left, longest) : longest;
+    return pool.next(Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                        std::chrono::duration<double>(wait)));
   }
 
   // Compiles everything under way, then measures it with the cores to itself.
@@ -201,7 +207,8 @@ class CandidateSearch {
     trial.configuration = compiled.specialization.configuration;
     if (compiled.error) {
       const Error& error = *compiled.error;
-      if (error.code() == ErrorCode::compiler_unavailable) throw error;
+      if (error.code() == ErrorCode::compiler_unavailable || error.code() == ErrorCode::cancelled)
+        throw error;
       trial.status = status_before_running(error.code());
       trial.message = error.detail().empty() ? error.what()
                                              : fmt::format("{}\n{}", error.what(), error.detail());
@@ -210,9 +217,9 @@ class CandidateSearch {
       run_.result.compile_seconds += trial.compile_seconds;
       run_.measurer->measure(compiled.specialization, *compiled.binary, run_.best, trial);
     }
+    run_.doubt(compiled.candidate, trial);
     run_.store(compiled.candidate, compiled.specialization.hash,
-               compiled.binary ? compiled.binary->resources : std::vector<KernelResources>(),
-               trial);
+               compiled.binary ? &*compiled.binary : nullptr, trial);
     if (trial.status == TrialStatus::ok)
       run_.binaries.keep(std::move(*compiled.binary), trial.median);
     ++new_trials_;
@@ -232,7 +239,12 @@ class CandidateSearch {
 void search_candidates(TuningRun& run, Strategy& strategy) {
   CandidateSearch search(run, strategy);
   search.recall();
-  search.search();
+  try {
+    search.search();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::cancelled) throw;
+    run.result.stopped_by = "cancelled";
+  }
 }
 
 }  // namespace cudadent

@@ -6,6 +6,8 @@
 #include <limits>
 #include <numeric>
 
+#include "runtime/cancellation.h"
+
 namespace cudadent {
 namespace {
 
@@ -359,6 +361,7 @@ class ChoiceTreeBuilder {
       if (failure != no_failure) program_.report_failure(failure, positions_);
       return complete;
     }
+    if (++visits_ % 4096 == 0) Cancellation::check();
     Level& level = levels_[depth];
     const std::uint64_t hash = make_key(level, failure);
     if (const std::uint32_t* known = level.memory.find(level.key, hash)) return *known;
@@ -467,6 +470,7 @@ class ChoiceTreeBuilder {
   std::vector<Level> levels_;
   std::vector<std::uint32_t> lane_of_;  // by the program's nodes
   IndexSet interned_;
+  std::size_t visits_ = 0;
 };
 
 ChoiceTree::ChoiceTree(const ConstraintProgram& program, const std::vector<ParameterSpec>& specs,
@@ -506,6 +510,16 @@ std::uint32_t ChoiceTree::add(Points sorted, std::size_t depth) {
   edges_.insert(edges_.end(), edges.begin(), edges.end());
   nodes_.push_back(node);
   return static_cast<std::uint32_t>(nodes_.size() - 1);
+}
+
+double ChoiceTree::real_size() const {
+  std::vector<double> sizes;  // by node: children come before their parents
+  for (std::size_t i = 0; i <= root_; ++i) {
+    double size = 0;
+    for (const Edge& edge : edges(nodes_[i])) size += sizes[edge.child];
+    sizes.push_back(nodes_[i].edge_count == 0 ? static_cast<double>(nodes_[i].size) : size);
+  }
+  return sizes[root_];
 }
 
 void ChoiceTree::locate(std::uint64_t index, std::span<std::uint16_t> positions) const {

@@ -21,6 +21,8 @@ class ChoiceTree {
 
   [[nodiscard]] std::span<const std::uint32_t> parameters() const noexcept { return parameters_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return nodes_[root_].size; }  // saturating
+  // The same without an end, rounded.
+  [[nodiscard]] double real_size() const;
   // Fills in the positions of this group's parameters.
   void locate(std::uint64_t index, std::span<std::uint16_t> positions) const;
   [[nodiscard]] std::optional<std::uint64_t> index_of(

@@ -3,8 +3,12 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <stop_token>
+#include <system_error>
 #include <utility>
+
+#include "runtime/cancellation.h"
 
 namespace cudadent {
 
@@ -27,10 +31,9 @@ CompilePool::CompilePool(Backend& backend, BinaryStore& known, int workers)
     workers_.emplace_back([state = state_](const std::stop_token& stop) { state->work(stop); });
   });
   if (workers_.empty())
-    throw Error(ErrorCode::compile_failed,
+    throw Error(ErrorCode::machine_failed,
                 "There is no thread to compile on: the system starts no more of them. Raise its "
-                "limit (ulimit "
-                "-u, or the container's), or end some processes.");
+                "limit (ulimit -u, or the container's), or end some processes.");
 }
 
 CompilePool::~CompilePool() {
@@ -69,6 +72,10 @@ Compiled CompilePool::compile(Backend& backend, BinaryStore& known, Compiled job
     if (!job.binary) job.binary = backend.compile(job.specialization);
   } catch (const Error& error) {
     job.error = error;
+  } catch (const std::bad_alloc&) {
+    job.error = Error(ErrorCode::machine_failed, "no memory left to compile");
+  } catch (const std::system_error& error) {  // no threads, no descriptors
+    job.error = Error(ErrorCode::machine_failed, error.what());
   } catch (const std::exception& error) {
     job.error = Error(ErrorCode::internal, error.what());
   }
@@ -76,6 +83,7 @@ Compiled CompilePool::compile(Backend& backend, BinaryStore& known, Compiled job
 }
 
 void CompilePool::State::work(const std::stop_token& stop) {
+  const Cancellation scope([&] { return stop.stop_requested(); });
   std::unique_lock lock(mutex);
   while (submitted.wait(lock, stop, [&] { return !waiting.empty(); })) {
     Compiled job = std::move(waiting.front());

@@ -24,10 +24,10 @@ struct Compiled {
 class CompilePool {
  public:
   // Binaries already in `known` are taken from there; new ones are not put there. Both must outlive the
-  // pool. Of `workers` threads there are as many as the system has left; Error(compile_failed) when it has none.
+  // pool. Of `workers` threads there are as many as the system has left; Error(machine_failed) when it has none.
   CompilePool(Backend& backend, BinaryStore& known, int workers);
-  // Drops what has not begun and waits for what has. In the child of a fork, which has none of the threads, a pool
-  // may only be destroyed, and nothing is waited for.
+  // Drops what has not begun and cancels what has, which is waited for: NVRTC in this process does not hear it. In
+  // the child of a fork, which has none of the threads, a pool may only be destroyed, and nothing is waited for.
   ~CompilePool();
   CompilePool(const CompilePool&) = delete;
   CompilePool& operator=(const CompilePool&) = delete;

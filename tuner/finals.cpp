@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "runtime/value.h"
@@ -39,13 +40,19 @@ class Finals {
     if (std::none_of(run_.result.trials.begin(), run_.result.trials.end(),
                      [](const Trial& trial) { return trial.status == TrialStatus::ok; }))
       fail_for_all();
-    auto finalists = run_.lost() ? std::vector<Finalist>() : compile_finalists();
+    auto finalists =
+        run_.lost() || run_.cancelled() ? std::vector<Finalist>() : compile_finalists();
     const Race result = race(finalists);
+    if (run_.cancelled()) {
+      run_.result.stopped_by = "cancelled";
+      if (!run_.context.cancelled_runs_have_winners) throw_cancelled();
+    }
     if (result.running().empty() || result.rounds() == 0) {
-      run_.log(LogLevel::warning,
-               fmt::format("{}: the device failed before the best candidates could be compared; "
-                           "the winner is the one with the lowest median so far",
-                           run_.result.problem));
+      if (!run_.cancelled())
+        run_.log(LogLevel::warning,
+                 fmt::format("{}: the device failed before the best candidates could be compared; "
+                             "the winner is the one with the lowest median so far",
+                             run_.result.problem));
       return take_best_trial();
     }
     const std::size_t best = result.leader();
@@ -85,8 +92,9 @@ class Finals {
     CompilePool pool(*run_.backend, run_.binaries, static_cast<int>(candidates.size()));
     for (const Candidate candidate : candidates)
       pool.submit(candidate, run_.specialization(candidate));
-    while (auto compiled = pool.next(Clock::now() + std::chrono::hours(1))) {
-      if (!compiled->binary) continue;
+    while (pool.under_way() > 0 && !run_.cancelled()) {
+      auto compiled = pool.next(Clock::now() + std::chrono::milliseconds(100));
+      if (!compiled || !compiled->binary) continue;
       finalists.push_back({compiled->candidate, std::move(compiled->specialization),
                            std::move(*compiled->binary), nullptr});
     }
@@ -113,7 +121,8 @@ class Finals {
     if (!samples.empty()) return median(samples);
     run_.log(LogLevel::warning,
              fmt::format("{}: {}", finalist.specialization.description, trial.message));
-    run_.store(finalist.candidate, finalist.specialization.hash, finalist.binary.resources, trial);
+    run_.doubt(finalist.candidate, trial);
+    run_.store(finalist.candidate, finalist.specialization.hash, &finalist.binary, trial);
     return std::nullopt;
   }
 
@@ -122,11 +131,15 @@ class Finals {
     Race race(finalists.size());
     const auto start = Clock::now();
     const double budget = run_.options.budget.seconds;
-    const double limit = budget > 0 ? final_share * budget : final_seconds;
-    while (!race.decided() && !run_.lost()) {
-      race.run_round([&](std::size_t entrant) { return turn(finalists[entrant]); });
-      run_.report("finalists");
-      if (race.rounds() >= 3 && seconds_since(start) > limit) break;
+    const double limit = budget > 0 && std::isfinite(budget) ? final_share * budget : final_seconds;
+    try {
+      while (!race.decided() && !run_.lost() && !run_.cancelled()) {
+        race.run_round([&](std::size_t entrant) { return turn(finalists[entrant]); });
+        run_.report("finalists");
+        if (race.rounds() >= 3 && seconds_since(start) > limit) break;
+      }
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::cancelled) throw;  // else the rounds that are whole count
     }
     return race;
   }
@@ -142,6 +155,14 @@ class Finals {
           return rank(left) < rank(right);
         });
     const Trial& trial = trials[best->second];
+    for (const Candidate candidate : run_.defaults) {
+      const auto found = run_.trials.find(candidate);
+      if (found == run_.trials.end() ||
+          &run_.space->member_of(candidate) != &run_.space->member_of(best->first))
+        continue;
+      const Trial& standard = trials[found->second];
+      if (standard.status == TrialStatus::ok) run_.result.default_seconds = standard.median;
+    }
     run_.result.winner = {trial.kernel_template, trial.configuration, trial.median,
                           Provenance::tuned};
     store_winner(run_.specialization(best->first).hash,
@@ -156,6 +177,7 @@ class Finals {
     winner.configuration = run_.result.winner.configuration;
     winner.seconds = run_.result.winner.seconds;
     winner.default_seconds = run_.result.default_seconds;
+    // Of the compiler's own making, as RunBinaries sees to.
     winner.compiler = run_.compiler;
     winner.specialization_hash = specialization_hash;
     winner.device_name = run_.device.name;
@@ -166,8 +188,16 @@ class Finals {
     run_.remember([&] { run_.context.store.put_winner(winner); });
   }
 
+  [[noreturn]] void throw_cancelled() const {
+    throw Error(
+        ErrorCode::cancelled,
+        fmt::format("{}: cancelled after {} configurations; tuning it again goes on from there",
+                    run_.result.problem, run_.result.trials.size()));
+  }
+
   [[noreturn]] void fail_for_all() const {
     const TuneResult& result = run_.result;
+    if (run_.cancelled()) throw_cancelled();
     if (result.trials.empty())
       throw Error(ErrorCode::unsupported,
                   fmt::format("{}: nothing was measured (stopped by {}). Allow a larger budget.",
@@ -177,9 +207,11 @@ class Finals {
     std::vector<std::string> parts;
     for (const auto& [status, count] : counts) parts.push_back(fmt::format("{} {}", count, status));
     const Trial& first = result.trials.front();
-    const bool compiling = first.status == TrialStatus::compile_error;
+    const ErrorCode code = first.status == TrialStatus::compile_error ? ErrorCode::compile_failed
+                           : first.status == TrialStatus::disturbed   ? ErrorCode::machine_failed
+                                                                      : ErrorCode::launch_failed;
     throw Error(
-        compiling ? ErrorCode::compile_failed : ErrorCode::launch_failed,
+        code,
         fmt::format("{}: no configuration works ({}); the first was {} {}: {}", result.problem,
                     fmt::join(parts, ", "), first.kernel_template, to_text(first.configuration),
                     first.message.substr(0, first.message.find('\n'))),

@@ -11,10 +11,12 @@
 #include <numbers>
 #include <numeric>
 #include <span>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
 
+#include "runtime/cancellation.h"
 #include "runtime/threads.h"
 #include "runtime/value.h"
 
@@ -184,11 +186,13 @@ std::vector<std::byte> fill(const Distribution& spec, DataType dtype, std::size_
   std::atomic<std::size_t> next = 0;
   on_threads(std::min<std::size_t>(std::max(1U, std::thread::hardware_concurrency()), chunks), [&] {
     for (std::size_t chunk = next++; chunk < chunks; chunk = next++) {
+      if (Cancellation::asked()) next = chunks;  // told to this thread, for all
       const std::size_t start = chunk * chunk_elements;
       fill_chunk(spec, dtype, seed, chunk,
                  elements.subspan(start, std::min(chunk_elements, count - start)));
     }
   });
+  Cancellation::check();
   return bytes;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "runtime/cancellation.h"
 #include "tuner/statistics.h"
 #include "tuner/stopwatch.h"
 
@@ -35,6 +36,10 @@ TrialStatus status_before_running(ErrorCode code) {
       return TrialStatus::compile_error;
     case ErrorCode::timed_out:
       return TrialStatus::compile_timeout;
+    case ErrorCode::machine_failed:
+    case ErrorCode::device_unavailable:  // no process to compile in
+    case ErrorCode::cache_failed:
+      return TrialStatus::disturbed;
     default:
       return TrialStatus::invalid_resources;
   }
@@ -72,6 +77,7 @@ void Measurer::recover() {
     } catch (const Error&) {
       // What worked once fails only with the device.
       if (backend_.lost() == Loss::none) throw;
+      Cancellation::check();
     }
   }
   lost_ = true;
@@ -84,8 +90,10 @@ void Measurer::limit(double best) {
 }
 
 void Measurer::blame(const Error& error, TrialStatus status, Trial& trial) const {
+  if (error.code() == ErrorCode::cancelled) throw error;
   const Loss loss = backend_.lost();
-  trial.status = loss == Loss::timeout || error.code() == ErrorCode::timed_out
+  trial.status = error.code() == ErrorCode::machine_failed ? TrialStatus::disturbed
+                 : loss == Loss::timeout || error.code() == ErrorCode::timed_out
                      ? TrialStatus::timeout
                  : loss == Loss::fault ? TrialStatus::fault
                                        : status;
@@ -95,11 +103,13 @@ void Measurer::blame(const Error& error, TrialStatus status, Trial& trial) const
 
 void Measurer::measure(const Specialization& specialization, const Binary& binary, double best,
                        Trial& trial) {
+  Cancellation::check();
   const bool others_ran = used_;
   try_to_measure(specialization, binary, best, trial);
   if (backend_.lost() == Loss::none) return;
   recover();
-  if (lost_ || !others_ran || trial.status != TrialStatus::fault) return;
+  const bool to_blame = !others_ran || trial.status != TrialStatus::fault;
+  if (lost_ || (to_blame && trial.status != TrialStatus::disturbed)) return;
   trial.samples.clear();
   try_to_measure(specialization, binary, best, trial);
   if (backend_.lost() != Loss::none) recover();
@@ -151,6 +161,7 @@ void Measurer::time_to_the_end(const Executable& executable, double best, Trial&
   const Stopwatch watch(measure_seconds_);
   const auto start = std::chrono::steady_clock::now();
   while (true) {
+    Cancellation::check();
     const auto more =
         workbench_->time(executable, trial.samples.empty() ? first_samples : more_samples);
     trial.samples.insert(trial.samples.end(), more.begin(), more.end());
@@ -168,6 +179,7 @@ void Measurer::time_to_the_end(const Executable& executable, double best, Trial&
 
 std::vector<double> Measurer::time(const Executable& executable, int count, double best,
                                    Trial& trial) {
+  Cancellation::check();
   const Stopwatch watch(measure_seconds_);
   limit(best);
   try {

@@ -15,7 +15,8 @@
 
 namespace cudadent {
 
-// What an error before a candidate ever ran makes of its trial: planning and compiling raise it.
+// What an error before a candidate ever ran makes of its trial: planning and compiling raise it. Time-outs, and
+// what the machine failed to do, are not yet facts (TrialStatus).
 TrialStatus status_before_running(ErrorCode code);
 
 class Measurer {
@@ -31,13 +32,14 @@ class Measurer {
   // Fills in the trial's status, message, error, samples, median and spread. A candidate that takes the
   // device down costs its trial; the device is made ready again. One that faults on a device where others
   // have run gets a second trial on a fresh one: memory may have been damaged by what ran before.
+  // So does one whose process was ended from outside.
   // `best` is the lowest median so far in seconds, 0 before the first: who is clearly slower is not
-  // measured to the end.
+  // measured to the end. Throws Error(cancelled).
   void measure(const Specialization& specialization, const Binary& binary, double best,
                Trial& trial);
 
   // For the final race. Nothing, with the trial's status and message changed, when it cannot be loaded
-  // any more or faults. Executables are good until restarts() changes.
+  // any more or faults. Executables are good until restarts() changes. Both throw Error(cancelled).
   std::unique_ptr<const Executable> prepare(const Specialization& specialization,
                                             const Binary& binary, Trial& trial);
   std::vector<double> time(const Executable& executable, int count, double best, Trial& trial);

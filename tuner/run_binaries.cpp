@@ -16,7 +16,9 @@ std::optional<Binary> RunBinaries::find_binary(const std::string& specialization
     if (const auto found = kept_.find(specialization_hash); found != kept_.end())
       return found->second.second;
   }
-  return store_.find_binary(specialization_hash);
+  if (auto found = store_.find_binary(specialization_hash); found && found->compiler == compiler_)
+    return found;
+  return std::nullopt;
 }
 
 void RunBinaries::put_binary(const Binary& binary) {

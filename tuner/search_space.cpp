@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "runtime/specialization.h"
 #include "tuner/cost_model.h"
@@ -14,12 +13,13 @@ namespace cudadent {
 
 SearchSpace::SearchSpace(std::vector<Member> members) : members_(std::move(members)) {
   std::erase_if(members_, [](const Member& member) { return member.space.size() == 0; });
+  double size = 0;
   for (Member& member : members_) {
     member.first = size_;
-    if (__builtin_add_overflow(size_, member.space.size(), &size_)) {
-      size_ = std::numeric_limits<Candidate>::max();
-    }
+    size_ += member.space.size();
+    size += static_cast<double>(member.space.size());
   }
+  refuse_unless_indexable(size);
 }
 
 const SearchSpace::Member& SearchSpace::member_of(Candidate candidate) const {
@@ -41,16 +41,62 @@ Values SearchSpace::configuration(Candidate candidate) const {
 std::vector<Candidate> SearchSpace::neighbours(Candidate candidate, Neighbourhood kind) const {
   const Member& member = member_of(candidate);
   std::vector<Candidate> result;
-  for (const std::uint64_t index : member.space.neighbours(candidate - member.first, kind)) {
-    Candidate neighbour = 0;
-    const bool beyond = __builtin_add_overflow(member.first, index, &neighbour);
-    if (!beyond && neighbour < size_) result.push_back(neighbour);
-  }
+  for (const std::uint64_t index : member.space.neighbours(candidate - member.first, kind))
+    result.push_back(member.first + index);
   return result;
 }
 
+namespace {
+
+// Whether these constraints leave no configuration. One that fails somewhere leaves it to others to reject.
+bool exclude_all(SpaceDefinition definition, std::vector<Expression> constraints) {
+  definition.constraints = std::move(constraints);
+  try {
+    return TuningSpace(std::move(definition)).size() == 0;
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::cancelled) throw;
+    return false;
+  }
+}
+
+// Of the constraints of a space without configurations those to blame: each that excludes all by itself, else
+// some that do so together and would not without any one of them.
+std::vector<Expression> to_blame(const SpaceDefinition& definition) {
+  std::vector<Expression> found;
+  for (const Expression& constraint : definition.constraints)
+    if (exclude_all(definition, {constraint})) found.push_back(constraint);
+  if (!found.empty()) return found;
+  found = definition.constraints;
+  for (std::size_t i = 0; i < found.size();) {
+    auto others = found;
+    others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
+    if (exclude_all(definition, others))
+      found = std::move(others);
+    else
+      ++i;
+  }
+  return found;
+}
+
+std::string why_empty(const KernelTemplate& kernel, const TuningSpace& space,
+                      const SpaceDefinition& definition) {
+  std::vector<std::string> texts;
+  for (const Expression& constraint : to_blame(definition))
+    texts.push_back(fmt::format("'{}'", constraint.text()));
+  return fmt::format("{}: none of its {:.10g} configurations satisfies {}", kernel.name,
+                     space.raw_size(), fmt::join(texts, " and "));
+}
+
+}  // namespace
+
+std::string only_reference_warning(const Problem& problem, const std::string& reasons) {
+  return fmt::format("{}: only the reference template can do this, which is slow ({})",
+                     problem.describe(), reasons);
+}
+
 SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
-                         const std::vector<std::string>& kernel_templates) {
+                         const std::vector<std::string>& kernel_templates,
+                         const std::function<void(const std::string& reasons)>& only_reference) {
   const auto reference = reference_template(entry, device.backend);
   std::vector<SearchSpace::Member> members;
   std::vector<std::string> reasons;
@@ -59,10 +105,18 @@ SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, con
       reasons.push_back(fmt::format("{} requires '{}'", kernel->name, unfit));
       return;
     }
-    TuningSpace space(space_definition(*kernel, problem, device));
+    const auto definition = space_definition(*kernel, problem, device);
+    TuningSpace space = [&] {
+      try {
+        return TuningSpace(definition);
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::unsupported) throw;
+        throw Error(error.code(), fmt::format("template {}/{}: {}", entry.manifest->name,
+                                              kernel->name, error.what()));
+      }
+    }();
     if (space.size() == 0) {
-      reasons.push_back(fmt::format("{}: none of its {} configurations satisfies its constraints",
-                                    kernel->name, space.raw_size()));
+      reasons.push_back(why_empty(*kernel, space, definition));
       return;
     }
     std::function<double(const Values&)> prior;
@@ -82,7 +136,11 @@ SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, con
     if (kernel->backend == device.backend && wanted(kernel->name) && (kernel != reference || named))
       add(kernel);
   }
-  if (members.empty() && reference != nullptr && wanted(reference->name)) add(reference);
+  if (members.empty() && reference != nullptr && wanted(reference->name)) {
+    const std::string why = fmt::format("{}", fmt::join(reasons, "; "));
+    add(reference);
+    if (!members.empty() && !why.empty() && only_reference) only_reference(why);
+  }
   if (members.empty())
     throw Error(ErrorCode::unsupported,
                 fmt::format("no template can do {} on {}: {}", problem.describe(), device.name,

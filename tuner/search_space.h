@@ -25,7 +25,9 @@ class SearchSpace {
     std::function<double(const Values&)> prior;
   };
 
-  explicit SearchSpace(std::vector<Member> members);  // sets Member::first; drops empty members
+  // Sets Member::first; drops empty members. Throws Error(unsupported) when there are too many candidates
+  // together for each to have an index.
+  explicit SearchSpace(std::vector<Member> members);
   [[nodiscard]] Candidate size() const noexcept { return size_; }
   [[nodiscard]] const std::vector<Member>& members() const noexcept { return members_; }
   [[nodiscard]] const Member& member_of(Candidate candidate) const;
@@ -39,8 +41,17 @@ class SearchSpace {
 
 // The candidates of a tuning run: the spaces of all templates (of those named, when any are) that fit,
 // the reference left out unless it is the only one. Throws Error(unsupported) that gives each template's
-// reason when none fits, or when no configuration is valid.
-SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, const Device& device,
-                         const std::vector<std::string>& kernel_templates);
+// reason when none fits, or when no configuration is valid, and that names the template whose space is too
+// large; invalid_argument for a template that is not there.
+//
+// `only_reference` is called, with the reasons, where templates made to be fast are there but none can do the
+// problem, so that only the reference is left, which is made to be right and not to be fast.
+SearchSpace search_space(
+    const OperatorEntry& entry, const Problem& problem, const Device& device,
+    const std::vector<std::string>& kernel_templates,
+    const std::function<void(const std::string& reasons)>& only_reference = {});
+
+// That as a warning for people.
+std::string only_reference_warning(const Problem& problem, const std::string& reasons);
 
 }  // namespace cudadent

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "runtime/cancellation.h"
+#include "tuner/budget.h"
 #include "tuner/candidate_search.h"
 #include "tuner/finals.h"
 #include "tuner/first_candidates.h"
@@ -22,6 +24,8 @@ TuneResult tune(const TuningContext& context, const OperatorEntry& entry, const 
     throw Error(
         ErrorCode::invalid_argument,
         fmt::format("{} computes no element: there is nothing to tune", problem.describe()));
+  check_options(options);
+  const Cancellation scope(options.cancelled);
   TuningRun run(context, entry, problem, options);
   run.enumerate();
   const auto strategy = make_strategy(options.strategy, *run.space, options.seed);
@@ -30,11 +34,14 @@ TuneResult tune(const TuningContext& context, const OperatorEntry& entry, const 
   search_candidates(run, *strategy);
   choose_winner(run);
   TuneResult& result = run.result;
-  result.verify_seconds = run.measurer->verify_seconds();
-  result.measure_seconds = run.measurer->measure_seconds();
-  result.prepare_seconds += run.measurer->recover_seconds();
-  result.worker_restarts = run.measurer->restarts();
+  if (run.measurer) {
+    result.verify_seconds = run.measurer->verify_seconds();
+    result.measure_seconds = run.measurer->measure_seconds();
+    result.prepare_seconds += run.measurer->recover_seconds();
+    result.worker_restarts = run.measurer->restarts();
+  }
   result.elapsed = seconds_since(run.start);
+  run.warn_of_disturbances();
   run.remember(
       [&] { context.store.put_run(run_record(run.record, *run.backend, options, result)); });
   return std::move(result);

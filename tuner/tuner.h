@@ -25,10 +25,14 @@ struct TuningContext {
   // A backend for the same device in a process of its own, as TuneOptions::isolation asks; null, or no
   // function at all: candidates run in this process.
   std::function<std::unique_ptr<Backend>(const TuneOptions&)> open_worker = nullptr;
+  // Whether a run that is cancelled remembers the best so far as the winner. False where nobody looks at how it
+  // ended: then it throws Error(cancelled), and the next run goes on from its trials.
+  bool cancelled_runs_have_winners = true;
 };
 
-// Throws Error: unsupported when no template fits or no configuration is valid, compile_failed or
-// launch_failed when every candidate fails (detail() has the first log), compiler_unavailable.
+// Throws Error: invalid_argument for options that make no sense (check_options), unsupported when no template
+// fits or no configuration is valid, compile_failed, launch_failed or machine_failed when every candidate fails
+// (detail() has the first log), compiler_unavailable, cancelled when that came before the first success.
 TuneResult tune(const TuningContext& context, const OperatorEntry& entry, const Problem& problem,
                 const TuneOptions& options);
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cache/records.h"
+#include "runtime/value.h"
 #include "tuner/stopwatch.h"
 
 namespace cudadent {
@@ -23,7 +25,10 @@ TuningRun::TuningRun(const TuningContext& run_context, const OperatorEntry& op,
 
 void TuningRun::enumerate() {
   const Stopwatch watch(result.enumerate_seconds);
-  space.emplace(search_space(entry, problem, device, options.kernel_templates));
+  space.emplace(search_space(entry, problem, device, options.kernel_templates,
+                             [&](const std::string& reasons) {
+                               log(LogLevel::warning, only_reference_warning(problem, reasons));
+                             }));
   result.candidates = space->size();
 }
 
@@ -33,6 +38,7 @@ void TuningRun::open_backend() {
   backend = worker ? worker.get() : &context.backend;
   result.isolated = worker != nullptr;
   compiler = backend->compiler();
+  binaries.accept_only(compiler);
 }
 
 void TuningRun::lay_out() {
@@ -64,17 +70,45 @@ Specialization TuningRun::specialization(Candidate candidate) const {
                     space->configuration(candidate), device);
 }
 
+void TuningRun::doubt(Candidate candidate, Trial& trial) const {
+  const bool too_long =
+      trial.status == TrialStatus::timeout || trial.status == TrialStatus::compile_timeout;
+  if (too_long && !timed_out_before.contains(candidate)) trial.status = TrialStatus::timeout_once;
+}
+
 void TuningRun::store(Candidate candidate, const std::string& specialization_hash,
-                      const std::vector<KernelResources>& resources, const Trial& trial) {
+                      const Binary* binary, const Trial& trial) {
   TrialRecord row{record,
                   space->member_of(candidate).kernel_template->hash,
-                  compiler,
+                  binary != nullptr ? binary->compiler : compiler,
                   backend->measurement(),
                   specialization_hash,
-                  resources,
+                  binary != nullptr ? binary->resources : std::vector<KernelResources>(),
                   trial,
                   {}};
   remember([&] { context.store.put_trial(row); });
+}
+
+void TuningRun::warn_of_disturbances() const {
+  std::int64_t count = 0;
+  const Trial* example = nullptr;
+  bool of_default = false;
+  for (const auto& [candidate, index] : trials) {
+    const Trial& trial = result.trials[index];
+    if (is_settled(trial.status)) continue;
+    ++count;
+    of_default = of_default || is_default(candidate);
+    if (example == nullptr) example = &trial;
+  }
+  if (count == 0) return;
+  log(LogLevel::warning,
+      fmt::format(
+          "{}: {} of {} configurations could not be judged, which says nothing about them: the "
+          "next run tries them again.{} The first was {} {}, {}: {}",
+          result.problem, count, result.trials.size(),
+          of_default ? " A default is among them, which the winner may be slower than." : "",
+          example->kernel_template, to_text(example->configuration), name_of(example->status),
+          example->message.substr(0, example->message.find('\n'))));
 }
 
 void TuningRun::report(const char* phase) const {

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,8 +41,13 @@ struct TuningRun {
   // Throws Error for what its constraints allow, but cannot be launched.
   [[nodiscard]] Specialization specialization(Candidate candidate) const;
 
-  void store(Candidate candidate, const std::string& specialization_hash,
-             const std::vector<KernelResources>& resources, const Trial& trial);
+  // A trial that took too long is a fact only when an earlier run saw that, too.
+  void doubt(Candidate candidate, Trial& trial) const;
+  // `binary` is null for what did not compile.
+  void store(Candidate candidate, const std::string& specialization_hash, const Binary* binary,
+             const Trial& trial);
+  // Says, once, that the machine failed and not the candidates; nothing when it did not.
+  void warn_of_disturbances() const;
   void report(const char* phase) const;
   void log(LogLevel level, const std::string& message) const {
     if (context.log) context.log(level, message);
@@ -64,6 +70,7 @@ struct TuningRun {
   std::optional<SearchSpace> space;
   std::vector<Candidate> defaults, first;   // `first`: the defaults, then what else is tried first
   std::map<Candidate, std::size_t> trials;  // of each candidate: index into result.trials
+  std::set<Candidate> timed_out_before;     // in an earlier run
   double best = 0;                          // seconds; 0 before the first success
   TuneResult result;
 };

@@ -12,12 +12,13 @@
 namespace cudadent {
 namespace {
 
-constexpr std::uint64_t largest = std::numeric_limits<std::uint64_t>::max();
 constexpr std::size_t most_values = 65535;  // positions have 16 bits
 
-std::uint64_t saturating_multiply(std::uint64_t a, std::uint64_t b) {
-  std::uint64_t product = 0;
-  return __builtin_mul_overflow(a, b, &product) ? largest : product;
+double raw_size_of(const std::vector<ParameterSpec>& parameters) {
+  double size = 1;
+  for (const ParameterSpec& parameter : parameters)
+    size *= static_cast<double>(parameter.values.size());
+  return size;
 }
 
 void check_parameters(const std::vector<ParameterSpec>& parameters) {
@@ -125,9 +126,20 @@ bool same_value(const Value& a, const Value& b) {
 
 }  // namespace
 
+void refuse_unless_indexable(double configurations) {
+  // A little less than 2^64: sizes near it are rounded here.
+  constexpr double most = 0x1p64 * (1 - 1e-9);
+  if (configurations < most) return;
+  throw Error(
+      ErrorCode::unsupported,
+      fmt::format("a tuning space of {:.4g} configurations is larger than can be searched (at "
+                  "most {:.4g}): give its parameters fewer values, or constrain them",
+                  configurations, most));
+}
+
 struct TuningSpace::Group {
   ChoiceTree tree;
-  std::uint64_t stride = 1;  // configurations of the groups after this one, saturating
+  std::uint64_t stride = 1;  // configurations of the groups after this one
 };
 
 SpaceDefinition space_definition(const KernelTemplate& kernel_template, const Problem& problem,
@@ -153,35 +165,27 @@ TuningSpace& TuningSpace::operator=(TuningSpace&&) noexcept = default;
 TuningSpace::TuningSpace(SpaceDefinition definition) : definition_(std::move(definition)) {
   const auto& specs = definition_.parameters;
   check_parameters(specs);
-  raw_size_ = 1;
-  bool empty = false;
-  for (const ParameterSpec& parameter : specs) {
-    raw_size_ = saturating_multiply(raw_size_, parameter.values.size());
-    empty = empty || parameter.values.empty();
-  }
-  if (empty) {
-    raw_size_ = 0;
-    return;
-  }
+  raw_size_ = raw_size_of(specs);
+  if (raw_size_ == 0) return;
   const ConstraintProgram program(definition_);
   if (!constants_hold(program, specs.size())) return;
   size_ = 1;
   for (const auto& group : coupled(program, specs.size())) {
     groups_.push_back({ChoiceTree(program, specs, ordered(program, specs, group)), 1});
   }
+  double size = 1;
   for (std::size_t i = groups_.size(); i-- > 0;) {
     groups_[i].stride = size_;
-    size_ = saturating_multiply(size_, groups_[i].tree.size());
+    size_ *= groups_[i].tree.size();
+    size *= groups_[i].tree.real_size();
   }
+  refuse_unless_indexable(size);
 }
 
 TuningSpace::TuningSpace(std::vector<ParameterSpec> parameters, const std::vector<Point>& points) {
   definition_.parameters = std::move(parameters);
   check_parameters(definition_.parameters);
-  raw_size_ = 1;
-  for (const ParameterSpec& parameter : definition_.parameters) {
-    raw_size_ = saturating_multiply(raw_size_, parameter.values.size());
-  }
+  raw_size_ = raw_size_of(definition_.parameters);
   for (const Point& point : points) {
     bool fits = point.size() == definition_.parameters.size();
     for (std::size_t i = 0; fits && i < point.size(); ++i) {
@@ -195,7 +199,7 @@ TuningSpace::TuningSpace(std::vector<ParameterSpec> parameters, const std::vecto
 }
 
 std::uint64_t TuningSpace::size() const noexcept { return size_; }
-std::uint64_t TuningSpace::raw_size() const noexcept { return raw_size_; }
+double TuningSpace::raw_size() const noexcept { return raw_size_; }
 const std::vector<ParameterSpec>& TuningSpace::parameters() const noexcept {
   return definition_.parameters;
 }
@@ -218,13 +222,10 @@ std::optional<std::uint64_t> TuningSpace::index_of(const Point& point) const {
   std::uint64_t result = 0;
   for (const Group& group : groups_) {
     const auto part = group.tree.index_of(point);
-    std::uint64_t offset = 0;
-    if (!part || __builtin_mul_overflow(*part, group.stride, &offset) ||
-        __builtin_add_overflow(result, offset, &result)) {
-      return std::nullopt;
-    }
+    if (!part) return std::nullopt;
+    result += *part * group.stride;
   }
-  return result < size_ ? std::optional(result) : std::nullopt;
+  return result;
 }
 
 Values TuningSpace::configuration(std::uint64_t index) const {

@@ -30,6 +30,9 @@ SpaceDefinition space_definition(const KernelTemplate& kernel_template, const Pr
 SpaceDefinition space_definition(const KernelTemplate& kernel_template, const Problem& problem,
                                  Values device_facts);
 
+// Throws Error(unsupported), with the size, when so many configurations cannot each have an index.
+void refuse_unless_indexable(double configurations);
+
 // Which configurations count as next to one another.
 enum class Neighbourhood : std::uint8_t {
   adjacent,  // one parameter moved to the next or previous value of its list
@@ -47,6 +50,8 @@ enum class Neighbourhood : std::uint8_t {
 // parts of "a and b" count as constraints of their own there.
 class TuningSpace {
  public:
+  // Throws Error(unsupported), with its size, for a space of more than 2^64−1 configurations: those beyond
+  // would have no index, and parameters whose later values lie there would never leave the first.
   explicit TuningSpace(SpaceDefinition definition);
 
   // Exactly these points (one position a parameter, below its number of values), each once however
@@ -54,9 +59,9 @@ class TuningSpace {
   TuningSpace(std::vector<ParameterSpec> parameters,
               const std::vector<std::vector<std::uint16_t>>& points);
 
-  // Valid configurations; saturating: of more than 2^64−1, only so many have an index.
-  [[nodiscard]] std::uint64_t size() const noexcept;
-  [[nodiscard]] std::uint64_t raw_size() const noexcept;  // product of the value counts, saturating
+  [[nodiscard]] std::uint64_t size() const noexcept;  // valid configurations
+  [[nodiscard]] double raw_size()
+      const noexcept;  // product of the value counts; rounded above 2^53
   [[nodiscard]] const std::vector<ParameterSpec>& parameters() const noexcept;
 
   // Value positions, one a parameter, in parameters() order: what strategies work on.
@@ -74,7 +79,8 @@ class TuningSpace {
   struct Group;
   SpaceDefinition definition_;
   std::vector<Group> groups_;
-  std::uint64_t size_ = 0, raw_size_ = 0;
+  std::uint64_t size_ = 0;
+  double raw_size_ = 0;
 
  public:
   ~TuningSpace();

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "runtime/cancellation.h"
 #include "runtime/configuration_source.h"
 #include "runtime/specialization.h"
 #include "tuner/cached_source.h"
@@ -63,7 +64,8 @@ class WinnerComparison {
                                .role = role,
                                .message = {},
                                .template_hash = {},
-                               .specialization_hash = {}});
+                               .specialization_hash = {},
+                               .compiler = {}});
     runners_.emplace_back();
     runners_.back().trial.kernel_template = kernel_template;
     runners_.back().trial.configuration = configuration;
@@ -105,8 +107,10 @@ class WinnerComparison {
       check_.entrants[i].template_hash = kernel->hash;
       check_.entrants[i].specialization_hash = runner.specialization->hash;
       runner.binary = obtain_binary(backend_, context_.store, *runner.specialization);
+      check_.entrants[i].compiler = runner.binary.compiler;
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::compiler_unavailable) throw;
+      if (error.code() == ErrorCode::compiler_unavailable || error.code() == ErrorCode::cancelled)
+        throw;
       trial.status = status_before_running(error.code());
       trial.message = error.what();
       return;
@@ -151,6 +155,13 @@ class WinnerComparison {
       if (runners_[i].trial.status != TrialStatus::ok) check_.entrants[i].seconds = 0;
     }
     const auto& winner = check_.entrants.front();
+    // What the machine did, or may have done, is no reason to replace a winner.
+    if (winner.status == TrialStatus::disturbed || winner.status == TrialStatus::timeout ||
+        winner.status == TrialStatus::compile_timeout)
+      throw Error(
+          winner.status == TrialStatus::disturbed ? ErrorCode::machine_failed
+                                                  : ErrorCode::timed_out,
+          fmt::format("could not be judged: {}: {}", name_of(winner.status), winner.message));
     const double slower = winner.slowdown;  // than the best
     if (winner.status != TrialStatus::ok) {
       check_.state = WinnerState::fails;
@@ -197,6 +208,7 @@ std::string_view name_of(WinnerState state) noexcept {
 WinnerCheck check_winner(const TuningContext& context, const OperatorEntry& entry,
                          const Problem& problem, const WinnerRecord& winner,
                          const TuneOptions& options, const CheckRules& rules) {
+  const Cancellation scope(options.cancelled);
   if (auto reason = why_outdated(entry, problem, winner, context.backend.device());
       !reason.empty()) {
     WinnerCheck check;
@@ -214,6 +226,7 @@ WinnerRecord better_winner(const WinnerRecord& winner, const WinnerCheck& check)
   better.template_hash = best.template_hash;
   better.configuration = best.configuration;
   better.specialization_hash = best.specialization_hash;
+  better.compiler = best.compiler;
   better.seconds = best.seconds;
   better.default_seconds = 0;
   for (const auto& entrant : check.entrants)

@@ -33,6 +33,7 @@ struct WinnerCheck {
     double seconds = 0;   // median of the comparison; 0 when it failed
     double slowdown = 0;  // times the winner's, over the rounds both ran; 0 unknown
     std::string template_hash, specialization_hash;
+    std::string compiler;  // that made the binary measured; empty when there is none
   };
   WinnerState state = WinnerState::wins;
   std::string message;            // of what is not well; empty when it wins
@@ -47,7 +48,8 @@ struct CheckRules {
 
 // Measures the winner of a problem against the default configurations and the fastest known trials, in
 // turns, each verified first, on inputs that the winner was not tuned with. Throws what laying out the
-// problem raises.
+// problem raises, Error(cancelled) as `options.cancelled` asks, and machine_failed or timed_out when that kept the
+// winner from being judged.
 WinnerCheck check_winner(const TuningContext& context, const OperatorEntry& entry,
                          const Problem& problem, const WinnerRecord& winner,
                          const TuneOptions& options, const CheckRules& rules = {});

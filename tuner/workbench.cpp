@@ -9,6 +9,7 @@
 #include <limits>
 #include <numeric>
 
+#include "runtime/cancellation.h"
 #include "runtime/specialization.h"
 #include "runtime/strides.h"
 #include "runtime/value.h"
@@ -97,6 +98,7 @@ void Workbench::fill_tensors(std::uint64_t seed) {
   const bool aligned = is_true(problem_.values.at("base_aligned"));
   for (std::size_t i = 0; i < op.tensors.size(); ++i) {
     const TensorSpec& spec = op.tensors[i];
+    Cancellation::check();
     tensors_.emplace_back();
     pointers_.push_back(nullptr);
     if (!problem_.has(spec)) continue;
@@ -207,6 +209,7 @@ std::string Workbench::why_out_of_bounds() {
 }
 
 void Workbench::run(const Executable& executable, const LaunchArguments& arguments) {
+  Cancellation::check();
   executable.launch(arguments);
   backend_.synchronize();
 }

@@ -22,8 +22,8 @@ struct Verdict {
 
 class Workbench {
  public:
-  // Allocates and fills the tensors and runs the reference. Throws Error: launch_failed when the device
-  // has not enough memory, and what compiling the reference raises.
+  // Allocates and fills the tensors and runs the reference. Throws Error: machine_failed when the device
+  // has not enough memory, what compiling the reference raises, and cancelled.
   Workbench(Backend& backend, TemplateLibrary& library, BinaryStore& binaries,
             const OperatorEntry& entry, const Problem& problem, std::uint64_t seed);
 

@@ -5,11 +5,15 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
+#include <system_error>
 #include <utility>
 
+#include "cache/formats/gzip.h"
 #include "cache/records.h"
 #include "runtime/value.h"
 
@@ -32,6 +36,7 @@ const char* invalidity_of(TrialStatus status) {
       return "compile";
     case TrialStatus::compile_timeout:
     case TrialStatus::timeout:
+    case TrialStatus::timeout_once:
       return "timeout";
     case TrialStatus::invalid_resources:
       return "constraints";
@@ -39,6 +44,7 @@ const char* invalidity_of(TrialStatus status) {
       return "correctness";
     case TrialStatus::launch_error:
     case TrialStatus::fault:
+    case TrialStatus::disturbed:
       break;
   }
   return "runtime";
@@ -164,17 +170,65 @@ json t4_result(const TrialRecord& record, const Space& space) {
 
 // ------------------------------------------------------------------------------------- reading
 
-double seconds_from(const json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_number() ? found->get<double>() / milliseconds : 0;
+[[noreturn]] void refuse(const std::string& file, const std::string& why) {
+  throw Error(ErrorCode::invalid_argument, fmt::format("{}: {}", file, why));
 }
 
-std::vector<double> samples_from(const json& object, const char* name) {
+// What a document that breaks off holds completely: cut after the last object that closed two levels
+// below the root (a result of T4, an entry of a cache), with the levels closed. Empty when there is
+// none.
+std::string completed(const std::string& text) {
+  std::string open;  // the closing characters still owed
+  std::size_t end = 0;
+  std::string owed;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      if (c == '\\') ++i;
+      if (c == '"') quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '{' || c == '[') {
+      open += c == '{' ? '}' : ']';
+    } else if (c == '}' || c == ']') {
+      if (open.empty() || open.back() != c) return {};
+      open.pop_back();
+      if (open.size() != 2 || c != '}') continue;
+      end = i + 1;
+      owed = open;
+    }
+  }
+  return end == 0 ? std::string() : text.substr(0, end) + std::string(owed.rbegin(), owed.rend());
+}
+
+std::string text_at(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+double seconds_in(const std::string& unit) {
+  if (unit.empty() || unit == "ms" || unit == "miliseconds" || unit == "milliseconds") return 1e-3;
+  if (unit == "s" || unit == "seconds") return 1;
+  if (unit == "us" || unit == "µs" || unit == "microseconds") return 1e-6;
+  if (unit == "ns" || unit == "nanoseconds") return 1e-9;
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("unknown unit of time '{}'; known: s, ms, us, ns and their full names", unit));
+}
+
+// 0 where a file writes the name of an error class, or nothing, in place of a number.
+double seconds_from(const json& object, const char* name, double unit) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number() ? found->get<double>() * unit : 0;
+}
+
+std::vector<double> samples_from(const json& object, const char* name, double unit) {
   std::vector<double> samples;
   const auto found = object.find(name);
   if (found != object.end() && found->is_array())
     for (const auto& time : *found)
-      if (time.is_number()) samples.push_back(time.get<double>() / milliseconds);
+      if (time.is_number()) samples.push_back(time.get<double>() * unit);
   return samples;
 }
 
@@ -192,35 +246,69 @@ TrialStatus status_from(const json& object, TrialStatus otherwise) {
                               : decode_status(ours->at("status").get_ref<const std::string&>());
 }
 
-Trial t4_trial(const json& result) {
+Values configuration_of(const json& object) {
+  try {
+    return values_from_json(object);
+  } catch (const Error& error) {
+    throw Error(error.code(),
+                fmt::format("a configuration is not an object of plain values: {}", error.what()));
+  }
+}
+
+// One that claims success needs a time that can be one: some tools write 0 or -1 for what failed.
+void check_time(Trial& trial) {
+  const auto usable = [](double seconds) { return std::isfinite(seconds) && seconds > 0; };
+  if (trial.status != TrialStatus::ok || usable(trial.median)) return;
+  trial.message = fmt::format("the file says success, and no time above 0 ({} s)", trial.median);
+  trial.status = TrialStatus::launch_error;
+}
+
+Trial t4_trial(const json& result, const std::string& document_unit) {
+  if (!result.is_object() || !result.contains("configuration"))
+    throw Error(ErrorCode::invalid_argument, "a result that has no configuration");
   Trial trial;
-  trial.configuration = values_from_json(result.at("configuration"));
-  trial.status = status_from(result, status_of_invalidity(result.value("invalidity", "correct")));
+  trial.configuration = configuration_of(result.at("configuration"));
+  const std::string invalidity = text_at(result, "invalidity");
+  trial.status =
+      status_from(result, status_of_invalidity(invalidity.empty() ? "correct" : invalidity));
   const json times = result.value("times", json::object());
-  trial.samples = samples_from(times, times.contains("runtimes") ? "runtimes" : "benchmark");
-  trial.compile_seconds =
-      seconds_from(times, times.contains("compilation_time") ? "compilation_time" : "compilation");
+  const double unit = seconds_in(document_unit);
+  trial.samples = samples_from(times, times.contains("runtimes") ? "runtimes" : "benchmark", unit);
+  trial.compile_seconds = seconds_from(
+      times, times.contains("compilation_time") ? "compilation_time" : "compilation", unit);
   trial.median = median_of(trial.samples);
-  for (const auto& measurement : result.value("measurements", json::array()))
-    if (measurement.value("name", "") == "time" && measurement.contains("value"))
-      trial.median = seconds_from(measurement, "value");
+  for (const auto& measurement : result.value("measurements", json::array())) {
+    if (!measurement.is_object() || text_at(measurement, "name") != "time") continue;
+    const std::string own = text_at(measurement, "unit");
+    trial.median =
+        seconds_from(measurement, "value", seconds_in(own.empty() ? document_unit : own));
+    break;
+  }
   return trial;
 }
 
 Trial kernel_tuner_trial(const json& entry, const std::vector<std::string>& names,
                          const std::string& objective) {
   Trial trial;
-  for (const auto& name : names) trial.configuration[name] = value_from_json(entry.at(name));
-  const json& time = entry.at(objective);
+  json configuration = json::object();
+  for (const auto& name : names) {
+    if (!entry.is_object() || !entry.contains(name))
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("the entry lacks parameter \"{}\"", name));
+    configuration[name] = entry.at(name);
+  }
+  trial.configuration = configuration_of(configuration);
+  const std::string key = entry.contains("time") ? "time" : objective;
   TrialStatus status = TrialStatus::ok;
   if (entry.contains("__error__"))
-    status = status_of_error_class(entry.at("__error__").get<std::string>());
-  else if (time.is_string())
-    status = status_of_error_class(time.get<std::string>());
+    status = status_of_error_class(text_at(entry, "__error__"));
+  else if (const std::string word = text_at(entry, key.c_str()); !word.empty())
+    status = status_of_error_class(word);
   trial.status = status_from(entry, status);
-  trial.samples = samples_from(entry, "times");
-  trial.compile_seconds = seconds_from(entry, "compile_time");
-  trial.median = seconds_from(entry, objective.c_str());
+  trial.samples = samples_from(entry, "times", 1 / milliseconds);
+  trial.compile_seconds = seconds_from(entry, "compile_time", 1 / milliseconds);
+  // Other objectives are none of time.
+  trial.median = key == "time" ? seconds_from(entry, "time", 1 / milliseconds) : 0;
   return trial;
 }
 
@@ -230,11 +318,12 @@ TrialRecord record_of(Trial trial, const ProblemRecord& problem, const json& ent
   record.template_hash = "imported";
   record.compiler = "imported";
   record.measurement = "imported";
-  record.created = iso_time(entry.value("timestamp", ""));
+  record.created = iso_time(text_at(entry, "timestamp"));
   trial.kernel_template = "imported";
   if (const auto found = trial.configuration.find(template_parameter);
       found != trial.configuration.end())
     trial.kernel_template = to_text(found->second);
+  check_time(trial);
   if (trial.status != TrialStatus::ok) trial.median = 0;
   record.trial = std::move(trial);
   return record;
@@ -318,8 +407,30 @@ ordered_json to_kernel_tuner(const std::vector<TrialRecord>& all) {
 bool is_t4(const json& document) { return document.is_object() && document.contains("results"); }
 
 bool is_kernel_tuner(const json& document) {
-  return document.is_object() && document.contains("cache") &&
-         document.contains("tune_params_keys");
+  return document.is_object() && document.contains("cache");
+}
+
+std::string read_exchange_text(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  std::ostringstream bytes;
+  std::error_code ignored;
+  if (stream) bytes << stream.rdbuf();
+  if (!stream || std::filesystem::is_directory(file, ignored))
+    refuse(file.string(), "cannot be read: no such file, or not readable");
+  std::string text = std::move(bytes).str();
+  return text.starts_with("\x1f\x8b") ? decompress_gzip(text, file.string()) : text;
+}
+
+json parse_exchange(const std::string& text, const std::string& file) {
+  try {
+    return json::parse(text, nullptr, true, true);
+  } catch (const json::exception& error) {
+    const std::string whole = completed(text);
+    const json document =
+        whole.empty() ? json() : json::parse(whole, nullptr, false, true);  // no exceptions
+    if (is_t4(document) || is_kernel_tuner(document)) return document;
+    refuse(file, fmt::format("not JSON ({})", error.what()));
+  }
 }
 
 Contents from_exchange(const json& document, const ExchangeOrigin& origin) {
@@ -327,28 +438,37 @@ Contents from_exchange(const json& document, const ExchangeOrigin& origin) {
   std::string place;
   try {
     if (is_t4(document)) {
-      const json metadata = document.value("metadata", json::object());
+      if (!document.at("results").is_array()) refuse(origin.file, "T4 without results");
+      const json metadata = document.contains("metadata") && document.at("metadata").is_object()
+                                ? document.at("metadata")
+                                : json::object();
       const auto problem =
-          problem_of(origin, metadata.value("kernel_name", ""), metadata.value("device_name", ""));
+          problem_of(origin, text_at(metadata, "kernel_name"), text_at(metadata, "device_name"));
       std::size_t number = 0;
       for (const auto& result : document.at("results")) {
-        place = fmt::format("results[{}]", number++);
-        contents.trials.push_back(record_of(t4_trial(result), problem, result));
+        place = fmt::format("results[{}]: ", number++);
+        contents.trials.push_back(
+            record_of(t4_trial(result, text_at(metadata, "timeunit")), problem, result));
       }
     } else {
+      const auto keys = document.find("tune_params_keys");
+      if (!document.at("cache").is_object()) refuse(origin.file, "a cache file without \"cache\"");
+      if (keys == document.end() || !keys->is_array())
+        refuse(origin.file, "a cache file without \"tune_params_keys\"");
       const auto problem =
-          problem_of(origin, document.value("kernel_name", ""), document.value("device_name", ""));
-      const auto names = document.at("tune_params_keys").get<std::vector<std::string>>();
-      const std::string objective = document.value("objective", "time");
+          problem_of(origin, text_at(document, "kernel_name"), text_at(document, "device_name"));
+      const auto names = keys->get<std::vector<std::string>>();
+      const std::string objective =
+          document.contains("objective") ? text_at(document, "objective") : "time";
       for (const auto& entry : document.at("cache").items()) {
-        place = fmt::format("cache[\"{}\"]", entry.key());
+        place = fmt::format("cache[\"{}\"]: ", entry.key());
         contents.trials.push_back(
             record_of(kernel_tuner_trial(entry.value(), names, objective), problem, entry.value()));
       }
     }
   } catch (const std::exception& error) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("{}: {}: {}", origin.file, place, error.what()));
+    if (place.empty() && dynamic_cast<const Error*>(&error) != nullptr) throw;
+    refuse(origin.file, fmt::format("{}{}", place, error.what()));
   }
   return contents;
 }

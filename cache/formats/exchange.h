@@ -2,6 +2,7 @@
 // the trials of one problem; times are in milliseconds.
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -26,8 +27,17 @@ struct ExchangeOrigin {
 bool is_t4(const nlohmann::json& json);
 bool is_kernel_tuner(const nlohmann::json& json);
 
+// The one way such files are read, whoever reads them: to import them, or to play a search on them.
+//
+// A file's text; decompressed when it is compressed with gzip. Throws Error(invalid_argument).
+std::string read_exchange_text(const std::filesystem::path& file);
+// Its JSON. Of a T4 or Kernel Tuner file that breaks off, as a run that was ended leaves it, what was written
+// completely. `file` is for messages. Throws Error(invalid_argument).
+nlohmann::json parse_exchange(const std::string& text, const std::string& file);
+
 // The trials of either format, as those of an operator that has no templates here: to look at and to replay,
-// never to launch. Throws Error(invalid_argument) that names the file and the place.
+// never to launch. Times are milliseconds unless the file says otherwise; what carries no positive finite time
+// failed. Throws Error(invalid_argument) that names the file and the place.
 Contents from_exchange(const nlohmann::json& json, const ExchangeOrigin& origin);
 
 }  // namespace cudadent

@@ -137,6 +137,9 @@ TrialRecord trial_from(const json& object, const ProblemRecord& problem) {
   trial.error = number_from(object.at("error"));
   trial.compile_seconds = number_from(object.at("compile_seconds"));
   trial.from_cache = true;
+  if (trial.status == TrialStatus::ok && !(trial.median > 0 && std::isfinite(trial.median)))
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("a trial that is ok with a median of {} s", trial.median));
   return record;
 }
 

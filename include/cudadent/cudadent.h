@@ -66,7 +66,10 @@ enum class ErrorCode : std::uint8_t {
   launch_failed,         // the device refused or failed a launch
   cache_failed,          // the database cannot be opened, read or written
   timed_out,             // a compile or a kernel took longer than allowed
-  internal,              // a fault of cudadent's own
+  machine_failed,  // no space, memory, descriptors or processes just now, or a process of ours was
+                   // ended from outside: the same may well work later
+  cancelled,       // as the caller asked, before there was a result
+  internal,        // a fault of cudadent's own
 };
 
 CUDADENT_API std::string_view name_of(ErrorCode code) noexcept;
@@ -147,9 +150,10 @@ enum class Provenance : std::uint8_t {
 CUDADENT_API std::string_view name_of(Provenance provenance) noexcept;
 
 // A tuning run ends when any limit is reached, when the space is exhausted, when `patience` trials in a
-// row have not improved the best by 1 %, or when the strategy expects no improvement worth its time.
+// row have not improved the best by 1 %, or when the strategy expects no improvement worth its time. What is
+// negative or NaN is refused: Error(invalid_argument).
 struct Budget {
-  double seconds = 60;          // wall-clock; 0 means no limit; defaults are measured in any case
+  double seconds = 60;  // wall-clock; 0 or infinity: no limit; defaults are measured in any case
   std::int64_t trials = 0;      // measured configurations; 0 means no limit
   std::int64_t patience = 0;    // 0 means no limit
   bool until_converged = true;  // false: go on even when the strategy expects nothing more
@@ -172,6 +176,10 @@ enum class TrialStatus : std::uint8_t {
   fault,
   timeout,
   wrong_result,
+  // Neither is a fact about the configuration, which the next run tries again:
+  timeout_once,  // took too long to compile or run, but only once: a paused or busy machine does that to any
+  disturbed,  // the machine's doing: no space, memory, descriptors or processes, or a process of ours was
+              // ended from outside
 };
 CUDADENT_API std::string_view name_of(TrialStatus status) noexcept;
 
@@ -205,13 +213,15 @@ struct TuneOptions {
   std::uint64_t seed = 0;
   int compile_workers = 0;  // 0: one a core
   Isolation isolation = Isolation::automatic;
-  double compile_timeout =
-      60;                   // seconds one candidate may take to compile; in worker processes only
-  double run_timeout = 10;  // seconds one launch of a candidate may take; in worker processes only
+  // Seconds one candidate may take to compile, and one launch of it; above 0, infinity: no limit. In worker
+  // processes only.
+  double compile_timeout = 60, run_timeout = 10;
   std::vector<std::string> kernel_templates;  // empty: every template that fits
   bool fresh = false;                         // measure again what the cache already knows
   std::function<void(const TuneProgress&)> on_progress;  // called from the tuning thread
-  std::function<bool()> cancelled;  // polled; true ends the run with what it has
+  // Polled, several times a second, from whichever thread waits; true ends the run with what it has, or with
+  // Error(cancelled) when that is nothing. It stays true from then on.
+  std::function<bool()> cancelled;
 };
 
 // The configuration to launch for a problem.
@@ -260,8 +270,8 @@ struct RuntimeOptions {
   bool shipped_winners = true;
   OnMiss on_miss = OnMiss::tune;
   TuneOptions tuning;  // for OnMiss::tune and OnMiss::background
-  // How long to wait, in seconds, while another process tunes the same problem; after that, and with
-  // OnMiss::background at once, take what OnMiss::nearest takes.
+  // How long to wait, in seconds from 0 to infinity, while another process tunes the same problem; after that,
+  // and with OnMiss::background at once, take what OnMiss::nearest takes.
   double wait_for_others = 600;
   std::function<void(LogLevel, std::string_view)> log;
 };

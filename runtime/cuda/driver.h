@@ -232,7 +232,7 @@ std::string_view advice(Result result) noexcept;
 // True for errors that leave the context unusable for good: only a new process recovers.
 bool is_sticky(Result result) noexcept;
 // Error with `attempted` ("launch gemm"), the result's description and advice; detail() is the
-// result's name, so that tools can tell faults apart.
+// result's name, so that tools can tell faults apart. Want of memory is always machine_failed: others may have it.
 Error make_error(const Driver& driver, Result result, std::string_view attempted,
                  ErrorCode code = ErrorCode::launch_failed);
 inline void check(const Driver& driver, Result result, std::string_view attempted,

@@ -178,7 +178,9 @@ using ProgramHandle = std::unique_ptr<std::remove_pointer_t<Program>, DestroyPro
 Error nvrtc_error(const Nvrtc& nvrtc, NvrtcResult result, std::string_view attempted) {
   const bool builtins = result == NvrtcResult::builtin_operation_failure;
   return Error(
-      builtins ? ErrorCode::compiler_unavailable : ErrorCode::compile_failed,
+      builtins                               ? ErrorCode::compiler_unavailable
+      : result == NvrtcResult::out_of_memory ? ErrorCode::machine_failed
+                                             : ErrorCode::compile_failed,
       fmt::format("Could not {}: {} (NVRTC {}.{} of {}).{}", attempted, nvrtc.error_string(result),
                   nvrtc.major, nvrtc.minor, nvrtc.file.string(),
                   builtins ? " Its libnvrtc-builtins must lie in the same folder." : ""));
@@ -267,7 +269,7 @@ Cubin compile_cubin(const Nvrtc& nvrtc, const std::string& source, const std::st
       nvrtc.compile(program.get(), static_cast<int>(arguments.size()), arguments.data());
   Cubin cubin;
   cubin.log = log_of(nvrtc, program.get());
-  if (result == NvrtcResult::builtin_operation_failure)
+  if (result == NvrtcResult::builtin_operation_failure || result == NvrtcResult::out_of_memory)
     throw nvrtc_error(nvrtc, result, fmt::format("compile {}", name));
   if (result != NvrtcResult::success) {
     const bool wrong_option = result == NvrtcResult::invalid_option;

@@ -122,7 +122,7 @@ Buffer allocate_aligned(std::size_t bytes) {
                               buffer_alignment * buffer_alignment;
   void* memory = std::aligned_alloc(buffer_alignment, rounded);
   if (memory == nullptr)
-    throw Error(ErrorCode::launch_failed, fmt::format("cannot allocate {} bytes", bytes));
+    throw Error(ErrorCode::machine_failed, fmt::format("cannot allocate {} bytes", bytes));
   return {memory, bytes, [](void* pointer) { std::free(pointer); }};
 }
 

@@ -9,12 +9,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <string_view>
 #include <thread>
 #include <utility>
+
+#include "runtime/cancellation.h"
 
 extern char** environ;
 
@@ -33,10 +38,10 @@ class TemporaryFolder {
     std::string pattern =
         (std::filesystem::temp_directory_path(error) / "cudadent-XXXXXX").string();
     if (error || ::mkdtemp(pattern.data()) == nullptr)
-      throw Error(ErrorCode::compile_failed,
+      throw Error(ErrorCode::machine_failed,
                   fmt::format("cannot make a temporary folder like {}: {}. Set TMPDIR to a folder "
                               "that can be written.",
-                              pattern, std::strerror(errno)));
+                              pattern, error ? error.message() : std::strerror(errno)));
     path_ = pattern;
   }
   ~TemporaryFolder() {
@@ -55,9 +60,17 @@ class TemporaryFolder {
 
 struct Outcome {
   int status = 0;  // as waitpid gives it
-  bool timed_out = false;
+  bool timed_out = false, cancelled = false;
   bool started = false;
 };
+
+// This process's, with messages in English: why_failed() reads them.
+std::vector<std::string> environment_in_english() {
+  std::vector<std::string> variables{"LC_ALL=C"};
+  for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable)
+    if (!std::string_view(*variable).starts_with("LC_ALL=")) variables.emplace_back(*variable);
+  return variables;
+}
 
 // Runs a program with its output in a file and no input. No shell is involved.
 Outcome run_program(const std::vector<std::string>& command, const std::string& output,
@@ -78,9 +91,14 @@ Outcome run_program(const std::vector<std::string>& command, const std::string& 
   posix_spawnattr_setflags(&attributes, supervised_here ? POSIX_SPAWN_SETPGROUP : 0);
   posix_spawnattr_setpgroup(&attributes, 0);
 
+  auto variables = environment_in_english();
+  std::vector<char*> environment;
+  for (auto& variable : variables) environment.push_back(variable.data());
+  environment.push_back(nullptr);
+
   pid_t child = 0;
-  const int error =
-      ::posix_spawnp(&child, arguments[0], &actions, &attributes, arguments.data(), environ);
+  const int error = ::posix_spawnp(&child, arguments[0], &actions, &attributes, arguments.data(),
+                                   environment.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   Outcome outcome;
@@ -91,6 +109,10 @@ Outcome run_program(const std::vector<std::string>& command, const std::string& 
   while (::waitpid(child, &outcome.status, WNOHANG) == 0) {
     if (supervised_here && !outcome.timed_out && Clock::now() > deadline) {
       outcome.timed_out = true;
+      ::kill(-child, SIGKILL);
+    }
+    if (supervised_here && !outcome.cancelled && Cancellation::asked()) {
+      outcome.cancelled = true;
       ::kill(-child, SIGKILL);
     }
     std::this_thread::sleep_for(pause);
@@ -113,10 +135,37 @@ bool succeeded(const Outcome& outcome) {
 
 std::string why_failed(const Outcome& outcome) {
   if (!outcome.started) return "the compiler could not be started";
+  if (outcome.cancelled) return "cancelled while it was compiled";
   if (outcome.timed_out) return fmt::format("the compiler took over {} s", compile_limit.count());
   if (WIFSIGNALED(outcome.status))
     return fmt::format("the compiler was ended by signal {}", WTERMSIG(outcome.status));
-  return "the compiler reported errors";
+  return succeeded(outcome) ? "the compiler's output cannot be read"
+                            : "the compiler reported errors";
+}
+
+// Whether a compiler that failed says that the machine let it down, and nothing about what it compiled. GCC and Clang
+// tell of a compiler proper that was killed, or of a full disk, and end like after any error.
+bool names_the_machine(std::string_view log) {
+  constexpr std::array<std::string_view, 10> complaints{
+      "signal terminated program",  // GCC: "Killed signal terminated program cc1plus"
+      "command failed due to signal",    "unable to execute command",
+      "No space left on device",         "Disk quota exceeded",
+      "Cannot allocate memory",          "out of memory",
+      "virtual memory exhausted",        "Too many open files",
+      "Resource temporarily unavailable"};
+  return std::any_of(complaints.begin(), complaints.end(), [&](std::string_view complaint) {
+    return log.find(complaint) != std::string_view::npos;
+  });
+}
+
+ErrorCode code_of(const Outcome& outcome, std::string_view log) {
+  if (outcome.cancelled) return ErrorCode::cancelled;
+  if (outcome.timed_out) return ErrorCode::timed_out;
+  // An image that is not there although all went well was lost on the way.
+  if (!outcome.started || WIFSIGNALED(outcome.status) || succeeded(outcome) ||
+      names_the_machine(log))
+    return ErrorCode::machine_failed;
+  return ErrorCode::compile_failed;
 }
 
 std::vector<std::byte> read_image(const std::string& path) {
@@ -167,7 +216,7 @@ Binary HostCompiler::compile(const Specialization& specialization) {
     std::ofstream stream(source, std::ios::binary);
     stream << specialization.source;
     if (!stream.flush())
-      throw Error(ErrorCode::compile_failed,
+      throw Error(ErrorCode::machine_failed,
                   fmt::format("cannot write {}: is the disk full?", source));
   }
   std::vector<std::string> command{compiler.program, "-std=c++20", "-O3", "-march=native",
@@ -182,7 +231,7 @@ Binary HostCompiler::compile(const Specialization& specialization) {
   binary.log = read_text(log);
   if (succeeded(outcome)) binary.image = read_image(image);
   if (binary.image.empty())
-    throw Error(ErrorCode::compile_failed,
+    throw Error(code_of(outcome, binary.log),
                 fmt::format("{}: {}", specialization.description, why_failed(outcome)), binary.log);
   binary.specialization_hash = specialization.hash;
   binary.architecture = specialization.architecture;

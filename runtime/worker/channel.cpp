@@ -11,6 +11,8 @@
 #include <cstring>
 #include <system_error>
 
+#include "runtime/cancellation.h"
+
 namespace cudadent::worker {
 
 namespace {
@@ -35,6 +37,9 @@ constexpr std::size_t step = std::size_t{4} << 20;
     throw ChannelError(Reason::closed, "the other end is closed");
   throw ChannelError(Reason::closed, fmt::format("{}: {}", attempted, std::strerror(error)));
 }
+
+// How long to wait before looking again whether the answer is still wanted.
+constexpr int look_again = 50;  // milliseconds
 
 int milliseconds_until(Deadline deadline) {
   if (!deadline) return -1;
@@ -71,8 +76,11 @@ std::pair<File, File> connected_sockets() {
 void Channel::wait(short events, Deadline deadline) const {
   if (deadline && Clock::now() >= *deadline)
     throw ChannelError(Reason::timed_out, "no answer in time");
+  if (Cancellation::asked()) throw ChannelError(Reason::cancelled, "cancelled");
+  int limit = milliseconds_until(deadline);
+  if (Cancellation::possible()) limit = limit < 0 ? look_again : std::min(limit, look_again);
   pollfd what{socket_.get(), events, 0};
-  if (::poll(&what, 1, milliseconds_until(deadline)) < 0 && errno != EINTR) fail("poll");
+  if (::poll(&what, 1, limit) < 0 && errno != EINTR) fail("poll");
 }
 
 void Channel::receive_all(std::span<std::byte> bytes, Deadline deadline) {

@@ -43,7 +43,7 @@ Deadline deadline_in(double seconds);
 
 class ChannelError : public std::runtime_error {
  public:
-  enum class Reason : std::uint8_t { closed, timed_out, nonsense };
+  enum class Reason : std::uint8_t { closed, timed_out, nonsense, cancelled };
   ChannelError(Reason reason, const std::string& message)
       : std::runtime_error(message), reason_(reason) {}
   [[nodiscard]] Reason reason() const noexcept { return reason_; }
@@ -62,7 +62,7 @@ class Channel {
  public:
   explicit Channel(File socket) : socket_(std::move(socket)) {}
 
-  // Both throw ChannelError. After that the channel is of no more use: half a message may be on its way.
+  // Both throw ChannelError: cancelled when a Cancellation of this thread was asked while they waited. After that the channel is of no more use: half a message may be on its way.
   // A body may be in two parts, so that a large one need not be copied.
   void send(std::uint32_t kind, std::span<const std::byte> body, Deadline deadline) {
     send(kind, body, {}, deadline);

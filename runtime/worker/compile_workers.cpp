@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "runtime/cancellation.h"
 #include "runtime/cuda/nvrtc.h"
 
 namespace cudadent::worker {
@@ -31,7 +32,10 @@ void name_compiler(Environment& environment) {
 // The right to have one process compile.
 class CompileWorkers::Seat {
  public:
-  explicit Seat(CompileWorkers& workers) : workers_(workers) { workers.seats_free_.acquire(); }
+  explicit Seat(CompileWorkers& workers) : workers_(workers) {
+    while (!workers.seats_free_.try_acquire_for(std::chrono::milliseconds(50)))
+      Cancellation::check();
+  }
   ~Seat() { workers_.seats_free_.release(); }
   Seat(const Seat&) = delete;
   Seat& operator=(const Seat&) = delete;
@@ -111,7 +115,10 @@ Result CompileWorkers::ask_seated(Verb verb, const std::string& what, const Writ
                   fmt::format("{}: the compiler took over {} s and was ended", what,
                               options_.compile_timeout),
                   ending.last_words);
-    throw Error(ErrorCode::compile_failed,
+    if (error.reason() == Reason::cancelled)
+      throw Error(ErrorCode::cancelled, fmt::format("{}: cancelled while it was compiled", what));
+    // Whether it crashed on this text or for what the machine had no room for, nobody can tell.
+    throw Error(ErrorCode::machine_failed,
                 fmt::format("{}: the compiler's process {}", what, ending.how), ending.last_words);
   }
 }

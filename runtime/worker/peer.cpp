@@ -65,6 +65,7 @@ Ending end_of(Peer& peer, const ChannelError& error) {
   }
   ending.how = peer.process->end(grace);
   ending.last_words = peer.process->errors();
+  ending.killed = peer.process->was_killed();
   if (error.reason() == Reason::nonsense)
     ending.how = fmt::format("was ended since it made no sense ({})", error.what());
   ending.how = with_last_words(ending.how, ending.last_words);
@@ -91,6 +92,8 @@ void greet(Peer& peer, const std::string& name, const Hello& hello, Welcome* wel
     }
   } catch (const ChannelError& error) {
     const Ending ending = end_of(peer, error);
+    if (error.reason() == Reason::cancelled)
+      throw Error(ErrorCode::cancelled, "cancelled while a worker process was starting");
     no_worker(name,
               error.reason() == Reason::timed_out
                   ? fmt::format("it was not ready within {} s", greeting_seconds)

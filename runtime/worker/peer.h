@@ -22,6 +22,7 @@ Reader results_of(const Message& answer, Loss& loss);
 struct Ending {
   std::string how;
   std::string last_words;  // of stderr
+  bool killed = false;     // from outside: what it was doing is not to blame (Process::was_killed)
 };
 Ending end_of(Peer& peer, const ChannelError& error);
 

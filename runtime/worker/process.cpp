@@ -129,6 +129,11 @@ std::string signal_text(int number) {
                       : fmt::format("signal {} ({})", number, name);
 }
 
+bool comes_from_outside(int signal) {
+  return signal == SIGKILL || signal == SIGTERM || signal == SIGINT || signal == SIGHUP ||
+         signal == SIGQUIT || signal == SIGXCPU;
+}
+
 std::string status_text(int status) {
   if (WIFSIGNALED(status)) return "was ended by " + signal_text(WTERMSIG(status));
   return fmt::format("exited with status {}", WEXITSTATUS(status));
@@ -203,6 +208,7 @@ const std::string& Process::end(double seconds) noexcept {
   if (ended_ || !ours()) return how_;
   ended_ = true;
   State state = wait(seconds);
+  const bool by_itself = state != State::running;
   if (state == State::running) {
     ::kill(-child_, SIGKILL);
     state = wait(60);  // a driver takes its time to end a context
@@ -211,6 +217,7 @@ const std::string& Process::end(double seconds) noexcept {
   if (state == State::zombie) {
     ::kill(-child_, SIGKILL);  // what it has started
     ::waitpid(child_, &status, WNOHANG);
+    killed_ = by_itself && WIFSIGNALED(status) && comes_from_outside(WTERMSIG(status));
   }
   try {
     how_ = state == State::zombie ? status_text(status) : "ended";

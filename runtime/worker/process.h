@@ -33,6 +33,9 @@ class Process {
   // Waits up to `seconds` for the end, kills the group then, and says how it ended: "was ended by signal 11
   // (SIGSEGV)", "exited with status 3". May be called again.
   const std::string& end(double seconds) noexcept;
+  // Whether it had ended, when end() came, by a signal that programs do not bring upon themselves: someone, or the
+  // system for want of memory, has ended it.
+  [[nodiscard]] bool was_killed() const noexcept { return killed_; }
   // The last few KiB of stderr. Call it now and then: the child's words are dropped while nobody reads them.
   const std::string& errors() noexcept;
   // What the worker, rather than a kernel or a compiler, wrote to stderr since the last call: lines that begin with
@@ -46,7 +49,7 @@ class Process {
 
   pid_t child_ = -1;
   pid_t parent_ = -1;
-  bool ended_ = false;
+  bool ended_ = false, killed_ = false;
   std::string how_;
   File stderr_;
   std::string errors_;

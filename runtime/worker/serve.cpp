@@ -191,7 +191,7 @@ void answer_one(Channel& channel, const Message& request, const Answer& answer,
   } catch (const Error& error) {
     return send_failure(channel, state(), error.code(), error.what(), error.detail());
   } catch (const std::bad_alloc&) {
-    return send_failure(channel, state(), ErrorCode::launch_failed,
+    return send_failure(channel, state(), ErrorCode::machine_failed,
                         "the worker process has no memory left", {});
   } catch (const std::exception& error) {
     return send_failure(channel, state(), ErrorCode::internal,

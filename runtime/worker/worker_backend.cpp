@@ -298,6 +298,10 @@ void RemoteBackend::exchange(const char* what, Verb verb, double seconds,
 void RemoteBackend::lose_peer(const char* what, const ChannelError& error, double seconds) {
   const bool too_long = error.reason() == Reason::timed_out;
   const Ending ending = end_of(peer_, error);
+  if (error.reason() == Reason::cancelled) {
+    lose(Loss::timeout, "was no longer wanted");
+    throw Error(ErrorCode::cancelled, fmt::format("{}: cancelled", what));
+  }
   lose(too_long ? Loss::timeout : Loss::fault,
        too_long ? fmt::format("took over {} s to {}", seconds, what) : ending.how);
   if (too_long)
@@ -305,8 +309,8 @@ void RemoteBackend::lose_peer(const char* what, const ChannelError& error, doubl
         ErrorCode::timed_out,
         fmt::format("{}: it took over {} s, and the worker process was ended", what, seconds),
         ending.last_words);
-  throw Error(ErrorCode::launch_failed, fmt::format("{}: the worker process {}", what, ending.how),
-              ending.last_words);
+  throw Error(ending.killed ? ErrorCode::machine_failed : ErrorCode::launch_failed,
+              fmt::format("{}: the worker process {}", what, ending.how), ending.last_words);
 }
 
 // What is left of the worker is of no more use: its memory goes back to the device.

@@ -44,10 +44,11 @@ std::filesystem::path find_worker_program(const Environment& environment,
 // What the interface leaves open:
 // - device(), measurement() and compiling_disturbs_timing() are what the backend in the worker says, and
 //   compiler() what a compile worker says.
-// - compile() throws Error(timed_out) after compile_timeout; Error(compile_failed) when the compiler's
+// - compile() throws Error(timed_out) after compile_timeout; Error(machine_failed) when the compiler's
 //   process died; the next call gets a fresh process. Works also while the device is lost.
 // - When the measuring worker dies, speaks nonsense or reports that its context is beyond use, the call
-//   throws Error(launch_failed) and lost() is Loss::fault. When a call that runs or waits for kernels takes
+//   throws Error(launch_failed), or machine_failed when it was killed from outside, and lost() is Loss::fault.
+//   What a Cancellation of the calling thread ends, ends the process that does it: Error(cancelled). When a call that runs or waits for kernels takes
 //   too long, the worker is killed, the call throws Error(timed_out) and lost() is Loss::timeout. The
 //   message says which; detail() has the last the worker wrote to stderr.
 // - From then on every call that needs the device throws Error(launch_failed) at once, until recover() has

@@ -10,11 +10,14 @@
 #include "cache/formats/exchange.h"
 #include "cache/formats/portable.h"
 #include "support.h"
+#include "tests/support/errors.h"
 
 namespace cudadent {
 namespace {
 
 using namespace cache_tests;
+using tests::fails;
+using tests::mentions;
 
 RunRecord gemm_run() {
   RunRecord run;
@@ -191,26 +194,26 @@ TEST_CASE("pruning takes what the rules name, and says how much") {
 }
 
 TEST_CASE("T4 and Kernel Tuner files hold configurations, times in milliseconds, and failures") {
-  std::vector<TrialRecord> trials = {gemm_trial(0), gemm_trial(1)};
-  std::int64_t number = 2;
+  std::vector<TrialRecord> trials = {gemm_trial(0)};
+  std::int64_t number = 1;  // of one digit: entries of a cache come sorted by text
   for (const TrialStatus status :
        {TrialStatus::compile_error, TrialStatus::compile_timeout, TrialStatus::invalid_resources,
         TrialStatus::launch_error, TrialStatus::fault, TrialStatus::timeout,
-        TrialStatus::wrong_result})
+        TrialStatus::wrong_result, TrialStatus::timeout_once, TrialStatus::disturbed})
     trials.push_back(failed_trial(number++, status));
   for (auto& trial : trials) trial.created = "2026-01-31T12:00:00.000Z";
   const auto t4 = to_t4(trials);
   CHECK(t4.at("results").at(0).at("measurements").at(0).at("value") == doctest::Approx(0.015));
   CHECK(t4.at("results").at(0).at("times").at("runtimes").size() == 3);
   CHECK(t4.at("results").at(0).at("invalidity") == "correct");
-  CHECK(t4.at("results").at(2).at("invalidity") == "compile");
-  CHECK(t4.at("results").at(8).at("invalidity") == "correctness");
+  CHECK(t4.at("results").at(1).at("invalidity") == "compile");
+  CHECK(t4.at("results").at(7).at("invalidity") == "correctness");
 
   const auto cache = to_kernel_tuner(trials);
   CHECK(cache.at("tune_params_keys") == nlohmann::ordered_json({"BM", "NUMBER"}));
   CHECK(cache.at("tune_params").at("NUMBER").size() == trials.size());
   CHECK(cache.at("cache").at("128,0").at("time") == doctest::Approx(0.015));
-  CHECK(cache.at("cache").at("128,2").at("__error__") == "CompilationFailedConfig");
+  CHECK(cache.at("cache").at("128,1").at("__error__") == "CompilationFailedConfig");
 
   for (const nlohmann::json& written : {t4, nlohmann::json::parse(cache.dump())}) {
     const auto read = from_exchange(written, {"", "", "gemm.json"}).trials;
@@ -223,6 +226,45 @@ TEST_CASE("T4 and Kernel Tuner files hold configurations, times in milliseconds,
       CHECK(read[i].trial.median == doctest::Approx(trials[i].trial.median));
       CHECK(read[i].created == "2026-01-31T12:00:00.000Z");
     }
+  }
+}
+
+TEST_CASE(
+    "files of other tuners: what breaks off is read as far as it is whole, and what has no time "
+    "failed") {
+  const std::string cache =
+      R"({"kernel_name": "k", "tune_params_keys": ["A"], "objective": "time", "cache": {
+    "1": {"A": 1, "time": 2.0, "times": [2.0]}, "2": {"A": 2, "time": 0}, "3": {"A": 3, "time": -1},
+    "4": {"A": 4}, "5": {"A": 5, "time": 3.0},
+    "6": {"A": 6, "ti)";
+  const std::string t4 = R"({"metadata": {"timeunit": "us"}, "results": [
+    {"configuration": {"A": 1}, "measurements": [{"name": "time", "value": 2000}]},
+    {"configuration": {"A": 2}, "measurements": [{"name": "time", "value": 0}]},
+    {"configuration": {"A": 3}, "measurements": [{"name": "time", "value": -1, "unit": "ms"}]},
+    {"configuration": {"A": 4}},
+    {"configuration": {"A": 5}, "measurements": [{"name": "time", "value": 0.003, "unit": "s"}]},
+    {"configuration": {"A")";
+  for (const std::string& text : {cache, t4}) {
+    const auto trials =
+        from_exchange(parse_exchange(text, "cut.json"), {"", "", "cut.json"}).trials;
+    REQUIRE(trials.size() == 5);
+    CHECK(trials[0].trial.median == doctest::Approx(2e-3));
+    CHECK(trials[4].trial.median == doctest::Approx(3e-3));
+    for (const std::size_t i : {1, 2, 3}) {
+      CHECK(trials[i].trial.status == TrialStatus::launch_error);
+      CHECK(trials[i].trial.median == 0);
+      CHECK(mentions(trials[i].trial.message, {"no time above 0"}));
+    }
+  }
+  // Our own format is whole, or nothing.
+  const std::string ours = to_portable({{}, {gemm_trial(1)}, {}}).dump();
+  CHECK(fails(ErrorCode::invalid_argument, {"cut.json", "not JSON"},
+              [&] { parse_exchange(ours.substr(0, ours.size() - 40), "cut.json"); }));
+  auto wrong = nlohmann::json::parse(ours);
+  for (const double median : {0.0, -1.0}) {
+    wrong["trials"][0]["median"] = median;
+    CHECK(fails(ErrorCode::invalid_argument, {"trials[0]", "ok with a median"},
+                [&] { from_portable(wrong, "export.json"); }));
   }
 }
 

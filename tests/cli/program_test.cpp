@@ -4,12 +4,17 @@
 #ifdef CUDADENT_TUNE_PROGRAM
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "tests/support/errors.h"
 #include "tests/support/twice.h"
@@ -46,6 +51,18 @@ struct Program {
   }
 
   [[nodiscard]] Outcome run(std::vector<std::string> words) const {
+    return outcome_of(start(std::move(words)));
+  }
+
+  [[nodiscard]] Outcome outcome_of(pid_t child) const {
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(folder / "stdout"),
+            read(folder / "stderr")};
+  }
+
+  // Its output is in the folder.
+  [[nodiscard]] pid_t start(std::vector<std::string> words) const {
     words.insert(words.begin(), CUDADENT_TUNE_PROGRAM);
     std::vector<char*> arguments, variables;
     for (auto& word : words) arguments.push_back(word.data());
@@ -63,14 +80,16 @@ struct Program {
     REQUIRE(::posix_spawn(&child, CUDADENT_TUNE_PROGRAM, &actions, nullptr, arguments.data(),
                           variables.data()) == 0);
     posix_spawn_file_actions_destroy(&actions);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(out), read(err)};
+    return child;
   }
 
   // A command about the tiny operator on the host.
   [[nodiscard]] Outcome twice(const std::string& command,
                               std::vector<std::string> more = {}) const {
+    return run(words_about_twice(command, std::move(more)));
+  }
+  [[nodiscard]] std::vector<std::string> words_about_twice(const std::string& command,
+                                                           std::vector<std::string> more) const {
     std::vector<std::string> words{command,
                                    "--device",
                                    "host",
@@ -81,9 +100,19 @@ struct Program {
     if (command != "show" && command != "ops")
       words.insert(words.end(), {"twice", "dtype=f32", "n=1000"});
     words.insert(words.end(), more.begin(), more.end());
-    return run(words);
+    return words;
   }
 };
+
+// Within `seconds`, which are plenty.
+bool eventually(double seconds, const std::function<bool()>& condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return true;
+}
 
 bool refuses(const Outcome& outcome, int code, std::initializer_list<std::string_view> parts) {
   if (outcome.code != code) MESSAGE("exit code ", outcome.code, ": ", outcome.err);
@@ -238,6 +267,78 @@ TEST_CASE("what is tuned is launched by the next process, without a compiler") {
   CHECK(refuses(program.twice("tune"), 1, {"no C++ compiler", "CUDADENT_HOST_COMPILER"}));
 }
 
+TEST_CASE(
+    "the interrupt key ends a run that would take an hour, with the best so far and code 130") {
+  Program program;
+  const auto marker = program.folder / "marker";
+  std::vector<std::string> more{"--budget",          "3600s", "--run-timeout", "3600",
+                                "--compile-timeout", "3600"};
+  SUBCASE("while a candidate runs") {
+    program.folder.write(
+        "twice/kinds.cpp",
+        fmt::format(
+            "extern \"C\" int creat(const char*, unsigned);\n"
+            "extern \"C\" unsigned sleep(unsigned);\n"
+            "{}\n",
+            replaced(kinds_source,
+                     "void twice(const Block&, const dtype* x, dtype* y, int n, int, int) {",
+                     fmt::format(
+                         "void twice(const Block&, const dtype* x, dtype* y, int n, int, int) {{\n"
+                         "  if (KIND == KIND_kind::fast) {{ creat(\"{}\", 0600); sleep(3600); }}\n",
+                         marker.string()))));
+  }
+  SUBCASE("while one is compiled") {
+    const auto script = program.folder.write(
+        "compiler",
+        fmt::format("#!/bin/sh\n"
+                    "for word; do case $word in *.cpp) source=$word;; esac; done\n"
+                    "if [ -n \"$source\" ] && grep -q 'KIND = KIND_kind::fast' \"$source\"; then\n"
+                    "  : > {}; exec sleep 3600\nfi\nexec g++ \"$@\"\n",
+                    marker.string()));
+    std::filesystem::permissions(script, std::filesystem::perms::owner_all);
+    program.environment.push_back("CUDADENT_HOST_COMPILER=" + script.string());
+    more.insert(more.end(), {"--compile-workers", "1"});
+  }
+  const pid_t child = program.start(program.words_about_twice("tune", more));
+  const bool there = eventually(120, [&] { return std::filesystem::exists(marker); });
+  CHECK(there);
+  ::kill(child, SIGINT);
+  siginfo_t info{};
+  if (!eventually(60, [&] {
+        return ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+               info.si_pid == child;
+      })) {
+    ::kill(child, SIGKILL);
+    FAIL("it goes on");
+  }
+  const Outcome outcome = program.outcome_of(child);
+  INFO(outcome.err);
+  CHECK(outcome.code == 130);
+  CHECK(mentions(outcome.err, {"interrupted"}));
+  if (!outcome.out.empty())
+    CHECK(mentions(outcome.out, {"best", "KIND=slow", "stopped by cancelled"}));
+}
+
+TEST_CASE("files of other tuners are imported as they are replayed: as far as they are whole") {
+  const Program program;
+  const auto file =
+      program.folder
+          .write("cut.json", R"({"kernel_name": "k", "tune_params_keys": ["A"], "cache": {
+    "1": {"A": 1, "time": 2.0}, "2": {"A": 2, "time": -1}, "3": {"A": 3, "time": 1.0}, "4": {"A)")
+          .string();
+  const auto replayed = program.run({"replay", file, "--budget", "3", "--repeat", "1", "--json"});
+  CHECK(replayed.code == 0);
+  const auto database = (program.folder / "imported.db").string();
+  const Outcome imported = program.run({"import", file, "--db", database, "--json"});
+  INFO(imported.err);
+  REQUIRE(imported.code == 0);
+  CHECK(imported.parsed().at("trials").at("added") == 3);
+  const auto again = program.run({"replay", database, "--budget", "3", "--repeat", "1", "--json"});
+  REQUIRE(again.code == 0);
+  CHECK(again.parsed().at("spaces")[0].at("optimum") ==
+        replayed.parsed().at("spaces")[0].at("optimum"));
+}
+
 TEST_CASE("people get tables") {
   const Program program;
   const Outcome tuned = program.twice("tune", {"--budget", "2"});
@@ -271,6 +372,12 @@ TEST_CASE("wrong words are wrong usage") {
   CHECK(refuses(program.twice("compile", {"--template", "kinds", "--set", "SPEED=1"}), 2,
                 {"unknown parameter \"SPEED\""}));
   CHECK(refuses(program.twice("tune", {"--budget", "soon"}), 2, {"budget \"soon\"", "30s"}));
+  for (const char* wrong : {"nan", "inf", "0", "-1", "0s", "-3s"})
+    CHECK(refuses(program.twice("tune", {"--budget", wrong}), 2, {"budget", wrong}));
+  CHECK(refuses(program.twice("tune", {"--run-timeout", "nan"}), 2, {"run_timeout", "above 0"}));
+  CHECK(refuses(program.twice("tune", {"--compile-timeout", "0"}), 2, {"compile_timeout"}));
+  CHECK(refuses(program.twice("tune", {"--patience", "-1"}), 2, {"patience"}));
+  CHECK(refuses(program.twice("verify", {"--margin", "nan"}), 2, {"--margin", "above 0"}));
   CHECK(refuses(program.twice("tune", {"--strategy", "guess"}), 2, {"guess", "auto"}));
   CHECK(refuses(program.run({"space", "gemm", "--device", "tpu"}), 2, {"\"tpu\""}));
   CHECK(refuses(program.run({"ops", "--templates", "/no/such/folder"}), 2, {"/no/such/folder"}));

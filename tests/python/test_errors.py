@@ -129,10 +129,34 @@ def test_names(host):
 def test_options_of_a_runtime(tmp_path):
     with refused("on_miss='ignore'"):
         cudadent.Runtime("host", on_miss="ignore")
-    with refused("budget='forever'"):
-        cudadent.Runtime("host", budget="forever")
+    for wrong in ["forever", "nan", "inf", "0s", "-1s", "2.5 trials", "1,5s"]:
+        with refused(f'budget "{wrong}"'):
+            cudadent.Runtime("host", budget=wrong)
+    with refused("budget='30'.*'30s' or '30 trials'"):
+        cudadent.Runtime("host", budget="30")
+    for wrong in [float("nan"), -1, float("-inf")]:
+        with refused("budget.seconds"):
+            cudadent.Runtime("host", budget=wrong)
+        with refused("budget.seconds"):
+            cudadent.Budget(wrong)
+        with refused("wait_for_others"):
+            cudadent.Runtime("host", wait_for_others=wrong)
+    with refused("budget.trials = -1"):
+        cudadent.Budget(trials=-1)
     with refused("tpu"):
         cudadent.Runtime("tpu")
+
+
+def test_limits_of_a_run(host):
+    problem = {"m": 8, "n": 8, "k": 8, "dtype": "f32"}
+    for name in ["compile_timeout", "run_timeout"]:
+        for wrong in [float("nan"), 0, -1]:
+            with refused(f"{name} = .* above 0"):
+                host.tune("gemm", problem, **{name: wrong})
+    with refused("compile_workers = -1"):
+        host.tune("gemm", problem, compile_workers=-1)
+    with refused("budget.seconds"):
+        host.tune("gemm", problem, budget=float("nan"))
 
 
 def test_problems(host):

@@ -36,7 +36,7 @@ OPERATOR = {
 EXPECTED = {
     "good": "ok",
     "slow": "ok",
-    "endless": "timeout",
+    "endless": "timeout_once",
     "beside": "fault",  # writes just behind the output
     "far": "fault",  # writes where nothing is mapped
     "misaligned": "fault",
@@ -48,7 +48,7 @@ EXPECTED = {
 HOST_ONLY = {
     "aborts": "fault",
     "exits": "fault",
-    "runaway": "compile_timeout",  # never done compiling
+    "runaway": "timeout_once",  # never done compiling
 }
 
 HOST_SOURCE = """

@@ -1,5 +1,6 @@
 """Tuning, its results, its interruption, and what other threads and processes make of it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -161,3 +162,57 @@ def test_other_threads_run_while_one_tunes():
         done.set()
         thread.join()
     assert len(ticks) > 10
+
+
+NAPS = """
+#include <time.h>
+#include <unistd.h>
+void nap(const Block&, const float* x, float* y, int n) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  usleep(200000 + now.tv_nsec % 400 * 1000 + KIND);  // so noisy that no race is soon decided
+  for (int i = 0; i < n; ++i) y[i] = 2 * x[i];
+}
+"""
+
+
+def test_an_interrupt_while_finalists_race_ends_the_run(tmp_path):
+    home = tmp_path / "templates" / "nap"
+    home.mkdir(parents=True)
+    tensor = {"shape": ["n"], "dtype": "f32"}
+    operator = {"op": "nap", "tensors": {"x": tensor, "y": {**tensor, "role": "output"}}}
+    operator["tolerance"] = {"f32": 1e-6}
+    (home / "op.json").write_text(json.dumps(operator))
+    template = {"template": "nap", "backend": "host", "parameters": {"KIND": [0, 1]}}
+    template["launches"] = [{"entry": "nap", "grid": [1], "args": ["x", "y", "n"]}]
+    (home / "nap.json").write_text(json.dumps(template))
+    (home / "nap.cpp").write_text(NAPS)
+    script = f"""
+        import os, signal, time, cudadent
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked = None
+        def interrupt(progress):
+            global asked
+            if progress.phase == "finalists" and asked is None:
+                asked = time.monotonic()
+                os.kill(os.getpid(), signal.SIGINT)
+        with cudadent.Runtime("host", cache={str(tmp_path / "a.db")!r},
+                              template_paths={str(home.parent)!r}) as runtime:
+            try:
+                runtime.tune("nap", n=8, budget="2h", on_progress=interrupt)
+            except KeyboardInterrupt:
+                print("interrupted after", time.monotonic() - asked)
+            print(runtime.winner("nap", n=8))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    first, *rest = result.stdout.splitlines()
+    assert first.startswith("interrupted after"), result.stdout + result.stderr
+    # Rounds take two seconds, and there would be forty.
+    assert float(first.split()[-1]) < 20
+    assert "nap" in rest[0], "the best so far is remembered"

@@ -665,7 +665,7 @@ TEST_CASE("memory is copied, filled and freed") {
   CHECK(fixture.driver->memory.empty());
 
   fixture.driver->failures["cuMemAlloc_v2"] = Result::out_of_memory;
-  expect(ErrorCode::launch_failed, "Free device memory",
+  expect(ErrorCode::machine_failed, "Free device memory",
          [&] { fixture.backend->allocate(1 << 20); });
 }
 

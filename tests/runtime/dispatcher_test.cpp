@@ -546,7 +546,7 @@ TEST_CASE("a miss waits for no other problem's") {
 TEST_CASE("a launch that waits for another thread's miss hears a cancellation, and works later") {
   LongMiss fixture;
   fixture.cancelled = true;
-  CHECK(fails(ErrorCode::not_tuned, {"add m=1", "cancelled", "another thread"},
+  CHECK(fails(ErrorCode::cancelled, {"add m=1", "cancelled", "another thread"},
               [&] { fixture.launch(plain(1, 2)); }));
   fixture.cancelled = false;
   fixture.end();

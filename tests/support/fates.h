@@ -14,7 +14,7 @@ inline constexpr const char* fates_template = R"manifest({
   "template": "fates", "backend": "host",
   "compile_time": ["dtype"],
   "parameters": { "FATE": ["well", "hang", "segfault", "abort", "exit", "chatty", "throws", "slow",
-                           "greedy", "broken"] },
+                           "greedy", "broken", "killed"] },
   "launches": [ { "entry": "twice", "grid": [1], "args": ["x", "y", "n"] } ] })manifest";
 
 inline constexpr const char* fates_source = R"(
@@ -23,6 +23,8 @@ extern "C" void _exit(int);
 extern "C" long write(int, const void*, unsigned long);
 extern "C" int usleep(unsigned);
 extern "C" void* malloc(unsigned long);
+extern "C" int kill(int, int);
+extern "C" int getpid();
 static_assert(FATE != FATE_kind::broken, "this one does not compile");
 void twice(const Block&, const dtype* x, dtype* y, int n) {
   for (int i = 0; i < n; ++i) y[i] = 2 * x[i];
@@ -33,6 +35,7 @@ void twice(const Block&, const dtype* x, dtype* y, int n) {
   if (FATE == FATE_kind::exit) _exit(3);
   if (FATE == FATE_kind::chatty) for (int i = 0; i < 20000; ++i) write(2, "says a lot\n", 11);
   if (FATE == FATE_kind::throws) throw 7;
+  if (FATE == FATE_kind::killed) kill(getpid(), 9);  // as somebody else, or the system, might do
   if (FATE == FATE_kind::slow) usleep(300000);
   if (FATE == FATE_kind::greedy) for (;;) {
     char* memory = static_cast<char*>(malloc(1ul << 40));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -103,25 +104,34 @@ class CountingBackend : public Backend {
   bool recoverable = false;  // recover() works, as in a worker process
   std::atomic<int> recoveries{0};
   double run_limit = 0;  // seconds, the last that was set
+  std::string compiler_name = "a compiler 1.0";
+  // Called before anything is compiled or timed, from whichever thread does it; empty: nothing.
+  std::function<void(const Specialization&)> on_compile;
+  std::function<void()> on_time;
 
   [[nodiscard]] const Device& device() const noexcept override { return host_->device(); }
   [[nodiscard]] bool compiling_disturbs_timing() const noexcept override { return true; }
-  std::string compiler() override { return "a compiler 1.0"; }
+  std::string compiler() override { return compiler_name; }
 
   // Equal sources are compiled once a process: the tests' time goes there.
   Binary compile(const Specialization& specialization) override {
     ++compiles;
+    if (on_compile) on_compile(specialization);
     static std::mutex mutex;
     static std::map<std::string, Binary> known;
     {
       const std::lock_guard lock(mutex);
-      if (const auto found = known.find(specialization.hash); found != known.end())
-        return found->second;
+      if (const auto found = known.find(specialization.hash); found != known.end()) {
+        Binary binary = found->second;
+        binary.compiler = compiler_name;
+        return binary;
+      }
     }
     Binary binary = host_->compile(specialization);
-    binary.compiler = compiler();
+    binary.compiler = compiler_name;
     const std::lock_guard lock(mutex);
-    return known.emplace(specialization.hash, std::move(binary)).first->second;
+    known.emplace(specialization.hash, binary);
+    return binary;
   }
 
   [[nodiscard]] Loss lost() const noexcept override { return lost_; }
@@ -170,6 +180,7 @@ class CountingBackend : public Backend {
   std::vector<double> time(const Executable& executable, const LaunchArguments&,
                            int count) override {
     check();
+    if (on_time) on_time();
     timings += count;
     return std::vector<double>(static_cast<std::size_t>(count),
                                dynamic_cast<const Counting&>(executable).seconds);

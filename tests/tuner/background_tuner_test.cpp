@@ -75,6 +75,30 @@ TEST_CASE("a run that fails is reported, and the next one goes on") {
   CHECK(tuned.problems.size() == 1);
 }
 
+TEST_CASE("what the machine failed to do is tried again when the problem is met again") {
+  Tuning tuning;
+  Tuned tuned;
+  std::atomic<int> runs{0};
+  BackgroundTuner tuner(
+      [&](const OperatorEntry&, const Problem&, const auto&) {
+        if (++runs == 1) throw Error(ErrorCode::machine_failed, "no space left");
+        throw Error(ErrorCode::unsupported, "never");
+      },
+      tuned.failed());
+  const auto entry = tuning.entry();
+  const Problem problem = make_problem(entry->manifest, twice_problem(100));
+  tuner.submit(*entry, problem);
+  REQUIRE(tuned.wait_for(1));
+  for (int i = 0; i < 5000 && runs < 2; ++i) {
+    tuner.submit(*entry, problem);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  REQUIRE(tuned.wait_for(2));
+  for (int i = 0; i < 20; ++i) tuner.submit(*entry, problem);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  CHECK(runs == 2);
+}
+
 TEST_CASE("the end cancels what is under way and drops the rest") {
   Tuning tuning;
   std::atomic<int> begun{0}, cancelled_runs{0};

@@ -207,6 +207,16 @@ TEST_CASE("where nothing is known, what the prior promises most of, if it is cle
   CHECK(tuning.backend.compiles == 0);
 }
 
+TEST_CASE(
+    "a launch that is left with the reference says so, and which constraint excludes the rest") {
+  Tuning tuning;
+  allow_kinds(tuning.folder, "('no', 'such')");
+  CHECK(choose(tuning, OnMiss::nearest).kernel_template->name == "host_reference");
+  REQUIRE(tuning.warnings.size() == 1);
+  CHECK(mentions(tuning.warnings[0], {"twice n=100", "only the reference", "kinds",
+                                      "satisfies 'KIND in ('no', 'such')'"}));
+}
+
 TEST_CASE("in the background: what is known at once, and the problem is handed on") {
   Tuning tuning;
   std::vector<std::string> handed_on;
@@ -317,9 +327,9 @@ TEST_CASE("while one thread tunes, others find what is known and wait for what i
   }
   SUBCASE("until cancelled") {
     cancelled = true;
-    CHECK(fails(ErrorCode::not_tuned, {"twice n=90", "cancelled", "another thread was tuning it"},
+    CHECK(fails(ErrorCode::cancelled, {"twice n=90", "cancelled", "another thread was tuning it"},
                 [&] { source.choose(*entry, problem(90)); }));
-    CHECK(fails(ErrorCode::not_tuned, {"twice n=1024", "another problem was being tuned"},
+    CHECK(fails(ErrorCode::cancelled, {"twice n=1024", "another problem was being tuned"},
                 [&] { source.choose(*entry, problem(1000)); }));
     enough = true;
   }
@@ -332,7 +342,7 @@ TEST_CASE("waiting for another process's winner can be cancelled") {
   const auto claim = tuning.store.claim(problem_record(problem, tuning.backend.device()));
   MissPolicy policy{.on_miss = OnMiss::tune};
   policy.tuning.cancelled = [] { return true; };
-  CHECK(fails(ErrorCode::not_tuned, {"twice n=100", "another process was tuning it"},
+  CHECK(fails(ErrorCode::cancelled, {"twice n=100", "another process was tuning it"},
               [&] { CachedSource(tuning.context(), policy).choose(*entry, problem); }));
 }
 

@@ -51,7 +51,7 @@ std::optional<double> time_of(const std::vector<RecordedConfiguration>& records,
 }
 
 TEST_CASE("a T4 file gives every configuration, failures included") {
-  const auto records = parse_t4(t4, "extract");
+  const auto records = parse_recording(t4, "extract");
   REQUIRE(records.size() == 4);
   CHECK(time_of(records, 0) == doctest::Approx(3.875e-3));
   CHECK_FALSE(time_of(records, 1));
@@ -62,15 +62,15 @@ TEST_CASE("a T4 file gives every configuration, failures included") {
 
 TEST_CASE("what a broken-off file holds completely is used") {
   const auto cut = t4.find("\"correctness\",");
-  CHECK(parse_t4(t4.substr(0, cut), "extract").size() == 3);
-  CHECK(parse_t4(t4.substr(0, t4.rfind(']')), "extract").size() == 4);
-  const auto records = parse_kernel_tuner(kernel_tuner, "extract");
+  CHECK(parse_recording(t4.substr(0, cut), "extract").size() == 3);
+  CHECK(parse_recording(t4.substr(0, t4.rfind(']')), "extract").size() == 4);
+  const auto records = parse_recording(kernel_tuner, "extract");
   CHECK(records.size() == 4);
-  CHECK(parse_kernel_tuner(kernel_tuner + "}}", "extract").size() == 4);
+  CHECK(parse_recording(kernel_tuner + "}}", "extract").size() == 4);
 }
 
 TEST_CASE("a Kernel Tuner cache writes failures in two ways") {
-  const auto records = parse_kernel_tuner(kernel_tuner, "extract");
+  const auto records = parse_recording(kernel_tuner, "extract");
   std::size_t failed = 0;
   for (const auto& record : records) failed += record.seconds ? 0 : 1;
   CHECK(failed == 2);
@@ -147,7 +147,7 @@ TEST_CASE("what is no recorded space is refused with a reason") {
   CHECK(mentions(refusal("{}"), {"neither T4", "Kernel Tuner"}));
   CHECK(mentions(refusal("[1, 2]"), {"neither T4"}));
   CHECK(mentions(refusal(R"({"results": 3})"), {"without results"}));
-  CHECK(mentions(refusal(R"({"results": [{}]})"), {"result 0 has no configuration"}));
+  CHECK(mentions(refusal(R"({"results": [{}]})"), {"results[0]", "has no configuration"}));
   CHECK(mentions(refusal(R"({"results": [{"configuration": {"A": [1]}}]})"), {"plain values"}));
   CHECK(mentions(refusal(R"({"cache": {"1": {"A": 1}}, "tune_params_keys": ["B"]})"),
                  {"lacks", "B"}));

@@ -4,7 +4,6 @@
 #include "runtime/value.h"
 #include "tests/support/errors.h"
 #include "tests/support/folder.h"
-#include "tuner/budget.h"
 #include "tuner/sweep/json_reader.h"
 #include "tuner/sweep/plan.h"
 #include "tuner/sweep/sweep.h"
@@ -144,16 +143,6 @@ TEST_CASE("complaints say where, what and what else") {
   CHECK(mentions(complaint(R"({"problems": [{"suite": "llama-3-8b"}]})"), {"tokens", "with"}));
   CHECK(mentions(complaint(R"({"budget": "100", "problems": []})"), {"budget", "per_problem"}));
   CHECK(mentions(complaint(R"({"problems": [{"op": "o", "priority": 0}]})"), {"priority"}));
-}
-
-TEST_CASE("budgets are times or numbers of trials") {
-  CHECK(parse_budget("30s").seconds == 30);
-  CHECK(parse_budget("1.5m").seconds == 90);
-  CHECK(parse_budget("2h").seconds == 7200);
-  CHECK(parse_budget("200").trials == 200);
-  CHECK(parse_budget("200").seconds == 0);
-  for (const char* wrong : {"", "0s", "-1s", "3x", "s", "inf s", "0.5"})
-    CHECK(mentions(message_of([&] { parse_budget(wrong); }), {"budget"}));
 }
 
 TEST_CASE("a shared budget goes by priority, and devices share the work") {

@@ -5,6 +5,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <atomic>
+#include <limits>
 #include <map>
 
 #include "cache/sqlite.h"
@@ -31,6 +33,20 @@ int measured_anew(const TuneResult& result) {
   int count = 0;
   for (const auto& trial : result.trials) count += trial.from_cache ? 0 : 1;
   return count;
+}
+
+// "kinds" with only these valid, in this order: the first is the default.
+void make_kinds(Tuning& tuning, const std::vector<std::string>& kinds) {
+  std::vector<std::string> listed = kinds;  // the source names some, valid or not
+  for (const char* kind : {"slow", "fast", "nan", "wrong", "broken", "refused", "greedy"})
+    if (std::count(kinds.begin(), kinds.end(), kind) == 0) listed.emplace_back(kind);
+  const std::string text =
+      replaced(kinds_template, R"(["slow", "fast", "nan", "wrong", "broken", "refused", "greedy"])",
+               fmt::format("[\"{}\"]", fmt::join(listed, "\", \"")));
+  const std::string valid = fmt::format("KIND in ('{}',)", fmt::join(kinds, "', '"));
+  tuning.folder.write(
+      "twice/kinds.json",
+      replaced(text, "\"let\"", fmt::format("\"constraints\": [\"{}\"], \"let\"", valid)));
 }
 
 TEST_CASE("a run finds the fastest configuration that is right, and says how the others failed") {
@@ -152,7 +168,7 @@ TEST_CASE("patience ends a run that makes no progress") {
       CHECK(kind_of(result.trials[i].configuration) != "fast");
 }
 
-TEST_CASE("a cancelled run ends with what it has") {
+TEST_CASE("a run that is cancelled while it searches ends with what it has, and compares no more") {
   Tuning tuning;
   int seen = 0;
   std::vector<std::string> phases;
@@ -166,23 +182,75 @@ TEST_CASE("a cancelled run ends with what it has") {
   const TuneResult result = tuning.tune(options);
   CHECK(result.stopped_by == "cancelled");
   CHECK(result.trials.size() < 7);
-  CHECK(!result.winner.configuration.empty());
-  CHECK(phases.front() == "search");
-  CHECK(phases.back() == "finalists");
+  CHECK(kind_of(result.winner.configuration) == "slow");
+  CHECK(result.winner.seconds == doctest::Approx(100e-6));
+  CHECK(result.default_seconds == result.winner.seconds);
+  CHECK(phases == std::vector<std::string>{"search"});
+  CHECK(tuning.warnings.empty());
+  CHECK(tuning.store.counts().winners == 1);
 }
 
-// "kinds" with only these valid, in this order: the first is the default.
-void make_kinds(Tuning& tuning, const std::vector<std::string>& kinds) {
-  std::vector<std::string> listed = kinds;  // the source names some, valid or not
-  for (const char* kind : {"slow", "fast", "nan", "wrong", "broken", "refused", "greedy"})
-    if (std::count(kinds.begin(), kinds.end(), kind) == 0) listed.emplace_back(kind);
-  const std::string text =
-      replaced(kinds_template, R"(["slow", "fast", "nan", "wrong", "broken", "refused", "greedy"])",
-               fmt::format("[\"{}\"]", fmt::join(listed, "\", \"")));
-  const std::string valid = fmt::format("KIND in ('{}',)", fmt::join(kinds, "', '"));
-  tuning.folder.write(
-      "twice/kinds.json",
-      replaced(text, "\"let\"", fmt::format("\"constraints\": [\"{}\"], \"let\"", valid)));
+TEST_CASE("a run that is cancelled while finalists race ends with the best so far") {
+  for (const int rounds : {0, 1, 2}) {
+    Tuning tuning;
+    make_kinds(tuning, {"slow", "fast"});
+    int finals = 0;
+    TuneOptions options;
+    options.on_progress = [&](const TuneProgress& progress) {
+      if (progress.phase == "finalists") ++finals;
+    };
+    // Heard between two runs of one round, too.
+    tuning.backend.on_time = [&, timed = 0]() mutable { finals += ++timed > 12 ? 100 : 0; };
+    options.cancelled = [&] { return finals > rounds; };
+    const TuneResult result = tuning.tune(options);
+    CHECK(result.stopped_by == "cancelled");
+    CHECK(finals < 250);  // at most two more runs after it was asked
+    CHECK(kind_of(result.winner.configuration) == "fast");
+    CHECK(result.default_seconds >= result.winner.seconds);
+  }
+}
+
+TEST_CASE("every phase of a run hears that it is cancelled") {
+  Tuning tuning;
+  bool asked = false;
+  TuneOptions options;
+  options.cancelled = [&] { return asked; };
+  SUBCASE("before it begins") {
+    asked = true;
+    CHECK(fails(ErrorCode::cancelled, {"cancelled"}, [&] { tuning.tune(options); }));
+  }
+  SUBCASE("while the reference is compiled") {
+    tuning.backend.on_compile = [&](const Specialization& specialization) {
+      if (specialization.description.find("host_reference") != std::string::npos) asked = true;
+    };
+    CHECK(fails(ErrorCode::cancelled, {"twice n=100", "cancelled"}, [&] { tuning.tune(options); }));
+  }
+  SUBCASE("while the first candidate is timed") {
+    tuning.backend.on_time = [&] { asked = true; };
+    CHECK(fails(ErrorCode::cancelled, {"twice n=100", "cancelled"}, [&] { tuning.tune(options); }));
+    CHECK(tuning.backend.timings <= 3);
+  }
+  CHECK(tuning.store.counts().winners == 0);
+  asked = false;
+  tuning.backend.on_compile = {};
+  tuning.backend.on_time = {};
+  CHECK(kind_of(tuning.tune(options).winner.configuration) == "fast");
+}
+
+TEST_CASE("where cancelled runs are to have no winner, they keep their trials and have none") {
+  Tuning tuning;
+  const auto entry = tuning.entry();
+  auto context = tuning.context();
+  context.cancelled_runs_have_winners = false;
+  int seen = 0;
+  TuneOptions options;
+  options.on_progress = [&](const TuneProgress&) { ++seen; };
+  options.cancelled = [&] { return seen > 1; };
+  const Problem problem = make_problem(entry->manifest, twice_problem());
+  CHECK(fails(ErrorCode::cancelled, {"twice n=100", "goes on from there"},
+              [&] { tune(context, *entry, problem, options); }));
+  CHECK(tuning.store.counts().winners == 0);
+  CHECK(tuning.store.counts().trials >= 2);
 }
 
 TEST_CASE("candidates that take the device down cost a trial each where it can be had again") {
@@ -194,7 +262,7 @@ TEST_CASE("candidates that take the device down cost a trial each where it can b
   CHECK(trials.size() == 5);
   CHECK(trials.at("faulting").status == TrialStatus::fault);
   CHECK(mentions(trials.at("faulting").message, {"faulted"}));
-  CHECK(trials.at("endless").status == TrialStatus::timeout);
+  CHECK(trials.at("endless").status == TrialStatus::timeout_once);
   CHECK(trials.at("wrong").status == TrialStatus::wrong_result);
   CHECK(kind_of(result.winner.configuration) == "fast");
   CHECK(result.stopped_by == "exhausted");
@@ -203,7 +271,121 @@ TEST_CASE("candidates that take the device down cost a trial each where it can b
   CHECK(result.worker_restarts >= 2);
   CHECK(result.worker_restarts <= 3);
   CHECK(tuning.backend.recoveries == result.worker_restarts);
+  REQUIRE(tuning.warnings.size() == 1);
+  CHECK(mentions(tuning.warnings[0], {"1 of 5", "next run", "KIND=endless", "timeout_once"}));
+}
+
+TEST_CASE("a candidate that takes too long is tried again by the next run, and then no more") {
+  Tuning tuning;
+  tuning.backend.recoverable = true;
+  make_kinds(tuning, {"slow", "endless", "fast"});
+  CHECK(by_kind(tuning.tune()).at("endless").status == TrialStatus::timeout_once);
+  const TuneResult second = tuning.tune();
+  CHECK(measured_anew(second) == 1);
+  CHECK(by_kind(second).at("endless").status == TrialStatus::timeout);
+  tuning.warnings.clear();
+  CHECK(measured_anew(tuning.tune()) == 0);
   CHECK(tuning.warnings.empty());
+}
+
+TEST_CASE("what the machine failed to do is no fact: said, stored as what it is, and tried again") {
+  Tuning tuning;
+  std::atomic<bool> failing = true;
+  const std::string kinds = "('slow', 'fast', 'wrong')";
+  allow_kinds(tuning.folder, kinds);
+  const auto fail_for = [&](const std::string& part) {
+    tuning.backend.on_compile = [&, part](const Specialization& specialization) {
+      if (failing && specialization.description.find(part) != std::string::npos)
+        throw Error(ErrorCode::machine_failed, "the compiler was ended by signal 9");
+    };
+  };
+  SUBCASE("for the default") {
+    fail_for("KIND=slow");
+    const TuneResult result = tuning.tune();
+    CHECK(by_kind(result).at("slow").status == TrialStatus::disturbed);
+    CHECK(kind_of(result.winner.configuration) == "fast");
+    REQUIRE(tuning.warnings.size() == 1);
+    CHECK(mentions(tuning.warnings[0], {"1 of 3", "next run", "default", "KIND=slow", "signal 9"}));
+    const auto stored =
+        tuning.store.trials("twice", tuning.problem().key(), tuning.backend.device().kind());
+    CHECK(std::count_if(stored.begin(), stored.end(), [](const TrialRecord& record) {
+            return record.trial.status == TrialStatus::disturbed;
+          }) == 1);
+  }
+  SUBCASE("for all") {
+    fail_for("KIND=");
+    CHECK(fails(ErrorCode::machine_failed, {"3 disturbed", "signal 9"}, [&] { tuning.tune(); }));
+  }
+  failing = false;
+  const TuneResult again = tuning.tune();
+  CHECK(by_kind(again).at("slow").status == TrialStatus::ok);
+  CHECK(again.default_seconds == doctest::Approx(100e-6));
+  CHECK(measured_anew(tuning.tune()) == 0);
+}
+
+TEST_CASE("binaries of another compiler are neither run nor recorded as this one's") {
+  Tuning tuning;
+  tuning.tune();
+  const auto key = tuning.problem().key(), kind = tuning.backend.device().kind();
+  tuning.backend.compiler_name = "another compiler 2.0";
+  std::atomic<int> of_the_winner = 0;
+  tuning.backend.on_compile = [&](const Specialization& specialization) {
+    if (specialization.description.find("KIND=fast") != std::string::npos) ++of_the_winner;
+  };
+  TuneOptions options;
+  options.fresh = true;
+  const TuneResult result = tuning.tune(options);
+  CHECK(kind_of(result.winner.configuration) == "fast");
+  CHECK(of_the_winner == 1);
+  std::map<std::string, int> compilers;
+  for (const auto& record : tuning.store.trials("twice", key, kind)) ++compilers[record.compiler];
+  CHECK(compilers ==
+        std::map<std::string, int>{{"a compiler 1.0", 7}, {"another compiler 2.0", 7}});
+  const auto winner = tuning.store.winner("twice", tuning.problem().tuning_key(), kind);
+  REQUIRE(winner);
+  CHECK(winner->compiler == "another compiler 2.0");
+  const auto binary = tuning.store.find_binary(winner->specialization_hash);
+  REQUIRE(binary);
+  CHECK(binary->compiler == "another compiler 2.0");
+}
+
+TEST_CASE("a budget of infinity, or of more seconds than a clock can tell, is none") {
+  for (const double seconds : {std::numeric_limits<double>::infinity(), 1e300, 3.6e11}) {
+    Tuning tuning;
+    TuneOptions options;
+    options.budget.seconds = seconds;
+    CHECK(tuning.tune(options).stopped_by == "exhausted");
+  }
+}
+
+TEST_CASE("options that make no sense are refused before anything runs") {
+  Tuning tuning;
+  TuneOptions options;
+  options.run_timeout = std::numeric_limits<double>::quiet_NaN();
+  CHECK(fails(ErrorCode::invalid_argument, {"run_timeout", "nan"}, [&] { tuning.tune(options); }));
+  CHECK(tuning.backend.launches == 0);
+}
+
+TEST_CASE(
+    "where only the reference is left, that is said, with the constraints that exclude the rest") {
+  Tuning tuning;
+  tuning.folder.write(
+      "twice/kinds.json",
+      replaced(kinds_template, "\"let\"",
+               "\"constraints\": [\"n > 0\", \"KIND != 'slow'\", \"KIND in ('slow',)\"], \"let\""));
+  const TuneResult result = tuning.tune();
+  CHECK(result.winner.kernel_template == "host_reference");
+  REQUIRE(tuning.warnings.size() == 1);
+  CHECK(mentions(tuning.warnings[0],
+                 {"twice n=100", "only the reference", "kinds", "none of its 7 configurations",
+                  "'KIND != 'slow'' and 'KIND in ('slow',)'"}));
+  allow_kinds(tuning.folder, "('no', 'such')");
+  tuning.tune();
+  CHECK(mentions(tuning.warnings.back(), {"satisfies 'KIND in ('no', 'such')'"}));
+  // An operator with nothing but a reference is as it was meant.
+  Tuning only_reference(false);
+  only_reference.tune();
+  CHECK(only_reference.warnings.empty());
 }
 
 TEST_CASE("a default that takes the device down is a trial like others") {
@@ -290,8 +472,7 @@ TEST_CASE("nothing that works is an error that says what failed how often") {
   SUBCASE("no time") {
     TuneOptions options;
     options.cancelled = [] { return true; };
-    CHECK(fails(ErrorCode::unsupported, {"nothing was measured", "cancelled"},
-                [&] { tuning.tune(options); }));
+    CHECK(fails(ErrorCode::cancelled, {"cancelled"}, [&] { tuning.tune(options); }));
   }
 }
 

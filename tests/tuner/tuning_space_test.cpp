@@ -7,9 +7,13 @@
 #include <random>
 #include <set>
 
+#include "tests/support/errors.h"
+#include "tuner/search_space.h"
+
 namespace {
 
 using namespace cudadent;
+using cudadent::tests::fails;
 
 ParameterSpec parameter(std::string name, const char* values) {
   return {std::move(name), Expression::parse_list(values)};
@@ -174,27 +178,35 @@ TEST_CASE("nothing is found in an empty space") {
   CHECK(TuningSpace(definition({parameter("A", "[]")}, {})).size() == 0);
 }
 
-TEST_CASE("sizes saturate, and indices below remain usable") {
+TEST_CASE(
+    "a space too large for indices is refused with its size, one that constraints make small is "
+    "not") {
   std::vector<ParameterSpec> flags;
   for (int i = 0; i < 70; ++i) flags.push_back(parameter(fmt::format("F{}", i), "[0, 1]"));
-  const auto largest = std::numeric_limits<std::uint64_t>::max();
-  const TuningSpace loose(definition(flags, {}));
-  CHECK(loose.raw_size() == largest);
-  CHECK(loose.size() == largest);
+  CHECK(fails(ErrorCode::unsupported, {"1.181e+21 configurations", "1.845e+19", "constrain"},
+              [&] { TuningSpace(definition(flags, {})); }));
   std::string all = "F0";
   for (int i = 1; i < 70; ++i) all += fmt::format(" + F{}", i);
   const std::string at_most_three = all + " <= 3", at_least_three = all + " >= 3";
   const TuningSpace three(definition(flags, {at_most_three.c_str()}));
   CHECK(three.size() == 1 + 70 + 70 * 69 / 2 + 70 * 69 * 68 / 6);
-  CHECK(three.raw_size() == largest);
-  const TuningSpace most(definition(flags, {at_least_three.c_str()}));
-  for (const TuningSpace* space : {&loose, &most}) {
-    CHECK(space->size() == largest);
-    for (const std::uint64_t index : {std::uint64_t{0}, std::uint64_t{12345}, largest - 1}) {
-      CHECK(space->index_of(space->point(index)) == index);
-    }
-    CHECK_FALSE(space->index_of(TuningSpace::Point(70, 1)));
-  }
+  CHECK(three.raw_size() == 0x1p70);
+  // In one group of parameters, where the tree's own count is too small for it.
+  CHECK(fails(ErrorCode::unsupported, {"1.181e+21 configurations"},
+              [&] { TuningSpace(definition(flags, {at_least_three.c_str()})); }));
+  // The largest that do have indices: every parameter takes each of its values.
+  flags.resize(63);
+  const TuningSpace large(definition(flags, {}));
+  CHECK(large.size() == std::uint64_t{1} << 63U);
+  for (const std::uint64_t index : {std::uint64_t{0}, std::uint64_t{12345}, large.size() - 1})
+    CHECK(large.index_of(large.point(index)) == index);
+  CHECK(large.point(large.size() - 1) == TuningSpace::Point(63, 1));
+  // And several templates together.
+  std::vector<SearchSpace::Member> members;
+  for (int i = 0; i < 2; ++i)
+    members.push_back({nullptr, TuningSpace(definition(flags, {})), 0, {}});
+  CHECK(fails(ErrorCode::unsupported, {"1.845e+19 configurations"},
+              [&] { SearchSpace(std::move(members)); }));
 }
 
 TEST_CASE("a large space is counted without being listed") {

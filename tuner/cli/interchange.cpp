@@ -18,7 +18,6 @@
 #include "tuner/cli/common.h"
 #include "tuner/cli/page.h"
 #include "tuner/cli/selection.h"
-#include "tuner/sweep/json_reader.h"
 
 namespace cudadent::cli {
 
@@ -150,7 +149,7 @@ struct ImportCommand {
 };
 
 void run_import(const ImportCommand& command) {
-  const auto json = read_json(command.file);
+  const auto json = parse_exchange(read_exchange_text(command.file), command.file);
   const bool foreign = is_t4(json) || is_kernel_tuner(json);
   const Contents contents =
       foreign ? from_exchange(json, {command.op, command.device_kind, command.file})

@@ -35,7 +35,9 @@ int main(int argc, char** argv) {
   } catch (const Error& error) {
     fmt::print(stderr, "cudadent-tune: {}\n", error.what());
     if (!error.detail().empty()) fmt::print(stderr, "{}\n", error.detail());
-    return error.code() == ErrorCode::invalid_argument ? 2 : 1;
+    return error.code() == ErrorCode::invalid_argument ? 2
+           : error.code() == ErrorCode::cancelled      ? 130
+                                                       : 1;
   } catch (const std::exception& error) {
     fmt::print(stderr, "cudadent-tune: {}\n", error.what());
     return 1;

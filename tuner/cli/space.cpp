@@ -20,6 +20,11 @@ struct SpaceCommand {
   std::uint64_t limit = 50;
 };
 
+// A whole number, as long as it is exact.
+nlohmann::json count_json(double count) {
+  return count <= 0x1p53 ? nlohmann::json(static_cast<std::int64_t>(count)) : nlohmann::json(count);
+}
+
 // A space that a T1 file describes: no templates, no problem, no device.
 void run_file(const SpaceCommand& command) {
   const TuningSpace space(read_t1(command.problem.op));
@@ -28,13 +33,13 @@ void run_file(const SpaceCommand& command) {
     nlohmann::json json{{"file", command.problem.op},
                         {"parameters", space.parameters().size()},
                         {"valid", space.size()},
-                        {"raw", space.raw_size()}};
+                        {"raw", count_json(space.raw_size())}};
     for (std::uint64_t i = 0; i < shown; ++i)
       json["configurations"].push_back(cudadent::to_json(space.configuration(i)));
     print_json(json);
     return;
   }
-  fmt::print("{}: {} configurations of {} parameters; {} without the conditions\n",
+  fmt::print("{}: {} configurations of {} parameters; {:.10g} without the conditions\n",
              command.problem.op, space.size(), space.parameters().size(), space.raw_size());
   for (std::uint64_t i = 0; i < shown; ++i) fmt::print("{}\n", to_text(space.configuration(i)));
   if (!command.count && shown < space.size())
@@ -53,10 +58,10 @@ void run_space(const SpaceCommand& command) {
   std::vector<std::vector<std::string>> rows{{"template", "valid", "raw"}};
   for (const auto& member : space.members()) {
     rows.push_back({member.kernel_template->name, std::to_string(member.space.size()),
-                    std::to_string(member.space.raw_size())});
+                    fmt::format("{:.10g}", member.space.raw_size())});
     nlohmann::json part{{"template", member.kernel_template->name},
                         {"valid", member.space.size()},
-                        {"raw", member.space.raw_size()}};
+                        {"raw", count_json(member.space.raw_size())}};
     if (!command.count)
       for (std::uint64_t i = 0; i < std::min(member.space.size(), command.limit); ++i)
         part["configurations"].push_back(cudadent::to_json(member.space.configuration(i)));

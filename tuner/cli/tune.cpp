@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "cache/records.h"
 #include "runtime/value.h"
 #include "tuner/budget.h"
 #include "tuner/cli/common.h"
@@ -51,6 +52,11 @@ std::vector<double> good_medians(const TuneResult& result) {
   return medians;
 }
 
+std::int64_t unsettled(const TuneResult& result) {
+  return std::count_if(result.trials.begin(), result.trials.end(),
+                       [](const Trial& trial) { return !is_settled(trial.status); });
+}
+
 double error_of(const TuneResult& result) {
   for (const auto& trial : result.trials)
     if (trial.kernel_template == result.winner.kernel_template &&
@@ -86,6 +92,10 @@ void print_result(const TuneResult& result, const std::string& device) {
       "tried         {} of {} configurations ({}), {} ruled out by the prior, stopped by {}\n",
       result.trials.size(), result.candidates, fmt::join(counts, ", "), result.ruled_out,
       result.stopped_by);
+  if (const auto count = unsettled(result); count > 0)
+    fmt::print(
+        "not judged    {} of these: the machine failed, not they; the next run tries them again\n",
+        count);
   fmt::print(
       "time          {:.1f} s: prepare {:.1f}, enumerate {:.1f}, verify {:.1f}, measure {:.1f}, "
       "search {:.1f}, waiting for the compiler {:.1f} ({:.1f} s of compiling on all cores)\n",
@@ -110,6 +120,7 @@ nlohmann::json result_json(const TuneResult& result, const std::string& device) 
           {"bytes", result.bytes},
           {"candidates", result.candidates},
           {"ruled_out", result.ruled_out},
+          {"not_judged", unsettled(result)},
           {"isolated", result.isolated},
           {"worker_restarts", result.worker_restarts},
           {"stopped_by", result.stopped_by},
@@ -154,6 +165,13 @@ void run_tune(const TuneCommand& command) {
       print_json(result_json(result, runtime.device_name()));
     else
       print_result(result, runtime.device_name());
+    if (interrupted()) {
+      fmt::print(
+          stderr,
+          "cudadent-tune: interrupted; the winner is the best of what was measured so far, and "
+          "tuning again goes on from there\n");
+      throw CLI::RuntimeError(130);
+    }
   } catch (...) {
     clear_line();
     throw;
@@ -188,12 +206,10 @@ void add_tune(CLI::App& program) {
   command
       ->add_option("--compile-timeout", state->compile_timeout,
                    "seconds a candidate may take to compile, in a worker")
-      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command
       ->add_option("--run-timeout", state->run_timeout,
                    "seconds a launch of a candidate may take, in a worker")
-      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--to-the-end", state->to_the_end,
                     "use the whole budget even when nothing more is expected of it");

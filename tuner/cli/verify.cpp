@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -67,9 +68,12 @@ Checked check(const VerifyCommand& command, Runtime::Parts& parts, const WinnerR
     const auto entry = parts.library.find(winner.problem.op);
     const auto problem = make_problem(
         entry->manifest, values_from_json(nlohmann::json::parse(winner.problem.problem_key)));
+    TuneOptions options = parts.tuning;
+    options.cancelled = [] { return interrupted(); };
     checked.check =
-        check_winner(parts.tuning_context(), *entry, problem, winner, parts.tuning, command.rules);
+        check_winner(parts.tuning_context(), *entry, problem, winner, options, command.rules);
   } catch (const Error& error) {
+    if (error.code() == ErrorCode::cancelled) throw;
     checked.check.state = WinnerState::fails;
     checked.check.message = error.what();
     return checked;
@@ -82,6 +86,9 @@ Checked check(const VerifyCommand& command, Runtime::Parts& parts, const WinnerR
 }
 
 void run_verify(VerifyCommand& command) {
+  if (!(command.margin_percent > 0) || !std::isfinite(command.margin_percent))
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("--margin {}: expected per cent above 0", command.margin_percent));
   command.rules.margin = command.margin_percent / 100;
   Runtime runtime(command.common.runtime_options());
   auto& parts = runtime.parts();
@@ -99,7 +106,13 @@ void run_verify(VerifyCommand& command) {
   std::int64_t bad = 0, done = 0;
   for (const auto& winner : winners) {
     if (interrupted()) break;
-    const Checked checked = check(command, parts, winner);
+    Checked checked;
+    try {
+      checked = check(command, parts, winner);
+    } catch (const Error&) {
+      if (!interrupted()) throw;
+      break;
+    }
     ++done;
     if (checked.check.state != WinnerState::wins) ++bad;
     if (command.common.json)
@@ -112,7 +125,10 @@ void run_verify(VerifyCommand& command) {
   else
     fmt::print("{} of {} winners of {} checked: {} win, {} do not\n", done, winners.size(),
                runtime.device_name(), done - bad, bad);
-  if (interrupted()) throw CLI::RuntimeError(130);
+  if (interrupted()) {
+    fmt::print(stderr, "cudadent-tune: interrupted\n");
+    throw CLI::RuntimeError(130);
+  }
   if (bad > 0) throw CLI::RuntimeError(1);
 }
 
@@ -129,7 +145,6 @@ void add_verify(CLI::App& program) {
                    "how many of the fastest known trials it is compared with")
       ->capture_default_str();
   command->add_option("--margin", state->margin_percent, "per cent: slower by more is to lose")
-      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--fix", state->fix, "put the best of those compared in the place of who lost");
   command->callback([state] { run_verify(*state); });

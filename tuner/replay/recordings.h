@@ -19,14 +19,8 @@ namespace cudadent {
 // Throws Error(invalid_argument) that names the file and what was expected.
 RecordedSpace read_recorded_space(const std::filesystem::path& file, std::string_view problem = {});
 
-// The parts, for text that lies in memory; `name` is for messages. Times in these files are
-// milliseconds unless they say otherwise. What carries no positive finite time failed.
-std::vector<RecordedConfiguration> parse_t4(const std::string& text, const std::string& name);
-std::vector<RecordedConfiguration> parse_kernel_tuner(const std::string& text,
-                                                      const std::string& name);
-
-// The bytes of a gzip file. Throws Error(invalid_argument) for damaged ones, and Error(unsupported)
-// in a build without zlib.
-std::string decompress_gzip(std::string_view bytes, const std::string& name);
+// A T4 or Kernel Tuner file whose text lies in memory; `name` is for messages.
+std::vector<RecordedConfiguration> parse_recording(const std::string& text,
+                                                   const std::string& name);
 
 }  // namespace cudadent

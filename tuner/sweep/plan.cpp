@@ -33,6 +33,8 @@ std::vector<Value> range_values(const JsonReader& range) {
         "\"from\" above 0");
   const auto whole = [](double number) { return number == std::floor(number); };
   const bool integers = whole(from) && (grows_by_factor || whole(by));
+  if (integers && (to > 0x1p53 || from < -0x1p53))
+    range.fail("whole numbers of a range are from -2^53 to 2^53");
   std::vector<Value> values;
   // Each from the start, so that rounding does not add up.
   for (int i = 0;; ++i) {

@@ -12,8 +12,10 @@
 #include <tuple>
 #include <utility>
 
+#include "cache/records.h"
 #include "runtime/threads.h"
 #include "runtime/value.h"
+#include "tuner/budget.h"
 
 namespace cudadent {
 
@@ -22,9 +24,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto claim_poll = std::chrono::milliseconds(200);
-
-// Thrown through a tuning run to end it without a winner, which would pass for a finished one.
-struct Interrupted {};
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -56,7 +55,7 @@ std::int64_t known_trials(const TuningContext& context, const OperatorEntry& ent
                           const ProblemRecord& record) {
   const auto trials = context.store.trials(record.op, record.problem_key, record.device_kind);
   return std::count_if(trials.begin(), trials.end(), [&](const TrialRecord& trial) {
-    return trial.measurement == context.backend.measurement() &&
+    return is_settled(trial.trial.status) && trial.measurement == context.backend.measurement() &&
            std::any_of(entry.templates.begin(), entry.templates.end(),
                        [&](const auto& kernel) { return kernel->hash == trial.template_hash; });
   });
@@ -223,27 +222,29 @@ class SweepRun {
     const auto start = Clock::now();
     TuneOptions tuning = options_.tuning;
     tuning.budget = budget_of(device, job);
-    tuning.cancelled = [this] { return cancelled() ? throw Interrupted() : false; };
     tuning.on_progress = [&](const TuneProgress& progress) {
-      {
-        const std::lock_guard lock(mutex_);
-        job.progress = progress;
-        job.progress.last = nullptr;
-        job.elapsed = seconds_since(start);
-        const bool is_trial = progress.last != nullptr && progress.phase == "search";
-        if (is_trial) ++job.new_trials;
-        if (options_.on_progress) options_.on_progress(job, is_trial ? progress.last : nullptr);
-      }
-      if (cancelled()) throw Interrupted();
+      const std::lock_guard lock(mutex_);
+      job.progress = progress;
+      job.progress.last = nullptr;
+      job.elapsed = seconds_since(start);
+      const bool is_trial = progress.last != nullptr && progress.phase == "search";
+      if (is_trial) ++job.new_trials;
+      if (options_.on_progress) options_.on_progress(job, is_trial ? progress.last : nullptr);
     };
+    // A winner of a run that was cut short would pass for a finished one's, and not be tuned again.
+    TuningContext context = device.context;
+    context.cancelled_runs_have_winners = false;
     SweepState state = SweepState::failed;
     std::string error;
     std::optional<TuneResult> result;
     try {
-      result = tune(device.context, *job.entry, *job.problem, tuning);
+      result = tune(context, *job.entry, *job.problem, tuning);
       state = SweepState::tuned;
-    } catch (const Interrupted&) {
-      state = SweepState::interrupted;
+    } catch (const Error& failure) {
+      if (failure.code() == ErrorCode::cancelled)
+        state = SweepState::interrupted;
+      else
+        error = failure.what();
     } catch (const std::exception& failure) {
       error = failure.what();
     }
@@ -317,6 +318,9 @@ std::vector<SweepJob> sweep_jobs(const SweepPlan& plan, const std::vector<SweepD
 
 bool run_sweep(std::vector<SweepJob>& jobs, const std::vector<SweepDevice>& devices,
                const SweepOptions& options) {
+  check_budget(options.per_problem);
+  check_wait_for_others(options.wait_for_others);
+  check_budget({.seconds = options.total_seconds});
   return SweepRun(jobs, devices, options).run();
 }
 

@@ -75,7 +75,8 @@ struct SweepOptions {
 };
 
 // Tunes every pending job, one at a time on each device. A job that fails does not end the sweep. Returns
-// false when `cancelled` ended it: the trial under way was the last, and jobs begun have no winner yet.
+// false when `cancelled` ended it: what was under way is dropped, and jobs begun have no winner yet. Throws
+// Error(invalid_argument) for limits that are NaN or negative.
 bool run_sweep(std::vector<SweepJob>& jobs, const std::vector<SweepDevice>& devices,
                const SweepOptions& options);
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "runtime/cancellation.h"
 #include "runtime/host/backend.h"
 #include "tests/support/errors.h"
 #include "tests/support/fates.h"
@@ -43,10 +44,8 @@ class OddCompiler {
 // The temporary folder of everything started while it lives is below `path`.
 class TemporaryFolders {
  public:
-  TemporaryFolders() {
-    if (const char* before = std::getenv("TMPDIR"); before != nullptr) before_ = before;
-    ::setenv("TMPDIR", folder_.path().c_str(), 1);
-  }
+  TemporaryFolders() { set(folder_.path()); }
+  explicit TemporaryFolders(const std::filesystem::path& path) { set(path); }
   ~TemporaryFolders() {
     if (before_)
       ::setenv("TMPDIR", before_->c_str(), 1);
@@ -58,6 +57,10 @@ class TemporaryFolders {
   [[nodiscard]] const std::filesystem::path& path() const { return folder_.path(); }
 
  private:
+  void set(const std::filesystem::path& path) {
+    if (const char* before = std::getenv("TMPDIR"); before != nullptr) before_ = before;
+    ::setenv("TMPDIR", path.c_str(), 1);
+  }
   Folder folder_;
   std::optional<std::string> before_;
 };
@@ -88,19 +91,77 @@ TEST_CASE("a compiler that dies, says nonsense or takes its worker along costs o
   struct Oddity {
     const char* commands;
     std::initializer_list<std::string_view> message;
+    ErrorCode code;
   };
-  for (const Oddity& oddity :
-       {Oddity{"kill -9 $$", {"twice/fates FATE=well", "ended by signal 9"}},
-        Oddity{"kill -SEGV $PPID; sleep 30", {"twice/fates FATE=well", "process", "signal 11"}},
-        Oddity{"echo nonsense; exit 0", {"twice/fates"}},
-        Oddity{"echo nonsense; exit 1", {"reported errors"}}}) {
+  // What the machine did is told from what is wrong with the template.
+  constexpr ErrorCode machine = ErrorCode::machine_failed, theirs = ErrorCode::compile_failed;
+  const std::vector<Oddity> oddities{
+      {"kill -9 $$", {"twice/fates FATE=well", "ended by signal 9"}, machine},
+      {"echo nonsense; exit 0", {"twice/fates"}, machine},
+      {"echo nonsense; exit 1", {"reported errors"}, theirs},
+      {"echo 'g++: fatal error: Killed signal terminated program cc1plus'; exit 1",
+       {"twice/fates"},
+       machine},
+      {"echo 'clang: error: unable to execute command: Killed'; exit 254",
+       {"twice/fates"},
+       machine},
+      {"echo '/tmp/x.s: No space left on device'; exit 1", {"twice/fates"}, machine},
+      {"echo 'virtual memory exhausted: Cannot allocate memory'; exit 1",
+       {"twice/fates"},
+       machine}};
+  const auto here = make_host_backend(compiler.fates().environment);
+  for (const Oddity& oddity : oddities) {
     CAPTURE(oddity.commands);
     compiler.does(oddity.commands);
-    CHECK(fails(ErrorCode::compile_failed, oddity.message, [&] { worker->compile(wanted); }));
+    CHECK(fails(oddity.code, oddity.message, [&] { worker->compile(wanted); }));
+    CHECK(fails(oddity.code, oddity.message, [&] { here->compile(wanted); }));
     compiler.compiles();
     CHECK(compiles(*worker, wanted));
   }
+  compiler.does("kill -SEGV $PPID; sleep 30");
+  CHECK(fails(machine, {"twice/fates FATE=well", "process", "signal 11"},
+              [&] { worker->compile(wanted); }));
+  compiler.compiles();
+  CHECK(compiles(*worker, wanted));
   CHECK(worker->lost() == Loss::none);
+}
+
+TEST_CASE("compilers speak English, whatever the locale: what they complain of is read") {
+  const OddCompiler compiler;
+  const auto here = make_host_backend(compiler.fates().environment);
+  const auto wanted = compiler.fates().specialization(*here, "well");
+  compiler.does("echo \"locale $LC_ALL\"; exit 1");
+  const auto error = error_of([&] { here->compile(wanted); });
+  REQUIRE(error);
+  CHECK(mentions(error->detail(), {"locale C"}));
+}
+
+TEST_CASE("without a folder for temporary files nothing compiles, for now") {
+  const OddCompiler compiler;
+  const auto here = make_host_backend(compiler.fates().environment);
+  const auto wanted = compiler.fates().specialization(*here, "well");
+  CHECK(here->compiler() != "");
+  const TemporaryFolders folders("/proc/no/such/folder");
+  CHECK(fails(ErrorCode::machine_failed, {"temporary folder", "TMPDIR"},
+              [&] { here->compile(wanted); }));
+}
+
+TEST_CASE("compiles that are no longer wanted end within a moment, in a worker and here") {
+  const OddCompiler compiler;
+  const auto worker = compiler.fates().worker();
+  const auto here = make_host_backend(compiler.fates().environment);
+  const auto wanted = compiler.fates().specialization(*worker, "well");
+  CHECK(worker->compiler() == here->compiler());
+  compiler.does("sleep 3000");
+  for (Backend* backend : {worker.get(), here.get()}) {
+    const auto start = std::chrono::steady_clock::now();
+    const Cancellation scope(
+        [&] { return std::chrono::steady_clock::now() > start + std::chrono::milliseconds(300); });
+    CHECK(fails(ErrorCode::cancelled, {"twice/fates FATE=well", "cancelled"},
+                [&] { backend->compile(wanted); }));
+  }
+  compiler.compiles();
+  CHECK(compiles(*worker, wanted));
 }
 
 TEST_CASE(

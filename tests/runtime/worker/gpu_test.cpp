@@ -113,7 +113,7 @@ TEST_CASE("gpu: a kernel that never ends is ended") {
 TEST_CASE("gpu: more memory than there is, is refused") {
   REQUIRE_GPU();
   const Gpu gpu;
-  CHECK(fails(ErrorCode::launch_failed, {"allocate"},
+  CHECK(fails(ErrorCode::machine_failed, {"allocate"},
               [&] { gpu.backend->allocate(std::size_t{1} << 50); }));
   CHECK(gpu.backend->lost() == Loss::none);
   CHECK(gpu.runs_well());

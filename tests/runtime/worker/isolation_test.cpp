@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/cancellation.h"
 #include "runtime/host/backend.h"
 #include "runtime/worker/peer.h"
 #include "runtime/worker/worker_backend.h"
@@ -78,7 +79,7 @@ TEST_CASE("what the device refuses is the same error as here, and no loss") {
   Binary nonsense;
   nonsense.architecture = "s390x";
   CHECK(fails(ErrorCode::launch_failed, {"s390x"}, [&] { worker->load(nonsense); }));
-  CHECK(fails(ErrorCode::launch_failed, {"allocate"},
+  CHECK(fails(ErrorCode::machine_failed, {"allocate"},
               [&] { worker->allocate(std::size_t{1} << 50); }));
   CHECK(worker->lost() == Loss::none);
 }
@@ -111,6 +112,29 @@ TEST_CASE("a kernel that takes its process down is named, and the next one runs"
     CHECK(fails(ErrorCode::launch_failed, {"only be destroyed"}, [&] { bad.launch(); }));
     CHECK(worker->lost() == Loss::none);
   }
+}
+
+TEST_CASE("a process that is ended from outside is not its kernel's fault") {
+  const Fates fates;
+  const auto worker = fates.worker();
+  Candidate unlucky(*worker, fates.specialization(*worker, "killed"));
+  CHECK(fails(ErrorCode::machine_failed, {"run a kernel", "signal 9"}, [&] { unlucky.launch(); }));
+  CHECK(worker->lost() == Loss::fault);
+  REQUIRE(worker->recover());
+}
+
+TEST_CASE("a call that is no longer wanted ends within a moment, and the process with it") {
+  const Fates fates;
+  const auto worker = fates.worker();
+  worker->limit_runs(3600);
+  Candidate bad(*worker, fates.specialization(*worker, "hang"));
+  const auto start = std::chrono::steady_clock::now();
+  const Cancellation scope(
+      [&] { return std::chrono::steady_clock::now() > start + std::chrono::seconds(1); });
+  CHECK(fails(ErrorCode::cancelled, {"run a kernel", "cancelled"}, [&] { bad.launch(); }));
+  CHECK(worker->lost() != Loss::none);
+  CHECK(fails(ErrorCode::launch_failed, {"gone", "no longer wanted"},
+              [&] { worker->synchronize(); }));
 }
 
 TEST_CASE("a kernel that never ends is ended, and the next one runs") {

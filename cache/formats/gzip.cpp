@@ -1,6 +1,7 @@
-#include <fmt/format.h>
+#include "cache/formats/gzip.h"
 
-#include "tuner/replay/recordings.h"
+#include <cudadent/cudadent.h>
+#include <fmt/format.h>
 
 #ifdef CUDADENT_ZLIB
 #include <zlib.h>
