@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "runtime/device.h"
 #include "runtime/manifest.h"
@@ -177,6 +178,50 @@ void parse_launches(const Field& field, const Names& known, const Names& argumen
   if (kernel.launches.empty()) field.fail("a template launches at least one kernel");
 }
 
+// The text with each of the names in the place of which a text stands replaced, but not within quotes.
+std::string with_parts(const std::string& text, const std::map<std::string, std::string>& parts) {
+  std::string result;
+  char quote = 0;
+  for (std::size_t i = 0; i < text.size();) {
+    std::size_t end = i + 1;
+    if (quote == 0)
+      while (is_word_letter(text[i]) && end < text.size() && is_word_letter(text[end])) ++end;
+    const std::string piece = text.substr(i, end - i);
+    const auto part = quote == 0 ? parts.find(piece) : parts.end();
+    result += part == parts.end() ? piece : part->second;
+    if (text[i] == quote)
+      quote = 0;
+    else if (quote == 0 && (text[i] == '\'' || text[i] == '"'))
+      quote = text[i];
+    i = end;
+  }
+  return result;
+}
+
+// An expression, or parts with names in order, of which "seconds" is the last. Parts are put in their places: what
+// several have in common is computed once all the same, as a compiled prior has equal parts once.
+std::optional<Expression> parse_prior(const Field& root, const Names& known) {
+  if (!root.has("prior")) return std::nullopt;
+  const Field field = root.at("prior");
+  if (!field.json().is_object()) return field.expression(known);
+  Names names = known;
+  std::map<std::string, std::string> parts;
+  std::optional<Expression> seconds;
+  field.each_member([&](const std::string& name, const Field& member) {
+    if (seconds) member.fail("\"seconds\" is the last part of a prior");
+    check_identifier(member, name);
+    static_cast<void>(member.expression(names));  // its errors are about what is written here
+    if (!names.insert(name).second) fail_used_twice(member, name);
+    const std::string text = with_parts(member.text(), parts);
+    if (name == "seconds")
+      seconds = Expression::parse(text);
+    else
+      parts[name] = "(" + text + ")";
+  });
+  if (!seconds) field.fail("a prior of parts needs \"seconds\", the last of them");
+  return seconds;
+}
+
 }  // namespace
 
 KernelTemplate parse_template(std::string_view text, const std::string& origin,
@@ -217,7 +262,7 @@ KernelTemplate parse_template(std::string_view text, const std::string& origin,
       kernel.let.emplace_back(name, std::move(expression));
     });
   kernel.constraints = root.expressions_at("constraints", known);
-  kernel.prior = root.expression_at("prior", known);
+  kernel.prior = parse_prior(root, known);
   if (root.has("workspace")) parse_workspaces(root.at("workspace"), known, kernel);
   if (root.has("tensor_maps")) parse_tensor_maps(root.at("tensor_maps"), known, op, kernel);
   parse_launches(root.at("launches"), known, names_of_arguments(root, op, kernel), kernel);

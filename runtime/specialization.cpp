@@ -275,6 +275,11 @@ std::string why_invalid(const KernelTemplate& kernel, const Problem& problem,
   return broken.empty() ? std::string() : fmt::format("constraint '{}' does not hold", broken);
 }
 
+Configuration wanted_default(const KernelTemplate& kernel, const Problem& problem,
+                             const Device& device) {
+  return configuration_at(kernel, wanted_positions(kernel, problem, device.facts()));
+}
+
 std::optional<Configuration> default_configuration(const KernelTemplate& kernel,
                                                    const Problem& problem, const Device& device) {
   const Values facts = device.facts();

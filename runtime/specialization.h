@@ -42,8 +42,11 @@ std::string why_unfit(const KernelTemplate& kernel_template, const Problem& prob
 // The first constraint the configuration breaks, or value that is not allowed; empty when valid.
 std::string why_invalid(const KernelTemplate& kernel_template, const Problem& problem,
                         const Configuration& configuration, const Device& device);
+// The manifest's default, of values that are allowed, whether it is valid or not.
+Configuration wanted_default(const KernelTemplate& kernel_template, const Problem& problem,
+                             const Device& device);
 // The manifest's default, moved to the nearest valid configuration when it is not itself valid;
-// nothing when no configuration is valid.
+// nothing when no configuration is valid. That can take a second: who has a tuning space asks that (default_index).
 std::optional<Configuration> default_configuration(const KernelTemplate& kernel_template,
                                                    const Problem& problem, const Device& device);
 

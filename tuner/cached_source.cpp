@@ -4,46 +4,21 @@
 
 #include <chrono>
 #include <cmath>
-#include <limits>
 #include <thread>
 
 #include "cache/claim.h"
 #include "runtime/specialization.h"
-#include "tuner/neighbours.h"
+#include "tuner/judge.h"
 #include "tuner/stopwatch.h"
 
 namespace cudadent {
 
 namespace {
 
-constexpr std::size_t most_predicted = 1000;  // configurations a prior is asked about on a launch
-constexpr double clearly_better = 0.9;        // predicted cost over the default's
 constexpr auto claim_poll = std::chrono::milliseconds(50);
 
 [[noreturn]] void throw_cancelled(const std::string& problem, std::string_view meanwhile) {
   throw Error(ErrorCode::cancelled, fmt::format("{}: cancelled while {}", problem, meanwhile));
-}
-
-// The least of a prior along a walk: from evenly spread configurations downhill to a local minimum.
-std::optional<std::pair<double, std::uint64_t>> least_predicted(const SearchSpace::Member& member) {
-  std::optional<std::pair<double, std::uint64_t>> best;
-  std::size_t asked = 0;
-  const auto look = [&](std::uint64_t index) {
-    ++asked;
-    const double cost = member.prior(member.space.configuration(index));
-    if (!std::isfinite(cost) || (best && cost >= best->first)) return false;
-    best = {cost, index};
-    return true;
-  };
-  const std::uint64_t stride = member.space.size() / (most_predicted / 2) + 1;
-  for (std::uint64_t index = 0; index < member.space.size(); index += stride) look(index);
-  bool better = best.has_value();
-  while (better && asked < most_predicted) {
-    better = false;
-    for (const std::uint64_t index : member.space.neighbours(best->second, Neighbourhood::adjacent))
-      better = look(index) || better;
-  }
-  return best;
 }
 
 }  // namespace
@@ -154,40 +129,17 @@ std::optional<Choice> CachedSource::tuned(const OperatorEntry& entry, const Prob
 }
 
 Choice CachedSource::fallback(const OperatorEntry& entry, const Problem& problem) {
-  for (const auto& neighbour : neighbours_of(problem, context_.backend.device(), context_.store))
-    if (auto choice = usable(entry, problem, neighbour.winner, neighbour.relation)) return *choice;
-  return predicted(entry, problem);
-}
-
-Choice CachedSource::predicted(const OperatorEntry& entry, const Problem& problem) {
-  constexpr double unknown = std::numeric_limits<double>::infinity();
   const Device& device = context_.backend.device();
   const SearchSpace space = search_space(entry, problem, device, {}, [&](const auto& reasons) {
     if (context_.log) context_.log(LogLevel::warning, only_reference_warning(problem, reasons));
   });
-  std::optional<Choice> best, standard;
-  double best_cost = unknown, standard_cost = unknown;
-  for (const auto& member : space.members()) {
-    if (auto configuration = default_configuration(*member.kernel_template, problem, device)) {
-      const double cost = member.prior ? member.prior(*configuration) : unknown;
-      if (!standard || cost < standard_cost) {
-        standard =
-            Choice{member.kernel_template, std::move(*configuration), 0, Provenance::defaulted};
-        standard_cost = cost;
-      }
-    }
-    if (!member.prior) continue;
-    const auto least = least_predicted(member);
-    if (!least || least->first >= best_cost) continue;
-    best = Choice{member.kernel_template, member.space.configuration(least->second), 0,
-                  Provenance::predicted};
-    best_cost = least->first;
-  }
-  if (best && best_cost < clearly_better * standard_cost) return *best;
-  if (!standard)
+  const auto ranking = judged(space, entry, problem, device, context_.store);
+  if (ranking.empty())
     throw Error(ErrorCode::unsupported,
                 fmt::format("{}: no valid configuration on {}", problem.describe(), device.name));
-  return *standard;
+  const Judged& best = ranking.front();
+  return Choice{space.member_of(best.candidate).kernel_template,
+                space.configuration(best.candidate), best.seconds, best.provenance};
 }
 
 Choice CachedSource::choose(const OperatorEntry& entry, const Problem& problem) {

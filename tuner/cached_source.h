@@ -47,13 +47,10 @@ class CachedSource : public ConfigurationSource {
   // cudadent::tune() when it is this thread's turn. Throws what tuned() throws.
   TuneResult tune(const OperatorEntry& entry, const Problem& problem, const TuneOptions& options);
 
-  // What to launch without tuning: the winner of a neighbouring tuning key, of the nearest problem, of
-  // another device of the architecture, else predicted(). Throws Error(unsupported).
+  // What to launch without tuning: of the winners of neighbouring keys and near problems, also of other devices of
+  // the architecture, the defaults, and what priors promise most of, the one judged cheapest (judge.h). Throws
+  // Error(unsupported).
   Choice fallback(const OperatorEntry& entry, const Problem& problem);
-
-  // The best of what the templates' priors promise, where that is clearly more than they promise of the
-  // default configurations; else the default of the template promised most. Throws Error(unsupported).
-  Choice predicted(const OperatorEntry& entry, const Problem& problem);
 
  private:
   Turns::Turn turn_of_key(const ProblemRecord& problem, const TuneOptions& options);

@@ -62,13 +62,13 @@ class CandidateSearch {
       const bool refilled = (!in_turns || pool.under_way() == 0) && refill(pool, queue, ahead);
       if (pool.under_way() == 0) {
         if (refilled) continue;  // none of them could be planned
-        run_.result.stopped_by = "exhausted";
+        run_.result.stopped_by = too_late() ? "time" : "exhausted";
         break;
       }
       if (in_turns)
         evaluate_together(pool);
       else if (auto compiled = wait_for(pool);
-               compiled && (!out_of_time() || run_.is_default(compiled->candidate)))
+               compiled && (!out_of_time() || run_.is_essential(compiled->candidate)))
         evaluate(std::move(*compiled));
     }
   }
@@ -108,24 +108,34 @@ class CandidateSearch {
 
   [[nodiscard]] bool out_of_time() const { return time_left() <= 0; }
 
-  // Why to stop; empty to go on. No budget is too short for the defaults: who asks for little time must not
-  // get something slower than without tuning, or nothing.
+  // To begin with another candidate, as long as they took to compile so far: a run that is over waits for those
+  // under way.
+  [[nodiscard]] bool too_late() const {
+    if (run_.options.budget.seconds <= 0) return false;
+    const auto count = static_cast<double>(std::max<std::int64_t>(1, new_trials_));
+    const std::chrono::duration<double> usual(run_.result.compile_seconds / count);
+    return Clock::now() + usual >= deadline();
+  }
+
+  // Why to stop; empty to go on. No budget is too short for the defaults and what would be launched without
+  // tuning: who asks for little time must not get something slower than that, or nothing.
   [[nodiscard]] std::string stop_reason() const {
     if (run_.cancelled()) return "cancelled";
     if (run_.lost()) return "device lost";
     const Budget& budget = run_.options.budget;
-    if (out_of_time() && defaults_measured()) return "time";
+    if (out_of_time() && essentials_measured()) return "time";
     if (budget.trials > 0 && new_trials_ >= budget.trials) return "trials";
     if (budget.patience > 0 && since_improvement_ >= budget.patience) return "patience";
     // Asked for a number of trials, a run makes them.
-    if (budget.until_converged && budget.trials == 0 && defaults_measured() &&
+    if (budget.until_converged && budget.trials == 0 && essentials_measured() &&
         strategy_.converged())
       return "converged";
     return {};
   }
 
-  [[nodiscard]] bool defaults_measured() const {
-    return std::all_of(run_.defaults.begin(), run_.defaults.end(),
+  [[nodiscard]] bool essentials_measured() const {
+    return (!run_.untuned || is_measured(*run_.untuned)) &&
+           std::all_of(run_.defaults.begin(), run_.defaults.end(),
                        [&](Candidate candidate) { return is_measured(candidate); });
   }
 
@@ -137,8 +147,8 @@ class CandidateSearch {
       wanted = std::min(wanted, left - std::min(left, pool.under_way()));
     }
     const Stopwatch watch(run_.result.search_seconds);
-    if (out_of_time())
-      std::erase_if(queue, [&](Candidate candidate) { return !run_.is_default(candidate); });
+    if (too_late())
+      std::erase_if(queue, [&](Candidate candidate) { return !run_.is_essential(candidate); });
     else if (wanted > queue.size())
       for (const Candidate candidate : strategy_.ask(wanted - queue.size()))
         queue.push_back(candidate);

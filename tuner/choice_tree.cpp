@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -548,6 +549,38 @@ std::optional<std::uint64_t> ChoiceTree::index_of(std::span<const std::uint16_t>
     at = found->child;
   }
   return index;
+}
+
+void ChoiceTree::move_to_nearest(std::span<std::uint16_t> positions) const {
+  constexpr std::uint32_t unknown = std::numeric_limits<std::uint32_t>::max();
+  std::vector<std::uint32_t> fewest(nodes_.size(),
+                                    unknown);  // steps of the parameters below a node
+  const auto steps = [&](const Edge& edge, std::size_t depth) {
+    return static_cast<std::uint32_t>(
+        std::abs(static_cast<int>(edge.position) - positions[parameters_[depth]]));
+  };
+  const auto look = [&](const auto& self, std::uint32_t node, std::size_t depth) -> std::uint32_t {
+    if (depth == parameters_.size()) return 0;
+    if (fewest[node] != unknown) return fewest[node];
+    std::uint32_t least = unknown;
+    for (const Edge& edge : edges(nodes_[node]))
+      least = std::min(least, steps(edge, depth) + self(self, edge.child, depth + 1));
+    return fewest[node] = least;
+  };
+  look(look, root_, 0);
+  std::vector<std::uint16_t> chosen;
+  std::uint32_t node = root_;
+  for (std::size_t depth = 0; depth < parameters_.size(); ++depth) {
+    const auto below = edges(nodes_[node]);
+    const auto best = std::min_element(below.begin(), below.end(), [&](auto& a, auto& b) {
+      return steps(a, depth) + look(look, a.child, depth + 1) <
+             steps(b, depth) + look(look, b.child, depth + 1);
+    });
+    chosen.push_back(best->position);
+    node = best->child;
+  }
+  for (std::size_t depth = 0; depth < parameters_.size(); ++depth)
+    positions[parameters_[depth]] = chosen[depth];
 }
 
 }  // namespace cudadent

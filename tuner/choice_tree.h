@@ -27,6 +27,8 @@ class ChoiceTree {
   void locate(std::uint64_t index, std::span<std::uint16_t> positions) const;
   [[nodiscard]] std::optional<std::uint64_t> index_of(
       std::span<const std::uint16_t> positions) const;
+  // Moves this group's positions to a choice that is there with the fewest steps along the lists of values.
+  void move_to_nearest(std::span<std::uint16_t> positions) const;
 
  private:
   friend class ChoiceTreeBuilder;

@@ -149,4 +149,9 @@ SearchSpace search_space(const OperatorEntry& entry, const Problem& problem, con
   return SearchSpace(std::move(members));
 }
 
+std::optional<std::uint64_t> default_index(const SearchSpace::Member& member,
+                                           const Problem& problem, const Device& device) {
+  return member.space.nearest(wanted_default(*member.kernel_template, problem, device));
+}
+
 }  // namespace cudadent

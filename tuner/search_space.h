@@ -54,4 +54,8 @@ SearchSpace search_space(
 // That as a warning for people.
 std::string only_reference_warning(const Problem& problem, const std::string& reasons);
 
+// The place in its space of a member's default configuration, or of the valid one that is nearest to it; quick.
+std::optional<std::uint64_t> default_index(const SearchSpace::Member& member,
+                                           const Problem& problem, const Device& device);
+
 }  // namespace cudadent

@@ -28,9 +28,13 @@ TuneResult tune(const TuningContext& context, const OperatorEntry& entry, const 
   const Cancellation scope(options.cancelled);
   TuningRun run(context, entry, problem, options);
   run.enumerate();
-  const auto strategy = make_strategy(options.strategy, *run.space, options.seed);
+  std::unique_ptr<Strategy> strategy;
+  {
+    const Stopwatch watch(run.result.search_seconds);
+    strategy = make_strategy(options.strategy, *run.space, options.seed);
+    find_first_candidates(run);
+  }
   run.open_backend();
-  find_first_candidates(run);
   search_candidates(run, *strategy);
   choose_winner(run);
   TuneResult& result = run.result;

@@ -16,7 +16,7 @@
 
 namespace cudadent {
 
-// The stages, in order: enumerate(), open_backend(), find_first_candidates() (first_candidates.h),
+// The stages, in order: enumerate(), find_first_candidates() (first_candidates.h), open_backend(),
 // search_candidates() (candidate_search.h), which calls lay_out(), and choose_winner() (finals.h).
 struct TuningRun {
   using Clock = std::chrono::steady_clock;
@@ -35,6 +35,10 @@ struct TuningRun {
   [[nodiscard]] bool cancelled() const { return options.cancelled && options.cancelled(); }
   [[nodiscard]] bool lost() const { return measurer && measurer->lost(); }
   [[nodiscard]] bool is_default(Candidate candidate) const;
+  // A default, or what would be launched without tuning: measured however short the time.
+  [[nodiscard]] bool is_essential(Candidate candidate) const {
+    return candidate == untuned || is_default(candidate);
+  }
   // The candidate of a recorded configuration, where its template is unchanged and has it.
   [[nodiscard]] std::optional<Candidate> find(const std::string& template_hash,
                                               const Values& configuration) const;
@@ -68,7 +72,8 @@ struct TuningRun {
   std::string compiler;
   std::optional<Measurer> measurer;
   std::optional<SearchSpace> space;
-  std::vector<Candidate> defaults, first;   // `first`: the defaults, then what else is tried first
+  std::optional<Candidate> untuned;         // what would be launched without tuning
+  std::vector<Candidate> defaults, first;   // `first`: these, then what else is tried first
   std::map<Candidate, std::size_t> trials;  // of each candidate: index into result.trials
   std::set<Candidate> timed_out_before;     // in an earlier run
   double best = 0;                          // seconds; 0 before the first success

@@ -253,6 +253,24 @@ std::optional<std::uint64_t> TuningSpace::index_of(const Values& configuration) 
   return index_of(point);
 }
 
+std::optional<std::uint64_t> TuningSpace::nearest(const Values& configuration) const {
+  if (size_ == 0) return std::nullopt;
+  Point point;
+  for (const ParameterSpec& parameter : definition_.parameters) {
+    const auto given = configuration.find(parameter.name);
+    const auto found =
+        given == configuration.end()
+            ? parameter.values.end()
+            : std::find_if(parameter.values.begin(), parameter.values.end(),
+                           [&](const Value& value) { return same_value(value, given->second); });
+    point.push_back(found == parameter.values.end()
+                        ? std::uint16_t{0}
+                        : static_cast<std::uint16_t>(found - parameter.values.begin()));
+  }
+  for (const Group& group : groups_) group.tree.move_to_nearest(point);
+  return index_of(point);
+}
+
 std::vector<std::uint64_t> TuningSpace::neighbours(std::uint64_t index, Neighbourhood kind) const {
   std::vector<std::uint64_t> result;
   Point changed = point(index);

@@ -71,6 +71,9 @@ class TuningSpace {
   [[nodiscard]] Values configuration(std::uint64_t index) const;
   // Values equal as Python's are: 1, 1.0 and true. Nothing when a parameter is missing or unknown.
   [[nodiscard]] std::optional<std::uint64_t> index_of(const Values& configuration) const;
+  // The index of a configuration that is the fewest steps along the lists of values away. Values that are not in
+  // a list count as its first. Nothing in an empty space.
+  [[nodiscard]] std::optional<std::uint64_t> nearest(const Values& configuration) const;
   // Valid neighbours, in a fixed order, without the index itself.
   [[nodiscard]] std::vector<std::uint64_t> neighbours(std::uint64_t index,
                                                       Neighbourhood kind) const;

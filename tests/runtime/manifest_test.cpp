@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/value.h"
 #include "tests/support/errors.h"
 
 namespace cudadent {
@@ -127,6 +128,21 @@ TEST_CASE("what calls are refused is no part of an operator's hash") {
   CHECK(limited.scalars.at(0).least == 0);
   CHECK(limited.scalars.at(0).most == 2.5);
   CHECK(limited.hash == op.hash);
+}
+
+TEST_CASE("a prior of parts is the expression that they make together") {
+  const auto op = parse_operator(good_operator, "gemm/op.json");
+  const auto with_prior = [&](const char* prior) {
+    return parse_template(changed(good_template, "/prior", prior), "", op);
+  };
+  const auto whole =
+      with_prior(R"json("2*(BM + 1) if ORDER == 'twice' else (BM + 1)*(2*(BM + 1))")json");
+  const auto parts = with_prior(
+      R"json({"more": "BM + 1", "doubled": "2*more", "seconds": "doubled if ORDER == 'twice' else more*doubled"})json");
+  const Values values{{"BM", std::int64_t{64}}, {"ORDER", std::string("rows")}};
+  CHECK(as_real(parts.prior->evaluate(Scope(values)), "") == 65 * 130);
+  CHECK(parts.prior->evaluate(Scope(values)) == whole.prior->evaluate(Scope(values)));
+  CHECK(parts.hash == whole.hash);
 }
 
 TEST_CASE("a template's manifest") {
@@ -395,6 +411,14 @@ TEST_CASE("a template's manifest says what is wrong where") {
   CHECK(
       mentions(template_error("/constraints/0", R"("smem < limit")"), {"constraints", "'limit'"}));
   CHECK(mentions(template_error("/prior", R"("BM +")"), {"prior", "BM +"}));
+  CHECK(mentions(template_error("/prior", R"({"part": "BM"})"), {"prior", "\"seconds\""}));
+  CHECK(mentions(template_error("/prior", R"({"part": "BM +", "seconds": "part"})"),
+                 {"prior.part", "BM +"}));
+  CHECK(mentions(template_error("/prior", R"({"seconds": "later", "later": "BM"})"),
+                 {"prior.seconds", "'later'"}));
+  CHECK(mentions(template_error("/prior", R"({"seconds": "BM", "later": "BM"})"),
+                 {"prior.later", "last"}));
+  CHECK(mentions(template_error("/prior", R"({"BM": "1", "seconds": "BM"})"), {"prior.BM", "BM"}));
   CHECK(mentions(template_error("/compile_options", R"("-O3")"), {"compile_options", "array"}));
 }
 

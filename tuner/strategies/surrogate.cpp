@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t beginning_size = 6;    // before the model is asked
 constexpr std::size_t most_favourites = 6;   // besides the best of each template
-constexpr std::size_t most_ranked = 16'384;  // candidates the prior is asked about
+constexpr std::size_t most_ranked = 4'096;   // candidates the prior is asked about
 constexpr std::size_t small_space = 20'000;  // looked at as a whole
 constexpr std::size_t sample_size = 4'096;   // of a larger one
 constexpr std::size_t most_modelled = 400;   // rows
