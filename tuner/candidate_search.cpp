@@ -111,10 +111,8 @@ class CandidateSearch {
   // To begin with another candidate, as long as they took to compile so far: a run that is over waits for those
   // under way.
   [[nodiscard]] bool too_late() const {
-    if (run_.options.budget.seconds <= 0) return false;
     const auto count = static_cast<double>(std::max<std::int64_t>(1, new_trials_));
-    const std::chrono::duration<double> usual(run_.result.compile_seconds / count);
-    return Clock::now() + usual >= deadline();
+    return run_.result.compile_seconds / count >= time_left();
   }
 
   // Why to stop; empty to go on. No budget is too short for the defaults and what would be launched without
