@@ -203,7 +203,7 @@ TEST_CASE("where nothing is known, what the prior promises most of, if it is cle
   const Choice promised = with_prior("1.0 if KIND == 'fast' else 2.0");
   CHECK(promised.provenance == Provenance::predicted);
   CHECK(kind_of(promised) == "fast");
-  CHECK(with_prior("1.9 if KIND == 'fast' else 2.0").provenance == Provenance::defaulted);
+  CHECK(with_prior("1.96 if KIND == 'fast' else 2.0").provenance == Provenance::defaulted);
   CHECK(tuning.backend.compiles == 0);
 }
 
