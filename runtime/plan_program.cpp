@@ -56,8 +56,12 @@ PlanProgram::PlanProgram(const Specialization& specialization, const Problem& pr
   compile_launches(kernel,
                    evaluate_let(kernel, problem, specialization.configuration, device_facts));
   steps_ = program_.add(graph_, roots_);
+  constants_ = ExpressionProgram::values_for(graph_);
+  // A bucket stays: what it was compiled with is ten times as large as the program.
+  graph_ = ExpressionGraph(known_);
+  roots_ = {};
   // What is fixed, is so as it is for the problem that the specialization is of.
-  std::vector<Operand> values = ExpressionProgram::values_for(graph_);
+  std::vector<Operand> values = constants_;
   for (const auto& [from, to] : inputs_) values[to] = member.values[from];
   program_.run(steps_, values);
   for (Fixed& fixed : fixed_) fixed.expected = values[fixed.node];
@@ -159,9 +163,7 @@ void PlanProgram::compile_launch(const LaunchSpec& spec, std::size_t launch) {
           {launch, i, compile(*spec.arguments[i].value), spec.arguments[i].type.empty()});
 }
 
-PlanProgram::Result PlanProgram::make_result() const {
-  return {ExpressionProgram::values_for(graph_), base_};
-}
+PlanProgram::Result PlanProgram::make_result() const { return {constants_, base_}; }
 
 // ----------------------------------------------------------------------------------- evaluating
 

@@ -88,9 +88,10 @@ class PlanProgram {
   std::shared_ptr<const KernelTemplate> kernel_;
   LaunchPlan base_;
   Values known_;
-  ExpressionGraph graph_;
+  ExpressionGraph graph_;  // empty once all is compiled
   ExpressionProgram program_;
   ExpressionProgram::Range steps_;
+  std::vector<Operand> constants_;                       // by node
   std::vector<std::pair<NodeIndex, NodeIndex>> inputs_;  // of the problem's program, and here
   std::vector<NodeIndex> conditions_;                    // which must be true
   std::vector<Fixed> fixed_;
@@ -99,7 +100,7 @@ class PlanProgram {
   std::vector<ArgumentValue> arguments_;
   std::vector<Workspace> workspaces_;
   std::vector<TensorMap> tensor_maps_;
-  std::vector<NodeIndex> roots_;
+  std::vector<NodeIndex> roots_;  // of all of this, while it is compiled
 };
 
 }  // namespace cudadent

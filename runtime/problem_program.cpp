@@ -62,6 +62,8 @@ ProblemProgram::ProblemProgram(const Problem& problem, std::span<const Tensor> t
   compile_derived(problem);
   compile_scalars(bound);
   compile_rest();
+  constants_ = ExpressionProgram::values_for(graph_);
+  graph_ = ExpressionGraph(known_);
 }
 
 ProblemProgram::NodeIndex ProblemProgram::add_variable(const std::string& name) {
@@ -187,7 +189,7 @@ bool ProblemProgram::is_variable(std::string_view name) const noexcept {
 
 ProblemProgram::Result ProblemProgram::make_result() const {
   Result result;
-  result.values = ExpressionProgram::values_for(graph_);
+  result.values = constants_;
   result.key.reserve(2 * key_.size() + 3 * scalars_.size() + 1);
   return result;
 }

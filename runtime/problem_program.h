@@ -114,8 +114,9 @@ class ProblemProgram {
   Values known_;  // the problem's data types, options, and which tensors there are
   std::vector<std::int64_t> signature_;
   CallOrder order_;
-  ExpressionGraph graph_;
+  ExpressionGraph graph_;  // empty once all is compiled
   ExpressionProgram program_;
+  std::vector<Operand> constants_;  // by node
   ExpressionProgram::Range derived_steps_, last_steps_;
   std::vector<TensorProgram> tensors_;  // that are there, in manifest order
   std::vector<ScalarProgram> scalars_;
