@@ -314,6 +314,7 @@ bool ProblemProgram::read_layouts(Result& result, bool& no_work) const noexcept 
   const bool base_aligned = address_bits % 16 == 0;
   values[base_aligned_] = Operand::of(base_aligned);
   values[aligned_] = Operand::of(base_aligned && rows_aligned);
+  result.rows_aligned = rows_aligned;
   return true;
 }
 
@@ -330,7 +331,7 @@ bool ProblemProgram::write_key(Result& result) const noexcept {
     add(static_cast<std::int64_t>(operand.bits()));
     return !operand.is_failure();
   };
-  add((values[aligned_].is_true() ? 2 : 0) + (values[base_aligned_].is_true() ? 1 : 0));
+  add((result.rows_aligned ? 2 : 0) + (values[base_aligned_].is_true() ? 1 : 0));
   for (const NodeIndex node : key_)
     if (!add_operand(values[node])) return false;
   for (std::size_t i = 0; i < scalars_.size(); ++i) {

@@ -36,9 +36,11 @@ class ProblemProgram {
 
   // What a call's evaluation leaves behind.
   struct Result {
+    bool rows_aligned =
+        true;  // wherever tensors start: a tuning key may tell where `aligned` does not
     std::vector<Operand> values;                // by node
     std::array<double, max_scalars> scalars{};  // in manifest order, complete
-    std::vector<std::int64_t> key;  // of the bucket: equal for problems of one tuning key
+    std::vector<std::int64_t> key;  // of the bucket: equal only for problems of one tuning key
     std::uint64_t hash = 0;         // of the key
     std::array<const Tensor*, max_tensors> tensors{};  // in manifest order
   };

@@ -41,6 +41,25 @@ def test_gemm(host, generator, m, n, k, dtype, activation, layout_b, with_bias):
     assert reference.relative_error(c, expected) < TOLERANCE[c.dtype]
 
 
+def test_members_of_a_bucket(host, generator):
+    """One of them is resolved; the others launch its kernel with numbers of their own."""
+    b = random(generator, (40, 24))
+    rows = random(generator, (128, 24))
+    out = np.zeros((128, 40), np.float32)
+    first = host.gemm.prepare(rows[:100], b, out=out[:100]).winner
+    for m in [65, 66, 99, 100, 101, 127, 128, 66]:
+        out[:] = -1
+        host.gemm(rows[:m], b, out=out[:m])
+        assert reference.relative_error(out[:m], reference.gemm(rows[:m], b)) < 1e-5
+        assert (out[m:] == -1).all()
+        winner = host.gemm.prepare(rows[:m], b, out=out[:m]).winner
+        assert winner.configuration == first.configuration
+    # Strides are numbers too; a requirement that a member breaks is said as ever.
+    host.gemm(rows[:68, :24][::2], b, out=out[:68:2])
+    with pytest.raises(cudadent.Error, match="expected"):
+        host.gemm(rows[:67], b, out=out[:66])
+
+
 @pytest.mark.parametrize("layout_a", ["mk", "km"])
 @pytest.mark.parametrize("layout_b", ["nk", "kn"])
 @pytest.mark.parametrize("m, n, k", [(1, 1, 1), (3, 70, 5), (37, 41, 43), (50, 129, 300)])

@@ -186,8 +186,8 @@ Compared compare(const std::shared_ptr<const KernelTemplate>& kernel, const Prob
 
 TEST_CASE("a bucket's numbers are those of the slow path, for every template") {
   TemplateLibrary library({});
-  const auto seed = test::number_from_environment("CUDADENT_BUCKET_SEED", 7);
-  const auto cases = test::number_from_environment("CUDADENT_BUCKET_CASES", 400);
+  const auto seed = test::number_from_environment("CUDADENT_BUCKET_SEED", 21);
+  const auto cases = test::number_from_environment("CUDADENT_BUCKET_CASES", 500);
   std::mt19937_64 random(seed);
   emulator::CaseRules rules;
   rules.draws = 1;
