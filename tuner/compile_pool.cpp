@@ -1,5 +1,6 @@
 #include "tuner/compile_pool.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -27,7 +28,7 @@ struct CompilePool::State {
 
 CompilePool::CompilePool(Backend& backend, BinaryStore& known, int workers)
     : state_(std::make_shared<State>(backend, known)) {
-  start_threads(static_cast<std::size_t>(workers), [this](std::size_t) {
+  start_threads(static_cast<std::size_t>(std::max(workers, 1)), [this](std::size_t) {
     workers_.emplace_back([state = state_](const std::stop_token& stop) { state->work(stop); });
   });
   if (workers_.empty())

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "tests/support/child.h"
 #include "tests/support/errors.h"
 #include "tests/support/twice.h"
 
@@ -415,6 +416,31 @@ TEST_CASE("templates that are wrong") {
     CHECK(refuses(program.twice("tune", {"--template", "kinds"}), 1,
                   {"kinds", "none of its 7 configurations"}));
   }
+}
+
+TEST_CASE(
+    "where a user may start few processes and threads, there are fewer, or an error says so") {
+  Program program;
+  for (auto& variable : program.environment)
+    if (variable.starts_with("CUDADENT_HOST_THREADS")) variable = "CUDADENT_HOST_THREADS=16";
+  std::filesystem::permissions(program.folder.path(), std::filesystem::perms::all);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(program.folder.path()))
+    std::filesystem::permissions(entry.path(), std::filesystem::perms::all);
+  CHECK(wait_for(start_child([&] {  // ulimit -u 12, as an ordinary user
+          if (!limit_threads(11)) return false;
+          const Outcome run = program.twice("run", {"--on-miss", "nearest"});
+          if (run.code == 0)
+            return mentions(run.err, {"of its 16 threads", "ulimit -u"}) &&
+                   mentions(run.out, {"verified"});
+          MESSAGE(run.code, ": ", run.err);
+          return run.code > 0 && run.code < 126 && !run.err.empty();
+        })) == 0);
+  CHECK(wait_for(start_child([&] {
+          if (!limit_threads(11)) return false;
+          const Outcome tuned = program.twice("tune", {"--budget", "2"});
+          MESSAGE(tuned.code, ": ", tuned.err);
+          return tuned.code >= 0 && tuned.code < 126 && (tuned.code == 0 || !tuned.err.empty());
+        })) == 0);
 }
 
 }  // namespace
