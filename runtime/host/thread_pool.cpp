@@ -1,5 +1,6 @@
 #include "runtime/host/thread_pool.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -17,6 +18,8 @@ namespace {
 constexpr std::size_t cache_line = 64;
 // A job that follows closely is picked up without a system call; beyond this, workers sleep.
 constexpr int spins_before_sleep = 2000;
+// Threads and processes that a pool leaves to the user where there is a limit to them: a compiler takes three.
+constexpr std::size_t left_to_others = 4;
 
 // Grown when needed and kept, so that a launch seen before allocates nothing.
 class Scratch {
@@ -45,9 +48,13 @@ class ThreadPool::Crew {
  public:
   explicit Crew(int threads) : scratch_(static_cast<std::size_t>(threads)) {
     try {
-      start_threads(scratch_.size() - 1, [this](std::size_t i) {
-        workers_.emplace_back([this, index = static_cast<int>(i) + 1] { work(index); });
-      });
+      if (const std::size_t started = start(scratch_.size() - 1); started < scratch_.size() - 1) {
+        end();  // to begin again with fewer than there can be
+        workers_.clear();
+        stop_ = false;
+        generation_ = 0;
+        start(started - std::min(started, left_to_others));
+      }
     } catch (...) {  // out of memory: those that run would outlive what they use
       end();
       throw;
@@ -68,6 +75,12 @@ class ThreadPool::Crew {
     Task task = nullptr;
     void* context = nullptr;
   };
+  // Returns how many it started.
+  std::size_t start(std::size_t count) {
+    return start_threads(count, [this](std::size_t i) {
+      workers_.emplace_back([this, index = static_cast<int>(i) + 1] { work(index); });
+    });
+  }
   void work(int index);
   void take_blocks(int index);
   void end() noexcept {
