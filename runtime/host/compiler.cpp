@@ -62,6 +62,7 @@ struct Outcome {
   int status = 0;  // as waitpid gives it
   bool timed_out = false, cancelled = false;
   bool started = false;
+  int start_error = 0;  // errno, when it was not started
 };
 
 // This process's, with messages in English: why_failed() reads them.
@@ -102,6 +103,7 @@ Outcome run_program(const std::vector<std::string>& command, const std::string& 
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   Outcome outcome;
+  outcome.start_error = error;
   if (error != 0) return outcome;
   outcome.started = true;
   const auto deadline = Clock::now() + compile_limit;
@@ -134,7 +136,9 @@ bool succeeded(const Outcome& outcome) {
 }
 
 std::string why_failed(const Outcome& outcome) {
-  if (!outcome.started) return "the compiler could not be started";
+  if (!outcome.started)
+    return fmt::format("the compiler could not be started ({})",
+                       std::strerror(outcome.start_error));
   if (outcome.cancelled) return "cancelled while it was compiled";
   if (outcome.timed_out) return fmt::format("the compiler took over {} s", compile_limit.count());
   if (WIFSIGNALED(outcome.status))
