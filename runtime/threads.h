@@ -41,7 +41,8 @@ class OwnThread {
 
  private:
   void end() noexcept {
-    if (!runs_here()) (void)thread_.release();  // to the end of the process
+    // NOLINTNEXTLINE(bugprone-unused-return-value): left to the end of the process
+    if (!runs_here()) thread_.release();
     thread_.reset();
   }
 
