@@ -33,11 +33,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return program.exit(error) == 0 ? 0 : 2;
   } catch (const Error& error) {
-    fmt::print(stderr, "cudadent-tune: {}\n", error.what());
+    const bool interrupted = error.code() == ErrorCode::cancelled;
+    fmt::print(stderr, "cudadent-tune: {}{}\n", interrupted ? "interrupted: " : "", error.what());
     if (!error.detail().empty()) fmt::print(stderr, "{}\n", error.detail());
-    return error.code() == ErrorCode::invalid_argument ? 2
-           : error.code() == ErrorCode::cancelled      ? 130
-                                                       : 1;
+    if (interrupted) return 130;
+    return error.code() == ErrorCode::invalid_argument ? 2 : 1;
   } catch (const std::exception& error) {
     fmt::print(stderr, "cudadent-tune: {}\n", error.what());
     return 1;
