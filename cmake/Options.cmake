@@ -30,7 +30,9 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(cudadent_options INTERFACE
       -Wno-missing-field-initializers -Wno-error=restrict -Wno-error=maybe-uninitialized)
 elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
-  target_compile_options(cudadent_options INTERFACE -Wno-missing-field-initializers)
+  # Conversions as GCC understands them. Deprecated is what GCC 12's library uses itself (std::stable_sort).
+  target_compile_options(cudadent_options INTERFACE
+      -Wno-missing-field-initializers -Wno-sign-conversion -Wno-error=deprecated-declarations)
 endif()
 if(CUDADENT_SANITIZE)
   set(sanitize -fsanitize=${CUDADENT_SANITIZE} -fno-omit-frame-pointer)
@@ -38,9 +40,38 @@ if(CUDADENT_SANITIZE)
     # The three left out double the time GCC takes; the address sanitizer finds the same faults.
     list(APPEND sanitize -fno-sanitize-recover=undefined -fno-sanitize=null,object-size,vptr)
   endif()
+  if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    if(CUDADENT_SANITIZE MATCHES "undefined")
+      # Functions of a library that was opened are called by the type we know of them.
+      list(APPEND sanitize -fno-sanitize=function)
+    endif()
+    # As GCC says it, and Clang since 21.
+    if(CUDADENT_SANITIZE MATCHES "address")
+      list(APPEND sanitize -D__SANITIZE_ADDRESS__=1)
+    endif()
+    if(CUDADENT_SANITIZE MATCHES "thread")
+      list(APPEND sanitize -D__SANITIZE_THREAD__=1)
+    endif()
+  endif()
   target_compile_options(cudadent_options INTERFACE ${sanitize})
   target_link_options(cudadent_options INTERFACE ${sanitize})
 endif()
+
+# Sanitizer builds read the headers that many sources include once, with Clang: a third less to compile (with GCC a
+# tenth, which its own reading takes back). Other builds do not, so that a source that forgets an include is found,
+# and so that ccache can share what it knows between clones.
+function(cudadent_precompile_headers target)
+  if(NOT CUDADENT_SANITIZE OR NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    return()
+  endif()
+  target_precompile_headers(${target} PRIVATE
+      <algorithm> <array> <atomic> <chrono> <cmath> <condition_variable> <cstdint> <cstring> <filesystem> <fstream>
+      <functional> <limits> <map> <memory> <mutex> <optional> <random> <set> <span> <sstream> <string> <string_view>
+      <thread> <unordered_map> <utility> <variant> <vector>
+      <fmt/format.h> <fmt/ranges.h> <nlohmann/json.hpp>)
+  # Where there are times in it, ccache takes each to be another.
+  target_compile_options(${target} PRIVATE "SHELL:-Xclang -fno-pch-timestamp")
+endfunction()
 
 # A library made of the objects that cudadent_objects compiled.
 function(cudadent_add_library name)

@@ -25,27 +25,56 @@ quietly() {
 # ---------------------------------------------------------------------------------- system packages
 
 installed() { [[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" == installed ]]; }
+known() { apt-cache show --quiet=2 "$1" >/dev/null 2>&1; }
+
+# Which Clang this release of the system has, with its sanitizers: one that is installed, else the newest.
+clang_packages() {
+  local has version
+  for has in installed known; do
+    for version in 19 18 17 16; do
+      if "$has" "clang-$version" && "$has" "libclang-rt-$version-dev"; then
+        echo "clang-$version libclang-rt-$version-dev"
+        return
+      fi
+    done
+  done
+}
 
 if command -v apt-get >/dev/null; then
+  as_root=(env)
+  ((EUID == 0)) || as_root=(sudo env)
+  apt=("${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
+  can_install() { ((EUID == 0)) || command -v sudo >/dev/null; }
+  # Package lists may be absent (a container) or stale; only then are they fetched.
+  updated=
+  update() { quietly "${apt[@]}" update && updated=yes; }
+
   missing=()
   for package in "${packages[@]}"; do
     installed "$package" || missing+=("$package")
   done
+  # One can do without Clang, so nothing fails where it cannot be had.
+  read -r -a clang <<<"$(clang_packages)"
+  if ((${#clang[@]} == 0)) && can_install; then
+    update || true
+    read -r -a clang <<<"$(clang_packages)"
+  fi
+  for package in "${clang[@]}"; do
+    installed "$package" || { can_install && missing+=("$package"); } || clang=()
+  done
+  ((${#clang[@]})) || echo "setup: no Clang 16 to 19 here: GCC builds for the sanitizers, in twice the time"
+
   if ((${#missing[@]})); then
     echo "setup: installing ${missing[*]}"
-    if ((EUID == 0)); then
-      as_root=(env)
-    elif command -v sudo >/dev/null; then
-      as_root=(sudo env)
-    else
+    if ! can_install; then
       echo "setup: run as root or install sudo, or install these packages: ${missing[*]}" >&2
       exit 1
     fi
-    apt=("${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
     install=("${apt[@]}" install --no-install-recommends "${missing[@]}")
-    # Package lists may be absent (a container) or stale; only then are they fetched.
-    if ! "${install[@]}" >"$log" 2>&1; then
-      quietly "${apt[@]}" update
+    if [[ -n "$updated" ]]; then
+      quietly "${install[@]}"
+    elif ! "${install[@]}" >"$log" 2>&1; then
+      update
       quietly "${install[@]}"
     fi
   fi

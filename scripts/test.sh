@@ -85,8 +85,8 @@ python_tests() {
   ((status == 0 || ${f:-0} + ${e:-0} > 0)) || failed=$((failed + 1))
 }
 
-# setarch turns address randomisation off: the thread sanitizer of GCC 12 and 13 cannot live with as much of
-# it as recent kernels use. Where a container forbids that, it is tried as it is.
+# setarch turns address randomisation off: the thread sanitizer of GCC 12 and 13, and the sanitizers of Clang up to 17,
+# cannot live with as much of it as recent kernels use. Where a container forbids that, it is tried as it is.
 without_randomisation() {
   if setarch "$(uname -m)" -R true 2>/dev/null; then setarch "$(uname -m)" -R "$@"; else "$@"; fi
 }
@@ -108,10 +108,12 @@ if check build-release scripts/build.sh release; then
   check lint .venv/bin/python scripts/lint.py
 fi
 
-export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
-export UBSAN_OPTIONS=print_stacktrace=1
-export TSAN_OPTIONS=second_deadlock_stack=1
-if check build-asan scripts/build.sh asan cudadent_tests; then tests asan; fi
+# Clang's have names of functions and lines from addr2line: llvm-symbolizer is a large package of its own.
+symbolizer=external_symbolizer_path=$(command -v addr2line)
+export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:$symbolizer
+export UBSAN_OPTIONS=print_stacktrace=1:$symbolizer
+export TSAN_OPTIONS=second_deadlock_stack=1:$symbolizer
+if check build-asan scripts/build.sh asan cudadent_tests; then tests asan without_randomisation; fi
 if check build-tsan scripts/build.sh tsan cudadent_tests; then tests tsan without_randomisation; fi
 
 printf 'took %d:%02d\n' $((SECONDS / 60)) $((SECONDS % 60))

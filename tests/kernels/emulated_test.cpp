@@ -24,23 +24,13 @@ namespace {
 
 using test::number_from_environment;
 
-#if defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t default_cases = 0;  // it does not know the emulator's fibers
-#elif defined(__SANITIZE_ADDRESS__)
-constexpr std::uint64_t default_cases = 12;
-#else
 constexpr std::uint64_t default_cases = 240;
-#endif
 constexpr std::uint64_t default_seed = 20250711;
 constexpr int launches_a_case = 3;
 
 TEST_CASE("cuda templates on the emulator") {
   const auto count = number_from_environment("CUDADENT_EMULATED_CASES", default_cases);
   const auto seed = number_from_environment("CUDADENT_EMULATED_SEED", default_seed);
-  if (count == 0) {
-    MESSAGE("SKIPPED: the thread sanitizer does not know the emulator's fibers");
-    return;
-  }
   TemplateLibrary library{{}};
   emulator::CaseMaker maker(library, seed);
   std::vector<emulator::Case> cases;
@@ -64,10 +54,6 @@ TEST_CASE("cuda templates on the emulator") {
 
 // Stream-K: the tiles of an odd round are cut along k into as many ranges as the device has multiprocessors.
 TEST_CASE("tiles that several blocks have a range of on the emulator") {
-  if (default_cases == 0) {
-    MESSAGE("SKIPPED: the thread sanitizer does not know the emulator's fibers");
-    return;
-  }
   struct Cut {
     const char* what;
     std::int64_t m, n, batch;
@@ -113,10 +99,6 @@ TEST_CASE("tiles that several blocks have a range of on the emulator") {
 
 // What a tuning run on a GPU does, _compare/cuda included.
 TEST_CASE("the verification of a tuning run on the emulator") {
-  if (default_cases == 0) {
-    MESSAGE("SKIPPED: the thread sanitizer does not know the emulator's fibers");
-    return;
-  }
   const auto backend =
       emulator::make_emulator_backend({.sm = 80, .sm_count = 4}, Environment::read());
   TemplateLibrary library{{}};
