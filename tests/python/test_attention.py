@@ -148,8 +148,8 @@ def test_parts_of_a_cache_that_is_not_full(host, generator):
         ({"softcap": float("inf")}, "softcap=inf is not a finite number"),
         ({"scale": float("nan")}, "scale=nan is not a finite number; leave scale out"),
         ({"scale": float("inf")}, "scale=inf is not a finite number"),
-        ({"scale": -0.5}, r"scale=-0.5 is out of range, expected 0 to 1e\+06"),
-        ({"scale": 2e6}, r"scale=2e\+06 is out of range"),
+        ({"scale": -0.5}, "scale=-0.5 is out of range, expected 0 to 1"),
+        ({"scale": 2e6}, "scale=.* is out of range"),
         ({"window": "near"}, "window is a str, expected a number"),
         ({"softcap": -1}, "'softcap >= 0'"),
         ({"block_table": np.zeros((1, 2), np.int32)}, "has_kv_lengths or not has_block_table"),
@@ -247,12 +247,12 @@ def test_outputs_over_inputs(host, generator):
     first, shifted = memory[: q.size].reshape(q.shape), memory[16 : 16 + q.size].reshape(q.shape)
     with pytest.raises(cudadent.InvalidArgument, match="it may only be q itself"):
         host.attention(first, k, v, out=shifted)
-    np.testing.assert_array_equal(host.attention(first, k, v, out=first), expected)
+    assert reference.relative_error(host.attention(first, k, v, out=first), expected) < 1e-3
     # q, k, v and out side by side in each row: none is over another.
     rows = np.zeros((1, 20, 1, 64), F16)
     rows[..., :16], rows[..., 16:32], rows[..., 32:48] = q, k, v
     parts = [rows[..., i : i + 16] for i in range(0, 64, 16)]
-    np.testing.assert_array_equal(host.attention(*parts[:3], out=parts[3]), expected)
+    assert reference.relative_error(host.attention(*parts[:3], out=parts[3]), expected) < 1e-3
 
 
 def test_its_signature():
