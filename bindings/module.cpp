@@ -358,10 +358,15 @@ void bind_winner(py::module_& module) {
       .def_property_readonly(
           "configuration", [](const Winner& self) { return to_python(self.configuration); },
           "A value for each of the template's parameters.")
-      .def_readonly("seconds", &Winner::seconds, "Median time; 0 when it was never measured.")
+      .def_readonly("seconds", &Winner::seconds,
+                    "Median time, of the problem it was tuned for; 0 when it was never measured.")
       .def_property_readonly(
           "provenance", [](const Winner& self) { return std::string(name_of(self.provenance)); },
-          "'tuned', 'cached', 'nearest' or 'default'.")
+          "'tuned', 'cached', 'shipped', 'neighbour', 'nearest', 'other device', 'predicted' or "
+          "'default'.")
+      .def_readonly("predicted_seconds", &Winner::predicted_seconds,
+                    "What it is predicted to take for the problem at hand, where it was chosen by "
+                    "that; else 0.")
       .def("__repr__", [](const Winner& self) {
         return fmt::format("<cudadent.Winner {} {}: {}, {}>", self.kernel_template,
                            to_text(self.configuration), time_text(self.seconds),
@@ -371,9 +376,14 @@ void bind_winner(py::module_& module) {
       .def_readonly("problem", &Explanation::problem)
       .def_readonly("winner", &Explanation::winner)
       .def("__repr__", [](const Explanation& self) {
-        return fmt::format("<cudadent.Explanation {}: {} {}, {}>", self.problem,
-                           self.winner.kernel_template, to_text(self.winner.configuration),
-                           name_of(self.winner.provenance));
+        const Winner& winner = self.winner;
+        const std::string predicted =
+            winner.predicted_seconds > 0
+                ? fmt::format(", predicted to take {}", time_text(winner.predicted_seconds))
+                : std::string();
+        return fmt::format("<cudadent.Explanation {}: {} {}, {}{}>", self.problem,
+                           winner.kernel_template, to_text(winner.configuration),
+                           name_of(winner.provenance), predicted);
       });
 }
 

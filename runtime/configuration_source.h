@@ -19,6 +19,7 @@ struct Choice {
   Values configuration;
   double seconds = 0;
   Provenance provenance = Provenance::defaulted;
+  double predicted_seconds = 0;  // as Winner's
 };
 
 class ConfigurationSource {

@@ -239,7 +239,7 @@ Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor>
   return {
       problem_of(op.entry->manifest, tensors, op.options, given_scalars(op, scalars)).describe(),
       Winner{choice.kernel_template == nullptr ? std::string() : choice.kernel_template->name,
-             choice.configuration, choice.seconds, choice.provenance}};
+             choice.configuration, choice.seconds, choice.provenance, choice.predicted_seconds}};
 }
 
 void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> tensors) const {

@@ -138,8 +138,9 @@ Choice CachedSource::fallback(const OperatorEntry& entry, const Problem& problem
     throw Error(ErrorCode::unsupported,
                 fmt::format("{}: no valid configuration on {}", problem.describe(), device.name));
   const Judged& best = ranking.front();
+  const double predicted = std::isfinite(best.predicted_seconds) ? best.predicted_seconds : 0;
   return Choice{space.member_of(best.candidate).kernel_template,
-                space.configuration(best.candidate), best.seconds, best.provenance};
+                space.configuration(best.candidate), best.seconds, best.provenance, predicted};
 }
 
 Choice CachedSource::choose(const OperatorEntry& entry, const Problem& problem) {

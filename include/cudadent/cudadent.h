@@ -228,8 +228,11 @@ struct TuneOptions {
 struct Winner {
   std::string kernel_template;
   Values configuration;
-  double seconds = 0;  // median when tuned; 0 when never measured
+  double seconds = 0;  // median when tuned, of the problem tuned for; 0 when never measured
   Provenance provenance = Provenance::defaulted;
+  // What it is predicted to take for the problem at hand, where it was chosen by that; 0: it was not, or
+  // nothing predicts it.
+  double predicted_seconds = 0;
 };
 
 struct TuneResult {

@@ -55,6 +55,7 @@ TEST_CASE("the winner of the nearest problem is not launched where it is predict
                       with_prior("5e-5 if (KIND == 'fast') == (n < 500) else 1e-4"));
   put_winner(tuning, 400, "fast", 5e-5);
   const Choice near = choice(tuning, 100);
+  CHECK(near.predicted_seconds == doctest::Approx(5e-5));
   CHECK(near.provenance == Provenance::neighbour);
   CHECK(near.seconds == 5e-5);
   CHECK(ranking(tuning, 100).front().predicted_seconds == doctest::Approx(5e-5));
@@ -113,6 +114,7 @@ TEST_CASE("without a prior winners come first, by their distance, and nothing is
   CHECK(all[2].provenance == Provenance::defaulted);
   CHECK(all[0].predicted_seconds == infinity);
   CHECK(to_text(choice(tuning, 100'000).configuration) == "KIND=fast");
+  CHECK(choice(tuning, 100'000).predicted_seconds == 0);
 }
 
 TEST_CASE("of a ranking, the first and then what brings another value of a parameter") {

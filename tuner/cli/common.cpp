@@ -146,7 +146,8 @@ nlohmann::json to_json(const Winner& winner) {
   return {{"template", winner.kernel_template},
           {"configuration", cudadent::to_json(winner.configuration)},
           {"seconds", winner.seconds},
-          {"provenance", name_of(winner.provenance)}};
+          {"provenance", name_of(winner.provenance)},
+          {"predicted_seconds", winner.predicted_seconds}};
 }
 
 nlohmann::json to_json(const Trial& trial) {

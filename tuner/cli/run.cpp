@@ -119,6 +119,13 @@ RunOutcome launch(Runtime& runtime, const RunCommand& command) {
   return outcome;
 }
 
+std::string origin_of(const Winner& winner) {
+  std::string text(name_of(winner.provenance));
+  if (winner.predicted_seconds > 0)
+    text += fmt::format(", predicted to take {}", duration_text(winner.predicted_seconds));
+  return text;
+}
+
 void print_outcome(const RunCommand& command, Runtime& runtime, const RunOutcome& outcome) {
   const Winner& winner = outcome.explanation.winner;
   const bool compiler_loaded = is_loaded("libnvrtc");
@@ -141,7 +148,7 @@ void print_outcome(const RunCommand& command, Runtime& runtime, const RunOutcome
   std::vector<std::vector<std::string>> rows{
       {"configuration",
        fmt::format("{} {}", winner.kernel_template, to_text(winner.configuration))},
-      {"came from", std::string(name_of(winner.provenance))},
+      {"came from", origin_of(winner)},
       {"first launch", fmt::format("{} after process start", duration_text(outcome.to_launch))},
       {"first result", fmt::format("{} after process start", duration_text(outcome.to_result))},
       {"NVRTC", compiler_loaded ? "loaded" : "not loaded"}};
