@@ -10,6 +10,7 @@
 #include <map>
 
 #include "cache/sqlite.h"
+#include "runtime/value.h"
 #include "tests/support/errors.h"
 #include "tests/support/tuning.h"
 
@@ -137,6 +138,21 @@ TEST_CASE("another problem shares no trials") {
   Tuning tuning;
   tuning.tune();
   CHECK(measured_anew(tuning.tune({}, 101)) == 7);
+}
+
+TEST_CASE("what would be launched without tuning is measured first, however short the time") {
+  Tuning tuning;
+  tuning.folder.write("twice/kinds.json",
+                      replaced(kinds_template, "\"let\"",
+                               "\"prior\": \"1e-6*(1 if KIND == 'fast' else 2)\", \"let\""));
+  TuneOptions options;
+  options.budget.seconds = 1e-6;
+  const TuneResult result = tuning.tune(options);
+  REQUIRE(result.trials.size() == 2);
+  CHECK(to_text(result.trials[0].configuration) == "KIND=fast");
+  CHECK(to_text(result.trials[1].configuration) == "KIND=slow");  // the default
+  CHECK(result.stopped_by == "time");
+  CHECK(to_text(result.winner.configuration) == "KIND=fast");
 }
 
 TEST_CASE("no budget is too short for the defaults") {

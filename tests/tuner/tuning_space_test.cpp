@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <random>
 #include <set>
@@ -241,6 +243,35 @@ TEST_CASE("configurations are found by values equal as Python's are") {
   CHECK_FALSE(space.index_of(Values{{"A", std::int64_t{3}}, {"B", true}}));
   CHECK_FALSE(space.index_of(Values{{"A", std::int64_t{1}}}));
   CHECK_FALSE(space.index_of(Values{{"A", std::int64_t{1}}, {"C", true}}));
+}
+
+TEST_CASE("the nearest configuration is one of the fewest steps away, as trying all shows") {
+  const SpaceDefinition made =
+      definition({parameter("A", "[1, 2, 4, 8]"), parameter("B", "[1, 2, 3]"),
+                  parameter("C", "[0, 1, 2, 3]"), parameter("D", "[5, 6]")},
+                 {"A*B >= 6", "C != 1", "C + D < 8 or A == 8"});
+  const TuningSpace space(made);
+  const auto steps = [&](const TuningSpace::Point& a, const TuningSpace::Point& b) {
+    int sum = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) sum += std::abs(int{a[i]} - int{b[i]});
+    return sum;
+  };
+  TuningSpace::Point point(4);
+  for (point[0] = 0; point[0] < 4; ++point[0])
+    for (point[1] = 0; point[1] < 3; ++point[1])
+      for (point[2] = 0; point[2] < 4; ++point[2])
+        for (point[3] = 0; point[3] < 2; ++point[3]) {
+          Values wanted;
+          for (std::size_t i = 0; i < point.size(); ++i)
+            wanted[made.parameters[i].name] = made.parameters[i].values[point[i]];
+          const auto found = space.nearest(wanted);
+          REQUIRE(found);
+          int fewest = std::numeric_limits<int>::max();
+          for (std::uint64_t index = 0; index < space.size(); ++index)
+            fewest = std::min(fewest, steps(point, space.point(index)));
+          CHECK(steps(point, space.point(*found)) == fewest);
+        }
+  CHECK(!TuningSpace(definition({parameter("A", "[1]")}, {"A > 1"})).nearest({}));
 }
 
 TEST_CASE("a constraint that fails is an error only where no other constraint rejects") {
