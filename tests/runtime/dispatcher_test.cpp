@@ -8,6 +8,7 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -129,12 +130,17 @@ class FakeSource : public ConfigurationSource {
 class FakeStore : public BinaryStore {
  public:
   std::optional<Binary> find_binary(const std::string& hash) override {
+    const std::lock_guard lock(mutex_);
     const auto found = kept_.find(hash);
     return found == kept_.end() ? std::nullopt : std::optional(found->second);
   }
-  void put_binary(const Binary& binary) override { kept_[binary.specialization_hash] = binary; }
+  void put_binary(const Binary& binary) override {
+    const std::lock_guard lock(mutex_);
+    kept_[binary.specialization_hash] = binary;
+  }
 
  private:
+  std::mutex mutex_;  // misses of several problems come at once
   std::map<std::string, Binary> kept_;
 };
 
