@@ -371,4 +371,7 @@ def test_prepare_explains(host, generator):
     assert explanation.problem.startswith("gemm m=16 k=8 n=24")
     assert explanation.winner.template == "host"
     assert explanation.winner.provenance in ("default", "predicted", "neighbour", "nearest")
+    # Chosen by what it is predicted to take, which is said.
+    assert 0 < explanation.winner.predicted_seconds < 1
+    assert "predicted to take" in repr(explanation)
     assert set(explanation.winner.configuration) >= {"TILE_M", "BLOCK_N"}
