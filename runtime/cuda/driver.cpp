@@ -121,7 +121,9 @@ Error make_error(const Driver& driver, Result result, std::string_view attempted
   const std::string_view help = advice(result);
   const char* name = nullptr;
   if (driver.error_name(result, &name) != Result::success || name == nullptr) name = "";
-  return Error(result == Result::out_of_memory ? ErrorCode::machine_failed : code,
+  const bool for_want_of_memory =
+      result == Result::out_of_memory && code == ErrorCode::launch_failed;
+  return Error(for_want_of_memory ? ErrorCode::machine_failed : code,
                fmt::format("Could not {}: {}.{}{}", attempted, describe(driver, result),
                            help.empty() ? "" : " ", help),
                name);

@@ -365,7 +365,7 @@ TEST_CASE("workspaces are freed and blocks released when a launch fails") {
     fixture.driver->failures[symbol] = Result::out_of_memory;
     // More often than there are argument blocks: none may stay taken.
     for (int i = 0; i < 10; ++i)
-      expect(ErrorCode::launch_failed, "Fake GPU", [&] { executable->launch({}); });
+      expect(ErrorCode::machine_failed, "Fake GPU", [&] { executable->launch({}); });
     fixture.driver->failures.clear();
     CHECK(fixture.driver->stream_memory.empty());
     CHECK(fixture.driver->context_stack().empty());

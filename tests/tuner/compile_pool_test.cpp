@@ -94,7 +94,7 @@ TEST_CASE("of many threads there are as many as the system has left, but at leas
           return pool.next(soon()).has_value();
         })) == 0);
   CHECK(wait_for(start_child([&] {
-          return limit_threads(0) && fails(ErrorCode::compile_failed, {"thread", "ulimit -u"},
+          return limit_threads(0) && fails(ErrorCode::machine_failed, {"thread", "ulimit -u"},
                                            [&] { CompilePool(tuning.backend, tuning.store, 8); });
         })) == 0);
 }
