@@ -126,8 +126,10 @@ void add_pair(std::vector<Contender>& contenders, Runtime& runtime, const cuda::
   const Problem problem =
       problem_of(entry->manifest, tensors, complete_options(*entry->manifest, {}));
   const Winner winner = op.prepare(tensors).winner;
-  std::vector<void*> pointers;
-  for (const auto& tensor : tensors) pointers.push_back(tensor.data);
+  std::vector<void*> pointers(entry->manifest->tensors.size());  // in manifest order
+  const CallOrder order = entry->manifest->call_order();
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    pointers[order.place(i, tensors.size())] = tensors[i].data;
   for (const auto& kernel : entry->templates) {
     if (kernel->name != winner.kernel_template) continue;
     const auto specialization =
