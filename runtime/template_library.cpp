@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
@@ -43,22 +44,76 @@ TemplateLibrary::TemplateLibrary(const std::vector<fs::path>& folders) {
   for (const auto& folder : folders) add_folder(folder);
 }
 
+namespace {
+
+// Hands over every regular file below a folder, links followed, with its path relative to the folder.
+class FolderWalk {
+ public:
+  using Visit = std::function<void(const fs::path& file, const fs::path& relative)>;
+  explicit FolderWalk(Visit visit) : visit_(std::move(visit)) {}
+
+  void walk(const fs::path& folder, const fs::path& relative, bool behind_link = false) {
+    std::error_code error;
+    // A link to a folder that we are in is a loop. The same folder by two names is none.
+    const fs::path real = fs::canonical(folder, error);
+    if (error || std::find(inside_.begin(), inside_.end(), real) != inside_.end()) return;
+    if (behind_link && ++folders_behind_links_ > most_folders)
+      throw Error(
+          ErrorCode::invalid_argument,
+          fmt::format("a template folder leads to more than {} folders behind links; the last was "
+                      "{}. Do the links go round in circles?",
+                      most_folders, folder.string()));
+    inside_.push_back(real);
+    constexpr auto options = fs::directory_options::skip_permission_denied;
+    for (const auto& entry : fs::directory_iterator(folder, options, error)) {
+      // A link that leads nowhere is neither; so are the lock files some editors make.
+      if (entry.is_directory(error))
+        walk(entry.path(), relative / entry.path().filename(),
+             behind_link || entry.is_symlink(error));
+      else if (entry.is_regular_file(error))
+        visit_(entry.path(), relative / entry.path().filename());
+    }
+    inside_.pop_back();
+  }
+
+ private:
+  static constexpr int most_folders = 10'000;
+
+  Visit visit_;
+  std::vector<fs::path> inside_;
+  int folders_behind_links_ = 0;
+};
+
+// What a folder with an op.json is filed under: its own name, or if it is a link perhaps that of the folder
+// it leads to, whichever the manifest has.
+std::string operator_folder_name(const fs::path& folder) {
+  std::string name = folder.filename().string(),
+              real = fs::weakly_canonical(folder).filename().string();
+  if (name == real) return name;
+  const auto manifest =
+      nlohmann::json::parse(read_file(folder / "op.json"), nullptr, false, true /* comments */);
+  const auto op = manifest.find("op");  // the end, where it is no object
+  return op != manifest.end() && *op == nlohmann::json(real) ? real : name;
+}
+
+}  // namespace
+
 void TemplateLibrary::add_folder(const fs::path& folder) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("template folder {} is not a directory", folder.string()));
-  // A folder that is itself an operator is filed under the name of its folder.
-  const fs::path absolute = fs::weakly_canonical(folder);
-  const bool one_operator = fs::exists(absolute / "op.json");
-  const fs::path base = one_operator ? absolute.parent_path() : absolute;
+  fs::path absolute = fs::absolute(folder).lexically_normal();
+  if (!absolute.has_filename()) absolute = absolute.parent_path();  // "ops/"
+  // A folder that is itself an operator is filed under a name of its own.
+  const fs::path prefix = fs::exists(absolute / "op.json", error)
+                              ? fs::path(operator_folder_name(absolute))
+                              : fs::path();
   const std::lock_guard lock(mutex_);
-  constexpr auto options = fs::directory_options::skip_permission_denied;
-  for (const auto& entry : fs::recursive_directory_iterator(absolute, options)) {
-    if (!entry.is_regular_file()) continue;
-    const std::string path = fs::relative(entry.path(), base).generic_string();
-    files_[path] = {path, entry.path().string(), [at = entry.path()] { return read_file(at); }};
-  }
+  FolderWalk([this](const fs::path& file, const fs::path& relative) {
+    const std::string path = relative.generic_string();
+    files_[path] = {path, file.string(), [file] { return read_file(file); }};
+  }).walk(absolute, prefix);
   entries_.clear();
 }
 

@@ -29,7 +29,7 @@ class TemplateLibrary {
  public:
   // Folders are laid over the built-in files in order: a folder may add operators and templates
   // and replace files of the same relative path. Folder layout: <op>/op.json, <op>/<template>.json.
-  // A folder that holds op.json itself is one operator.
+  // A folder that holds op.json itself is one operator. Links are followed, but not round in circles.
   explicit TemplateLibrary(const std::vector<std::filesystem::path>& folders);
   void add_folder(const std::filesystem::path& folder);
 

@@ -55,6 +55,79 @@ TEST_CASE("a folder of operators, and a folder that is one") {
   }
 }
 
+TEST_CASE("links to folders and files are followed, but not round in circles") {
+  namespace fs = std::filesystem;
+  const Folder folder, elsewhere;
+  write_twice(elsewhere);
+  const auto has_twice = [&](const fs::path& place) {
+    TemplateLibrary library({place});
+    const auto names = library.operators();
+    return std::count(names.begin(), names.end(), "twice") == 1 &&
+           library.find("twice")->templates.size() == 2;
+  };
+  SUBCASE("an operator's folder") {
+    fs::create_directory_symlink(elsewhere / "twice", folder / "twice");
+    CHECK(has_twice(folder.path()));
+    CHECK(has_twice(folder / "twice"));
+  }
+  SUBCASE("the folder of operators") {
+    fs::create_directory_symlink(elsewhere.path(), folder / "operators");
+    CHECK(has_twice(folder / "operators"));
+  }
+  SUBCASE("a link of another name than the operator it leads to, and the other way round") {
+    fs::create_directory_symlink(elsewhere / "twice", folder / "newest");
+    CHECK(has_twice(folder / "newest"));
+    fs::rename(elsewhere / "twice", elsewhere / "twice-2");
+    fs::create_directory_symlink(elsewhere / "twice-2", folder / "twice");
+    CHECK(has_twice(folder / "twice"));
+    CHECK(has_twice(folder.path()));
+  }
+  SUBCASE("files") {
+    for (const auto& entry : fs::directory_iterator(elsewhere / "twice")) {
+      fs::create_directories(folder / "twice");
+      fs::create_symlink(entry.path(), folder.path() / "twice" / entry.path().filename());
+    }
+    CHECK(has_twice(folder.path()));
+  }
+  SUBCASE("a folder that two operators share") {
+    elsewhere.write("common/kinds.cpp", "void shared(const Block&) {}\n");
+    write_twice(folder);
+    fs::create_directory_symlink(elsewhere / "common", folder / "twice/common");
+    fs::create_directory_symlink(elsewhere / "common", folder / "common");
+    folder.write("twice/kinds.cpp", "#include \"twice/common/kinds.cpp\"\n");
+    CHECK(mentions(find_template(*load(folder), "kinds")->source, {"void shared"}));
+    folder.write("twice/kinds.cpp", "#include \"common/kinds.cpp\"\n");
+    CHECK(mentions(find_template(*load(folder), "kinds")->source, {"void shared"}));
+  }
+  SUBCASE("loops, and links that lead nowhere") {
+    write_twice(folder);
+    fs::create_directory_symlink(folder.path(), folder / "twice/up");
+    fs::create_directory_symlink("..", folder / "twice/parent");
+    fs::create_symlink("itself", folder / "itself");
+    fs::create_symlink("/no/such/file", folder / "twice/nowhere.json");
+    fs::create_directories(folder / "a");
+    fs::create_directories(folder / "b");
+    fs::create_directory_symlink("../b", folder / "a/b");
+    fs::create_directory_symlink("../a", folder / "b/a");
+    CHECK(has_twice(folder.path()));
+    CHECK(has_twice(folder / "twice"));
+  }
+}
+
+TEST_CASE("links in many circles are an error, not a walk without end") {
+  namespace fs = std::filesystem;
+  const Folder folder;
+  // Ten folders, each with links to all the others: the ways through them are millions.
+  for (int i = 0; i < 10; ++i) fs::create_directory(folder / std::to_string(i));
+  for (int i = 0; i < 10; ++i)
+    for (int j = 0; j < 10; ++j)
+      if (i != j)
+        fs::create_directory_symlink(folder / std::to_string(j),
+                                     folder.path() / std::to_string(i) / std::to_string(j));
+  CHECK(fails(ErrorCode::invalid_argument, {folder.path().native(), "circles"},
+              [&] { TemplateLibrary library({folder.path()}); }));
+}
+
 TEST_CASE("a folder adds templates to a built-in operator, and replaces its files") {
   const Folder folder;
   folder.write("rms_norm/mine.json", R"({ "template": "mine", "backend": "host",
