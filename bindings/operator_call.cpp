@@ -83,6 +83,18 @@ std::span<const Tensor> tensors_of(const Core& core, const Ready& ready) {
   return {ready.tensors.data(), count};
 }
 
+// Of the caller's outputs PyTorch has to know; nobody else has those that the call made.
+void count_writes(const Core& core, const Call& call) {
+  for (std::size_t i = 0; i < core.info.tensors.size(); ++i) {
+    PyObject* const object = call.tensors[i];
+    if (object == nullptr || !core.info.tensors[i].output) continue;
+    const bool is_new = std::any_of(call.made.begin(), call.made.end(),
+                                    [&](const auto& made) { return made.ptr() == object; });
+    if (is_new) continue;
+    if (const auto& torch = tensor_type_of(object).torch) torch->count_write(object);
+  }
+}
+
 void launch(const Core& core, const Ready& ready) {
   const std::span<const Tensor> tensors = tensors_of(core, ready);
   const std::span<const double> scalars = scalars_of(core, ready.call);
@@ -105,6 +117,7 @@ void launch(const Core& core, const Ready& ready) {
 py::object call_operator(Core& core, PyObject* const* arguments, std::size_t count,
                          PyObject* keywords) {
   const Ready ready(core, arguments, count, keywords);
+  count_writes(core, ready.call);
   launch(core, ready);
   return result_of(core, ready.call);
 }

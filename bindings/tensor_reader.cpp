@@ -53,14 +53,23 @@ TensorType classify(PyTypeObject* type) {
   if (descends_from(type, "numpy", "ndarray")) {
     result.reader = Reader::numpy;
     result.library = Library::numpy;
+    if (descends_from(type, "numpy", "MaskedArray"))
+      result.why_not_memory =
+          "is a masked array, whose mask would be ignored. Pass x.filled(…), or x.data if the mask "
+          "is "
+          "not to count";
     return result;
   }
   if (descends_from(type, "torch", "Tensor")) {
     result.reader = Reader::torch;
     result.library = Library::torch;
+    result.torch = std::make_shared<const TorchType>(type);
+    result.why_not_memory = result.torch->why_not_memory();
   } else if (descends_from(type, "cupy", "ndarray")) {
     result.library = Library::cupy;
   }
+  result.is_immutable =
+      descends_from(type, "jaxlib", "ArrayImpl") || descends_from(type, "tensorflow", "Tensor");
   result.exchange = exchange_of(type);
   if (result.exchange != nullptr) result.reader = Reader::exchange;
   return result;
@@ -172,13 +181,16 @@ py::object item_of(const py::dict& dictionary, const char* key) {
   return py::reinterpret_borrow<py::object>(item == nullptr ? Py_None : item);
 }
 
+bool has_elements(const Tensor& tensor) {
+  const auto* const end = tensor.shape.begin() + tensor.rank;
+  return std::find(tensor.shape.begin(), end, 0) == end;
+}
+
 // Nothing is read through the strides of a tensor without elements, and libraries set them as they
 // like: NumPy to 0.
 void pack_if_empty(Tensor& tensor) {
   const auto rank = static_cast<std::size_t>(tensor.rank);
-  if (std::find(tensor.shape.begin(), tensor.shape.begin() + tensor.rank, 0) ==
-      tensor.shape.begin() + tensor.rank)
-    return;
+  if (has_elements(tensor)) return;
   std::int64_t packed = 1;
   for (std::size_t i = rank; i-- > 0;) {
     tensor.strides[i] = packed;
@@ -196,7 +208,8 @@ void* pointer_of(py::handle address) {
 const TensorType& tensor_type_of(PyObject* object) {
   // Guarded by the interpreter lock. A program meets few types; they are kept alive here, lest
   // another type be made at the address of one that has gone.
-  static std::vector<TensorType> known;
+  // The vector is not destroyed: the interpreter is gone by then.
+  static auto& known = *new std::vector<TensorType>;
   PyTypeObject* type = Py_TYPE(object);
   for (const TensorType& entry : known)
     if (entry.type == type) return entry;
@@ -212,9 +225,24 @@ void TensorReader::fail(const std::string& reason) const {
   reject(operation_, fmt::format("{} {}", *name_, reason));
 }
 
+void TensorReader::fail_as_library(const py::error_already_set& refusal) const {
+  for (PyObject* const type :
+       {PyExc_RuntimeError, PyExc_ValueError, PyExc_TypeError, PyExc_BufferError})
+    if (refusal.matches(type))
+      fail(fmt::format("cannot be read as memory: {}",
+                       py::str(refusal.value()).cast<std::string>()));
+  throw py::error_already_set(refusal);  // an interrupt, say
+}
+
 void TensorReader::read(PyObject* object, const std::string& name, bool writable, Tensor& tensor) {
   name_ = &name;
   const TensorType& type = tensor_type_of(object);
+  if (!type.why_not_memory.empty()) fail(type.why_not_memory);
+  if (writable && type.is_immutable)
+    fail(fmt::format("is a {}, which may not be written to", type.type->tp_name));
+  if (type.torch)
+    if (const auto why = type.torch->why_more_than_memory(object, grad_mode_); !why.empty())
+      fail(why);
   switch (type.reader) {
     case TensorType::Reader::exchange:
       read_exchange(object, type, tensor);
@@ -229,6 +257,16 @@ void TensorReader::read(PyObject* object, const std::string& name, bool writable
       read_protocols(object, writable, tensor);
       break;
   }
+  const bool may_be_negated = tensor.dtype == DataType::f32 || tensor.dtype == DataType::f64 ||
+                              tensor.dtype == DataType::f16;
+  if (type.torch && may_be_negated && type.torch->is_negated(object))
+    fail(
+        "is negated lazily: its memory holds the numbers with the other sign. Pass "
+        "x.resolve_neg()");
+  if (tensor.data == nullptr && has_elements(tensor))
+    fail(
+        "has elements but no memory for them, as tensors of shapes alone have, and zeros that are "
+        "never stored");
   pack_if_empty(tensor);
 }
 
@@ -265,7 +303,8 @@ void TensorReader::take_view(const dlpack::View& view, Tensor& tensor) {
   const auto type = data_type_of_dlpack(view.type);
   if (!type) fail("has a data type that cudadent does not know");
   tensor.dtype = *type;
-  tensor.data = static_cast<std::byte*>(view.data) + view.byte_offset;
+  tensor.data =
+      view.data == nullptr ? nullptr : static_cast<std::byte*>(view.data) + view.byte_offset;
   switch (view.device.type) {
     case dlpack::cpu:
     case dlpack::cuda_host:
@@ -289,7 +328,9 @@ void TensorReader::take_view(const dlpack::View& view, Tensor& tensor) {
 
 void TensorReader::read_exchange(PyObject* object, const TensorType& type, Tensor& tensor) {
   dlpack::View view;
-  if (type.exchange->view_of(object, &view) != 0) throw py::error_already_set();
+  if (type.exchange->view_of(object, &view) != 0) {
+    fail_as_library(py::error_already_set());
+  }
   take_view(view, tensor);
   if (tensor.device == host_memory || source_ == Source::caller ||
       (asked_ == type.exchange && asked_device_ == tensor.device))
@@ -402,7 +443,7 @@ void TensorReader::read_dlpack(py::handle object, bool writable, Tensor& tensor)
     versioned["max_version"] = py::make_tuple(dlpack::major_version, 3);
     capsule = object.attr("__dlpack__")(**versioned);
   } catch (py::error_already_set& error) {
-    if (!error.matches(PyExc_TypeError)) throw;
+    if (!error.matches(PyExc_TypeError)) fail_as_library(error);
     capsule = object.attr("__dlpack__")(**arguments);  // from before DLPack 1.0
   }
   kept_.push_back(capsule);  // destroying an unconsumed capsule frees what it holds

@@ -6,10 +6,13 @@
 #include <cudadent/cudadent.h>
 #include <pybind11/pybind11.h>
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "bindings/dlpack.h"
+#include "bindings/torch_tensor.h"
 
 namespace cudadent::python {
 
@@ -22,6 +25,9 @@ struct TensorType {
   Reader reader = Reader::protocols;
   Library library = Library::other;
   const dlpack::Exchange* exchange = nullptr;
+  std::string why_not_memory;              // why its tensors cannot be read; empty: they can
+  bool is_immutable = false;               // its library counts on nobody writing to its tensors
+  std::shared_ptr<const TorchType> torch;  // for PyTorch's
 };
 
 // Looks a type up once and remembers it. The reference is good until the next call.
@@ -41,7 +47,8 @@ class TensorReader {
 
   // A view that is good while `object` and this reader live. Throws Error(invalid_argument): not a
   // tensor, an unknown data type, too many dimensions, read-only but to be written, memory of
-  // another kind of device, or current on another stream than the tensors before.
+  // another kind of device, current on another stream than the tensors before, or a tensor that
+  // is more than its memory: masked, lazily negated, requiring a gradient that is being recorded.
   void read(PyObject* object, const std::string& name, bool writable, Tensor& tensor);
 
   [[nodiscard]] Stream stream() const noexcept { return stream_; }
@@ -63,6 +70,8 @@ class TensorReader {
   void offer_stream(Stream stream);
   void start(Tensor& tensor, std::size_t rank);
   [[noreturn]] void fail(const std::string& reason) const;
+  // For the Python exception of a library that refuses to hand over a tensor.
+  [[noreturn]] void fail_as_library(const pybind11::error_already_set& refusal) const;
 
   const std::string& operation_;
   const std::string* name_ = nullptr;  // of the tensor being read
@@ -70,6 +79,7 @@ class TensorReader {
   Source source_ = Source::none;
   const dlpack::Exchange* asked_ = nullptr;  // whose current stream is known, and for
   std::int32_t asked_device_ = host_memory;  // which device
+  std::optional<bool> grad_mode_;            // of PyTorch, once it was needed
   std::vector<pybind11::object> kept_;       // what views point into, until the call ends
 };
 

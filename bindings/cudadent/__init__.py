@@ -8,8 +8,11 @@ DLPack or an array interface. They stay where they are: nothing is copied. They 
 the operator has strides for them.
 On a GPU calls are asynchronous and ordered by the stream, which is the current one of the tensors'
 library unless `stream` names another; as with any launch, memory must not be freed or reused
-before the stream has got that far (PyTorch and CuPy see to that for the current stream). Gradients
-are not tracked.
+before the stream has got that far (PyTorch and CuPy see to that for the current stream).
+
+Gradients are not computed: a PyTorch tensor that requires one is refused unless under torch.no_grad() or
+torch.inference_mode(). So are tensors whose memory is not all there is to them: lazily negated or of a
+subclass with behaviour of its own, masked arrays. Writing to an `out` counts as writing to it in place.
 """
 
 from ._cudadent import (
