@@ -26,19 +26,6 @@ std::unique_ptr<Backend> open_worker(const Backend& like, const TuneOptions& opt
                                      const Environment& environment,
                                      const std::function<void(LogLevel, std::string_view)>& log);
 
-// Binaries in the store, where failing to keep one is a warning: it costs a compile later, not a launch.
-class ForgivingBinaryStore : public BinaryStore {
- public:
-  ForgivingBinaryStore(Store& store, std::function<void(LogLevel, std::string_view)> log)
-      : store_(store), log_(std::move(log)) {}
-  std::optional<Binary> find_binary(const std::string& specialization_hash) override;
-  void put_binary(const Binary& binary) override;
-
- private:
-  Store& store_;
-  std::function<void(LogLevel, std::string_view)> log_;
-};
-
 struct Runtime::Parts {
   explicit Parts(const RuntimeOptions& options, const Environment& given = Environment::read());
   [[nodiscard]] TuningContext tuning_context();
@@ -53,7 +40,6 @@ struct Runtime::Parts {
   std::function<void(LogLevel, std::string_view)> log;
   TuneOptions tuning;
   CachedSource source;
-  ForgivingBinaryStore binaries;
   Dispatcher dispatcher;
   BackgroundTuner background;  // last: it uses all the others
 };

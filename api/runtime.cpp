@@ -29,7 +29,7 @@ std::vector<std::filesystem::path> layers(const RuntimeOptions& options,
   return files;
 }
 
-int cuda_ordinal(const std::string& name) {
+int cuda_ordinal(const std::string& name, bool from_environment) {
   if (name == "cuda") return 0;
   int ordinal = -1;
   if (name.starts_with("cuda:")) {
@@ -38,17 +38,19 @@ int cuda_ordinal(const std::string& name) {
     if (error == std::errc{} && p == end && ordinal >= 0) return ordinal;
   }
   throw Error(ErrorCode::invalid_argument,
-              fmt::format("unknown device \"{}\"; expected auto, host, cuda or cuda:N", name));
+              fmt::format("unknown device \"{}\"{}; expected auto, host, cuda or cuda:N", name,
+                          from_environment ? " in CUDADENT_DEVICE" : ""));
 }
 
 }  // namespace
 
 std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment,
                                      std::function<void(LogLevel, std::string_view)> log) {
-  std::string wanted = name.empty() || name == "auto" ? environment.device : name;
+  const bool from_environment = name.empty() || name == "auto";
+  std::string wanted = from_environment ? environment.device : name;
   if (wanted.empty() || wanted == "auto") wanted = cuda_device_count() > 0 ? "cuda" : "host";
   if (wanted == "host") return make_host_backend(environment, std::move(log));
-  return make_cuda_backend(cuda_ordinal(wanted), environment);
+  return make_cuda_backend(cuda_ordinal(wanted, from_environment), environment);
 }
 
 namespace {
@@ -80,11 +82,13 @@ std::unique_ptr<Backend> open_worker(const Backend& like, const TuneOptions& opt
                                      const Environment& environment,
                                      const std::function<void(LogLevel, std::string_view)>& log) {
   if (options.isolation == Isolation::in_process) return nullptr;
+  // A program that was named is wanted, whatever the options leave open.
+  const bool named = !environment.worker.empty() && environment.worker != "none";
   try {
     return start_worker(like.device(), options, environment, log);
   } catch (const Error& error) {
     if (error.code() == ErrorCode::cancelled) throw;
-    if (options.isolation == Isolation::worker)
+    if (named || options.isolation == Isolation::worker)
       throw Error(ErrorCode::device_unavailable,
                   fmt::format("candidates cannot run in a worker process: {}", error.what()),
                   error.detail());
@@ -93,25 +97,13 @@ std::unique_ptr<Backend> open_worker(const Backend& like, const TuneOptions& opt
   }
 }
 
-std::optional<Binary> ForgivingBinaryStore::find_binary(const std::string& specialization_hash) {
-  return store_.find_binary(specialization_hash);
-}
-
-void ForgivingBinaryStore::put_binary(const Binary& binary) {
-  try {
-    store_.put_binary(binary);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::cache_failed) throw;
-    if (log_) log_(LogLevel::warning, error.what());
-  }
-}
-
 Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& given)
     : environment(given),
       backend(open_device(options.device, environment, options.log)),
       library(template_folders(options, environment)),
       store(options.cache.empty() ? environment.cache : options.cache,
-            {.layers = layers(options, environment),
+            {.when_unusable = Unusable::warning,
+             .layers = layers(options, environment),
              .shipped = options.shipped_winners ? shipped_source(environment) : nullptr,
              .log = options.log}),
       log(options.log),
@@ -122,15 +114,19 @@ Runtime::Parts::Parts(const RuntimeOptions& options, const Environment& given)
               .wait_for_others = options.wait_for_others,
               .tune_aside = [this](const OperatorEntry& entry,
                                    const Problem& problem) { background.submit(entry, problem); }}),
-      binaries(store, log),
-      dispatcher(*backend, library, source, binaries, tuning.cancelled),
+      dispatcher(*backend, library, source, store, tuning.cancelled),
       background([this](const auto& entry, const auto& problem,
                         const auto& cancelled) { tune_aside(entry, problem, cancelled); },
                  [this](const Problem& problem, const std::exception& error) {
                    if (log)
                      log(LogLevel::warning, fmt::format("tuning {} in the background failed: {}",
                                                         problem.describe(), error.what()));
-                 }) {}
+                 }) {
+  if (!options.cache.empty() || environment.why_no_cache.empty()) return;
+  if (log)
+    log(LogLevel::warning, fmt::format("{}. What is found out is gone when this process ends.",
+                                       environment.why_no_cache));
+}
 
 void Runtime::Parts::tune_aside(const OperatorEntry& entry, const Problem& problem,
                                 const std::function<bool()>& cancelled) {

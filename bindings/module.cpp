@@ -190,8 +190,9 @@ constexpr const char* runtime_doc =
     "isolation      : where candidates run: in a 'worker' process, 'in_process', or 'auto': in a\n"
     "                 worker where one can be started\n"
     "wait_for_others: seconds to wait while another process tunes the same problem\n\n"
+    "A database that cannot be used is a warning, once; what is found out is then kept in memory.\n"
     "Use it in a with statement, or close() it, to let go of the device and the database.\n"
-    "Raises Error: device_unavailable, cache_failed, invalid_manifest.";
+    "Raises Error: device_unavailable, invalid_manifest.";
 
 constexpr const char* op_doc =
     "op(name, **options) -> Operator\n\n"

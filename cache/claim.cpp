@@ -101,41 +101,44 @@ std::unique_ptr<Claim> Store::claim(const ProblemRecord& problem) {
   const auto grant = [this](std::string token) {
     return std::unique_ptr<Claim>(new Claim(*this, std::move(token)));
   };
-  if (read_only()) return grant({});
+  if (read_only() || !reading_.is_over() || !writing_.is_over()) return grant({});
+  std::string token = new_token();
   try {
-    std::string token = new_token();
     const ProcessIdentity owner = this_process();
-    {
-      auto [lock, connection] = database_->use_for_writing("claim a problem in");
-      sqlite::Transaction transaction(connection);
-      if (const auto held = find_claim(connection, problem)) {
-        if (is_alive(*held)) return nullptr;
-        connection.query("DELETE FROM claims WHERE id = ?").bind(held->id).run();
-      }
-      connection
-          .query(
-              "INSERT INTO claims (op, device_kind, tuning_key, token, host, boot,"
-              " process_numbers, process, process_start, heartbeat, created)"
-              " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-          .bind(problem.op, problem.device_kind, problem.tuning_key, token, owner.host, owner.boot,
-                owner.process_numbers, owner.process, owner.process_start, seconds_since_1970(),
-                utc_now())
-          .run();
-      transaction.commit();
+    auto [lock, connection] = database_->use_for_writing("claim a problem in");
+    sqlite::Transaction transaction(connection);
+    if (const auto held = find_claim(connection, problem)) {
+      if (is_alive(*held)) return nullptr;
+      connection.query("DELETE FROM claims WHERE id = ?").bind(held->id).run();
     }
-    return grant(std::move(token));
+    connection
+        .query(
+            "INSERT INTO claims (op, device_kind, tuning_key, token, host, boot,"
+            " process_numbers, process, process_start, heartbeat, created)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        .bind(problem.op, problem.device_kind, problem.tuning_key, token, owner.host, owner.boot,
+              owner.process_numbers, owner.process, owner.process_start, seconds_since_1970(),
+              utc_now())
+        .run();
+    transaction.commit();
   } catch (const Error& error) {
     if (error.code() != ErrorCode::cache_failed) throw;
+    if (options_.when_unusable != Unusable::error) go_on_after(writing_, error);
     return grant({});
   }
+  return grant(std::move(token));
 }
 
 std::optional<ClaimHolder> Store::claimed_by(const ProblemRecord& problem) {
   if (read_only()) return std::nullopt;
-  auto [lock, connection] = database_->use("read a claim from");
-  const auto held = find_claim(connection, problem);
-  if (!held || !is_alive(*held)) return std::nullopt;
-  return ClaimHolder{held->owner.host, held->owner.process, held->created};
+  std::optional<ClaimHolder> holder;
+  try_file(reading_, [&] {
+    auto [lock, connection] = database_->use("read a claim from");
+    const auto held = find_claim(connection, problem);
+    if (held && is_alive(*held))
+      holder = ClaimHolder{held->owner.host, held->owner.process, held->created};
+  });
+  return holder;
 }
 
 // False when there is no such claim any more.

@@ -166,7 +166,7 @@ sqlite::Connection open_database(const fs::path& file, std::chrono::milliseconds
   if (fs::is_directory(file, ignored)) {
     throw Error(ErrorCode::cache_failed,
                 fmt::format("cannot open the database {0}: it is a folder. Name a file, such as "
-                            "{0}/cudadent.db.",
+                            "{0}/cudadent.db, or set CUDADENT_CACHE to one.",
                             file.string()));
   }
   if (!present(file)) {

@@ -56,6 +56,11 @@ std::shared_ptr<const ShippedWinners> winners_of_folder(const fs::path& folder) 
                             "\"none\" stands for no winners",
                             folder.string(), error.code().message()));
   }
+  if (texts.empty())
+    throw Error(ErrorCode::cache_failed,
+                fmt::format("CUDADENT_SHIPPED names {}, in which there is no .json file. \"none\" "
+                            "stands for no winners",
+                            folder.string()));
   std::vector<EmbeddedFile> files;
   for (const auto& [path, text] : texts) files.push_back({path, text});
   return std::make_shared<const ShippedWinners>(files);

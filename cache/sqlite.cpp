@@ -271,6 +271,14 @@ bool Connection::marked_as_wal() const noexcept {
   return handle->pMethods->xRead(handle, &version, 1, offset) == SQLITE_OK && version == wal;
 }
 
+bool Connection::has_moved() const noexcept {
+  int moved = 0;
+  // Fails for a database in memory, which cannot be.
+  return sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &moved) ==
+             SQLITE_OK &&
+         moved != 0;
+}
+
 void Connection::leave_log_alone() noexcept {
   sqlite3_db_config(database_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
 }

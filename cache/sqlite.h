@@ -102,6 +102,8 @@ class Connection {
   std::string try_journal_mode(std::string_view mode) noexcept;
   // Whether the file says it is in WAL mode; an immutable connection takes no notice of that.
   [[nodiscard]] bool marked_as_wal() const noexcept;
+  // Whether the file has lost its name: it was removed, renamed or replaced. What is written then is lost.
+  [[nodiscard]] bool has_moved() const noexcept;
   // The next close leaves the -wal file as it is, instead of moving it into the database.
   void leave_log_alone() noexcept;
 

@@ -4,6 +4,7 @@
 
 #include <cudadent/cudadent.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -62,9 +63,21 @@ struct WinnerRecord {
 
 class ShippedWinners;
 
+// What a store does where its file cannot be opened, read or written.
+enum class Unusable : std::uint8_t {
+  error,  // throw Error(cache_failed), each time
+  // Say so in a warning, once, and go on without the file: it is as if it had nothing in it, and what is put is
+  // kept in memory, where it is found as long as the store lives. The file is tried again from time to time.
+  warning,
+  error_at_first,  // an error when it cannot be opened and written at the start, later a warning
+};
+
 struct StoreOptions {
+  Unusable when_unusable = Unusable::error;
   // How long to wait for another process's lock.
   std::chrono::milliseconds busy_timeout = std::chrono::seconds(10);
+  // How long a file that failed is left alone, where the store goes on without it.
+  std::chrono::milliseconds rest = std::chrono::seconds(30);
   // Databases that are only read, for the winners and binaries that the store's own does not have, in this
   // order. Nothing is written to them or beside them. One that is missing or damaged is a warning, and is
   // left out; the store's own among them is passed over.
@@ -103,7 +116,8 @@ struct RunRecord {
 // file anew. Every write is one transaction: after a crash of the process
 // or on a full disk the file holds what was reported stored, and opens; a power failure may cost the
 // last writes before it. A row that does not read as what was stored is as if it were not there.
-// Throws Error(cache_failed) that names the file, what was attempted and what to do.
+// Throws Error(cache_failed) that names the file, what was attempted and what to do, unless
+// StoreOptions::when_unusable says to go on.
 class Store : public BinaryStore {
  public:
   // Opens or creates; makes the folder (mode 0700) and the file (0600) when missing. ":memory:" keeps
@@ -119,6 +133,8 @@ class Store : public BinaryStore {
   [[nodiscard]] const std::filesystem::path& file() const noexcept;
   // True when the file or its folder could not be written as it was opened.
   [[nodiscard]] bool read_only() const noexcept;
+  // Why something that was put is in memory only (see Unusable::warning); empty when all of it is in the file.
+  [[nodiscard]] std::string why_incomplete() const;
 
   // Replaces the trial of the same op, problem_key, device_kind, template_hash, configuration, compiler
   // and measurement. from_cache is not stored: trials() sets it.
@@ -165,6 +181,7 @@ class Store : public BinaryStore {
   struct Counts {
     std::int64_t trials = 0, winners = 0, binaries = 0, binary_bytes = 0;
   };
+  // Of the file.
   Counts counts();
 
  private:
@@ -172,16 +189,48 @@ class Store : public BinaryStore {
   bool renew_claim(const std::string& token);
   void end_claim(const std::string& token);
 
+  using Clock = std::chrono::steady_clock;
   struct Database;
   struct Layer;
+  // When the file, having failed, may be tried again: a lock costs its time-out each time.
+  class Rest {
+   public:
+    [[nodiscard]] bool is_over() const noexcept {
+      return Clock::now().time_since_epoch() >= until_.load();
+    }
+    void begin(std::chrono::milliseconds duration) noexcept {
+      until_ = Clock::now().time_since_epoch() + duration;
+    }
+
+   private:
+    std::atomic<Clock::duration> until_ = Clock::duration::min();
+  };
+
+  void open_file();
   void open_layers();
+  // Does something with the file. False where that failed, or would soon after it failed, and the options say to
+  // go on.
+  bool try_file(Rest& rest, const std::function<void()>& work);
+  void go_on_after(Rest& rest, const Error& error);
+  // What the file did not take; made when it is first asked for.
+  Database& memory();
+  // Writes into the file, or where that fails into memory, in one transaction.
+  void put(std::string_view attempt, const std::function<void(sqlite::Connection&)>& write);
+  // Reads what was put in memory, if anything was, then the file, until `look` says true.
+  void search_own(std::string_view attempt, const std::function<bool(sqlite::Connection&)>& look);
   // Does something with each layer in turn until it says true; one that fails is left out from then on.
   void search_layers(std::string_view attempt,
                      const std::function<bool(sqlite::Connection&, const Layer&)>& look);
   const ShippedWinners& shipped();
 
   const StoreOptions options_;
-  std::unique_ptr<Database> database_;
+  std::unique_ptr<Database> database_;  // the file
+  Rest reading_, writing_;
+  mutable ForkSafeMutex memory_mutex_;  // for making it, and for the reasons
+  std::unique_ptr<Database> memory_owner_;
+  std::atomic<Database*> memory_ = nullptr;
+  std::atomic<bool> has_warned_ = false;
+  std::string why_not_the_file_, why_incomplete_;
   std::vector<std::unique_ptr<Layer>> layers_;
   ForkSafeMutex shipped_read_;
   std::shared_ptr<const ShippedWinners> shipped_;

@@ -33,26 +33,27 @@ std::string state_of_file(const std::filesystem::path& file) {
 
 Store::Database::Database(const std::filesystem::path& place, std::chrono::milliseconds timeout,
                           Role what_for)
-    : file(place_of(place)), busy_timeout(timeout), role(what_for) {
-  const std::lock_guard lock(main_.mutex);
-  open(main_);
-  read_only = main_.connection->read_only();
-}
+    : file(place_of(place)), busy_timeout(timeout), role(what_for) {}
 
 void Store::Database::open(Place& place) {
+  // What lies beside the file belongs to another by now.
+  if (place.connection && place.connection->has_moved()) place.connection->leave_log_alone();
   place.connection.reset();
   place.state_when_opened = state_of_file(file);
   place.connection = std::make_unique<sqlite::Connection>(
       role == Role::own ? open_database(file, busy_timeout) : open_layer(file, busy_timeout));
   place.forks = fork_count();
+  read_only = place.connection->read_only();
 }
 
-// Also after a fork, which no connection survives, and where somebody wrote to what is read without locks.
+// Also after a fork, which no connection survives, where somebody wrote to what is read without locks, and where the
+// file has lost its name.
 bool Store::Database::has_to_open(const Place& place) const {
   if (place.connection == nullptr) return true;
   if (file == ":memory:") return false;
-  return place.forks != fork_count() ||
-         (place.connection->immutable() && state_of_file(file) != place.state_when_opened);
+  if (place.forks != fork_count()) return true;
+  return place.connection->immutable() ? state_of_file(file) != place.state_when_opened
+                                       : place.connection->has_moved();
 }
 
 Store::Database::Session Store::Database::session(Place& place,

@@ -26,6 +26,7 @@ struct Store::Database {
   const Role role;
   std::atomic<bool> read_only = false;
 
+  // Does not open it.
   Database(const std::filesystem::path& place, std::chrono::milliseconds timeout,
            Role what_for = Role::own);
 
@@ -35,7 +36,8 @@ struct Store::Database {
     sqlite::Connection& connection;
   };
   // `attempt` is what the caller is about to do, for messages. Waits for no writer of this process: one that waits
-  // for another process holds up nobody but who wants to write.
+  // for another process holds up nobody but who wants to write. Opens the file where that has not succeeded yet, and
+  // anew where another has taken its place, or none.
   Session use(std::string_view attempt);
   // The same for writing: refuses at once when the file is read-only.
   Session use_for_writing(std::string_view attempt);

@@ -1,6 +1,14 @@
 #include "runtime/environment.h"
 
+#include <cudadent/cudadent.h>
+#include <fmt/format.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
 #include <cstdlib>
+#include <optional>
 #include <string_view>
 
 namespace cudadent {
@@ -12,16 +20,48 @@ std::string variable(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-std::filesystem::path default_cache() {
+// What the system knows of the user's account; empty when it knows no such user, as in many containers.
+std::filesystem::path home_of_account() {
+  std::string buffer(1024, '\0');
+  struct passwd entry {};
+  struct passwd* found = nullptr;
+  int code = ERANGE;
+  while (code == ERANGE && buffer.size() < (std::size_t{1} << 20U)) {
+    buffer.resize(2 * buffer.size());
+    code = ::getpwuid_r(::getuid(), &entry, buffer.data(), buffer.size(), &found);
+  }
+  return code == 0 && found != nullptr ? std::filesystem::path(found->pw_dir)
+                                       : std::filesystem::path();
+}
+
+// Nothing where there is no place for one.
+std::optional<std::filesystem::path> default_cache() {
   std::error_code ignored;
-  if (std::filesystem::path given = variable("CUDADENT_CACHE"); !given.empty())
-    return std::filesystem::is_directory(given, ignored) ? given / "cudadent.db" : given;
+  if (std::filesystem::path given = variable("CUDADENT_CACHE"); !given.empty()) {
+    const bool is_folder = !given.has_filename() || std::filesystem::is_directory(given, ignored);
+    return is_folder ? given / "cudadent.db" : given;
+  }
   // The XDG base directory specification: a relative XDG_CACHE_HOME is to be ignored.
   if (std::filesystem::path cache_home = variable("XDG_CACHE_HOME"); cache_home.is_absolute())
     return cache_home / "cudadent" / "cudadent.db";
-  if (std::filesystem::path home = variable("HOME"); !home.empty())
-    return home / ".cache" / "cudadent" / "cudadent.db";
-  return ":memory:";
+  std::filesystem::path home = variable("HOME");
+  if (!home.is_absolute()) home = home_of_account();
+  if (!home.is_absolute()) return std::nullopt;
+  return home / ".cache" / "cudadent" / "cudadent.db";
+}
+
+// 0 when it is not set.
+int number_of_threads(const char* name) {
+  constexpr int most = 4096;
+  const std::string text = variable(name);
+  if (text.empty()) return 0;
+  int number = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || rest != end || number < 1 || number > most)
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{}={}: expected a number of threads from 1 to {}", name, text, most));
+  return number;
 }
 
 std::vector<std::filesystem::path> split_path(std::string_view text) {
@@ -38,7 +78,15 @@ std::vector<std::filesystem::path> split_path(std::string_view text) {
 
 Environment Environment::read() {
   Environment environment;
-  environment.cache = default_cache();
+  if (auto cache = default_cache()) {
+    environment.cache = std::move(*cache);
+  } else {
+    environment.cache = ":memory:";
+    environment.why_no_cache = fmt::format(
+        "there is no place for the database: neither XDG_CACHE_HOME nor HOME is an "
+        "absolute path, and user {} has no home. Set CUDADENT_CACHE to a file",
+        ::getuid());
+  }
   environment.template_paths = split_path(variable("CUDADENT_TEMPLATE_PATH"));
   environment.device = variable("CUDADENT_DEVICE");
   environment.nvrtc = variable("CUDADENT_NVRTC");
@@ -47,7 +95,7 @@ Environment Environment::read() {
   environment.worker = variable("CUDADENT_WORKER");
   environment.host_compiler = variable("CUDADENT_HOST_COMPILER");
   if (environment.host_compiler.empty()) environment.host_compiler = variable("CXX");
-  environment.host_threads = std::atoi(variable("CUDADENT_HOST_THREADS").c_str());
+  environment.host_threads = number_of_threads("CUDADENT_HOST_THREADS");
   for (const char* name : {"CUDA_PATH", "CUDA_HOME"})
     if (auto home = variable(name); !home.empty()) environment.cuda_homes.emplace_back(home);
   environment.conda_prefix = variable("CONDA_PREFIX");

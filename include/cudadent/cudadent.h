@@ -261,7 +261,8 @@ struct RuntimeOptions {
   // "auto" (a GPU if there is one, else the host), "host", "cuda", "cuda:1".
   std::string device = "auto";
   // The database file; empty: CUDADENT_CACHE, else $XDG_CACHE_HOME/cudadent/cudadent.db;
-  // ":memory:" remembers nothing beyond the Runtime's life.
+  // ":memory:" remembers nothing beyond the Runtime's life. One that cannot be opened, read or written is a
+  // warning, once; what is found out is then kept in memory as if this were ":memory:".
   std::filesystem::path cache;
   // Folders with operators and templates besides the built-in ones and CUDADENT_TEMPLATE_PATH.
   std::vector<std::filesystem::path> template_paths;
@@ -367,7 +368,7 @@ class CUDADENT_API Operator {
 
 class CUDADENT_API Runtime {
  public:
-  // Throws Error: device_unavailable, cache_failed, invalid_manifest.
+  // Throws Error: device_unavailable, invalid_manifest, invalid_argument.
   explicit Runtime(RuntimeOptions options = {});
   ~Runtime();
   Runtime(const Runtime&) = delete;

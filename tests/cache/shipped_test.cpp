@@ -149,6 +149,9 @@ TEST_CASE("the environment says what ships") {
   CHECK(shipped_source(environment) == nullptr);
   environment.shipped = (folder / "missing").string();
   CHECK(contains(cache_error([&] { shipped_source(environment)(); }), "missing"));
+  environment.shipped = (folder / "empty").string();
+  std::filesystem::create_directory(folder / "empty");
+  CHECK(contains(cache_error([&] { shipped_source(environment)(); }), "no .json file"));
 }
 
 TEST_CASE("every file that ships can be read") {

@@ -1,5 +1,6 @@
 """Every way to be wrong says what was wrong."""
 
+import os
 import sqlite3
 
 import numpy as np
@@ -190,26 +191,28 @@ def test_a_closed_runtime():
     runtime.close()  # again does no harm
 
 
-def test_a_cache_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(cudadent.Error) as caught:
-        cudadent.Runtime("host", cache=tmp_path / "file" / "cudadent.db")
-    assert caught.value.code == "cache_failed" and "file" in str(caught.value)
-
-
-def test_a_cache_that_is_not_sqlite(tmp_path):
-    path = tmp_path / "cudadent.db"
+def make_text(path):
     path.write_text("This is a text, not a database. " * 100)
-    with pytest.raises(cudadent.Error, match="cudadent.db") as caught:
-        cudadent.Runtime("host", cache=path)
-    assert caught.value.code == "cache_failed"
-    assert path.read_text().startswith("This is a text")  # untouched
 
 
-def test_a_cache_that_is_another_programs(tmp_path):
-    path = tmp_path / "other.db"
+def make_another_programs(path):
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE trials (mine INTEGER)")
-    with pytest.raises(cudadent.Error) as caught:
-        cudadent.Runtime("host", cache=path)
-    assert caught.value.code == "cache_failed"
+
+
+@pytest.mark.parametrize("make", [make_text, make_another_programs, os.mkdir], ids=lambda f: f.__name__)
+def test_a_cache_that_cannot_be_used(tmp_path, caplog, make):
+    path = tmp_path / "cudadent.db"
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+    with cudadent.Runtime("host", cache=path, on_miss="nearest") as runtime:
+        for _ in range(2):
+            assert np.allclose(runtime.gemm(A, B), A @ B.T, rtol=1e-4)
+        # What is found out is kept as long as the Runtime lives.
+        runtime.tune("rms_norm", rows=4, columns=16, dtype="f32", budget="1 trials")
+        assert runtime.winner("rms_norm", rows=4, columns=16, dtype="f32").provenance == "cached"
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    (warning,) = [message for message in warnings if "cudadent.db" in message]
+    assert "CUDADENT_CACHE" in warning and "kept in memory" in warning
+    if before is not None:
+        assert path.read_bytes() == before

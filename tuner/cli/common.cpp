@@ -54,7 +54,12 @@ Values ProblemWords::values() const {
     if (equals == 0 || equals == std::string::npos)
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("\"{}\" is not name=value, like m=4096 or dtype=bf16", word));
-    values[word.substr(0, equals)] = parse_value(std::string_view(word).substr(equals + 1));
+    if (!values
+             .emplace(word.substr(0, equals),
+                      parse_value(std::string_view(word).substr(equals + 1)))
+             .second)
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{} is given twice", word.substr(0, equals)));
   }
   return values;
 }

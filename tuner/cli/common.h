@@ -31,7 +31,7 @@ struct ProblemWords {
   std::vector<std::string> words;
 
   void add_to(CLI::App& command, bool op_required = true);
-  // Throws Error(invalid_argument) for a word without "=".
+  // Throws Error(invalid_argument) for a word without "=", and for a name that is there twice.
   [[nodiscard]] Values values() const;
 };
 

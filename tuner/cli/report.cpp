@@ -5,8 +5,10 @@
 
 #include "cache/records.h"
 #include "tuner/cli/common.h"
+#include "tuner/cli/output.h"
 #include "tuner/cli/page.h"
 #include "tuner/cli/report_page.h"
+#include "tuner/cli/selection.h"
 #include "tuner/report/problem_report.h"
 
 namespace cudadent::cli {
@@ -38,9 +40,7 @@ nlohmann::json priors_json(const std::vector<ProblemReport>& reports) {
 }
 
 void run_report(const ReportCommand& command) {
-  const std::filesystem::path file = command.common.database.empty()
-                                         ? Environment::read().cache
-                                         : std::filesystem::path(command.common.database);
+  const std::filesystem::path file = database_of(command.common);
   // Opening it would make it.
   if (!std::filesystem::exists(file))
     throw Error(ErrorCode::cache_failed,

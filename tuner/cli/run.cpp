@@ -89,7 +89,7 @@ struct RunOutcome {
 // Times the winner, and verifies it against the reference.
 void check(Runtime::Parts& parts, const OperatorEntry& entry, const Problem& problem,
            RunOutcome& outcome) {
-  Workbench workbench(*parts.backend, parts.library, parts.binaries, entry, problem, 0);
+  Workbench workbench(*parts.backend, parts.library, parts.store, entry, problem, 0);
   for (const auto& kernel : entry.templates) {
     if (kernel->name != outcome.explanation.winner.kernel_template) continue;
     const auto executable = workbench.load(specialize(

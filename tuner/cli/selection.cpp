@@ -11,8 +11,22 @@
 namespace cudadent::cli {
 
 std::filesystem::path database_of(const CommonOptions& common) {
-  return common.database.empty() ? Environment::read().cache
-                                 : std::filesystem::path(common.database);
+  if (!common.database.empty()) return common.database;
+  const Environment environment = Environment::read();
+  if (!environment.why_no_cache.empty())
+    throw Error(ErrorCode::cache_failed,
+                fmt::format("{}, or name one with --db", environment.why_no_cache));
+  return environment.cache;
+}
+
+void check_database(const CommonOptions& common, Unusable how) {
+  const Store opened(database_of(common), {.when_unusable = how});
+}
+
+void check_remembered(Runtime& runtime) {
+  if (const auto why = runtime.parts().store.why_incomplete(); !why.empty())
+    throw Error(ErrorCode::cache_failed,
+                fmt::format("not all of the result is in the database: {}", why));
 }
 
 bool matches(const ProblemRecord& problem, const ProblemWords& words) {

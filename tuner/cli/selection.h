@@ -11,8 +11,13 @@
 
 namespace cudadent::cli {
 
-// --db, else the user's own.
+// --db, else the user's own. Throws Error(cache_failed) where there is no place for that.
 std::filesystem::path database_of(const CommonOptions& common);
+
+// For commands whose result is what the database has. The one throws Error(cache_failed) when it cannot be opened and,
+// unless `how` is Unusable::error, written; the other when it could not take all of what was found out.
+void check_database(const CommonOptions& common, Unusable how = Unusable::error_at_first);
+void check_remembered(Runtime& runtime);
 
 // Whether a problem has every value given, and is of the operator given, if any.
 bool matches(const ProblemRecord& problem, const ProblemWords& words);

@@ -128,8 +128,7 @@ void print_shipped_counts(const std::vector<Shown>& winners) {
 
 void run_show(const ShowCommand& command) {
   const Environment environment = Environment::read();
-  Store store(command.common.database.empty() ? environment.cache
-                                              : std::filesystem::path(command.common.database),
+  Store store(database_of(command.common),
               {.layers = environment.layers,
                .shipped = command.common.no_shipped ? nullptr : shipped_source(environment),
                .log = command.common.runtime_options().log});

@@ -11,6 +11,7 @@
 #include "tuner/budget.h"
 #include "tuner/cli/common.h"
 #include "tuner/cli/interrupt.h"
+#include "tuner/cli/selection.h"
 #include "tuner/cli/sweep_view.h"
 #include "tuner/strategy.h"
 #include "tuner/sweep/json_reader.h"
@@ -116,6 +117,7 @@ void run_command(const SweepCommand& command) {
   if (command.file.empty())
     throw Error(ErrorCode::invalid_argument, "no sweep: name its file, or ask for --list-suites");
   const SweepPlan plan = parse_sweep(read_json(command.file), command.file, suites);
+  if (!command.dry_run) check_database(command.common);
   const Devices opened(command);
   auto options = options_of(command, plan, opened.devices.size());
   auto jobs = sweep_jobs(plan, opened.devices, command.fresh);
@@ -133,6 +135,7 @@ void run_command(const SweepCommand& command) {
   view.begin();
   const bool to_the_end = run_sweep(jobs, opened.devices, options);
   view.finish();
+  for (const auto& runtime : opened.runtimes) check_remembered(*runtime);
   if (!to_the_end) throw CLI::RuntimeError(130);  // as a shell says of an interrupted program
   if (std::any_of(jobs.begin(), jobs.end(),
                   [](const SweepJob& job) { return job.state == SweepState::failed; }))

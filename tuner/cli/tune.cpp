@@ -9,6 +9,7 @@
 #include "tuner/budget.h"
 #include "tuner/cli/common.h"
 #include "tuner/cli/interrupt.h"
+#include "tuner/cli/selection.h"
 #include "tuner/statistics.h"
 #include "tuner/strategy.h"
 
@@ -154,6 +155,7 @@ void run_tune(const TuneCommand& command) {
   catch_interrupt();
   options.cancelled = [] { return interrupted(); };
 
+  check_database(command.common);
   Runtime runtime(command.common.runtime_options());
   const auto clear_line = [&] {
     if (live) fmt::print(stderr, "\r\x1b[K");
@@ -165,6 +167,7 @@ void run_tune(const TuneCommand& command) {
       print_json(result_json(result, runtime.device_name()));
     else
       print_result(result, runtime.device_name());
+    check_remembered(runtime);
     if (interrupted()) {
       fmt::print(
           stderr,

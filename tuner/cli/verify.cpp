@@ -90,6 +90,8 @@ void run_verify(VerifyCommand& command) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("--margin {}: expected per cent above 0", command.margin_percent));
   command.rules.margin = command.margin_percent / 100;
+  // What it is about has to be there to be read, and with --fix to be written.
+  check_database(command.common, command.fix ? Unusable::error_at_first : Unusable::error);
   Runtime runtime(command.common.runtime_options());
   auto& parts = runtime.parts();
   auto winners = parts.store.winners({}, parts.backend->device().kind());
@@ -125,6 +127,7 @@ void run_verify(VerifyCommand& command) {
   else
     fmt::print("{} of {} winners of {} checked: {} win, {} do not\n", done, winners.size(),
                runtime.device_name(), done - bad, bad);
+  if (command.fix) check_remembered(runtime);
   if (interrupted()) {
     fmt::print(stderr, "cudadent-tune: interrupted\n");
     throw CLI::RuntimeError(130);
