@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <string_view>
 #include <thread>
@@ -61,8 +62,8 @@ class TemporaryFolder {
 struct Outcome {
   int status = 0;  // as waitpid gives it
   bool timed_out = false, cancelled = false;
-  bool started = false;
-  int start_error = 0;  // errno, when it was not started
+  int start_error = -1;  // 0 when it was started
+  [[nodiscard]] bool started() const noexcept { return start_error == 0; }
 };
 
 // This process's, with messages in English: why_failed() reads them.
@@ -98,14 +99,12 @@ Outcome run_program(const std::vector<std::string>& command, const std::string& 
   environment.push_back(nullptr);
 
   pid_t child = 0;
-  const int error = ::posix_spawnp(&child, arguments[0], &actions, &attributes, arguments.data(),
-                                   environment.data());
+  Outcome outcome;
+  outcome.start_error = ::posix_spawnp(&child, arguments[0], &actions, &attributes,
+                                       arguments.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
-  Outcome outcome;
-  outcome.start_error = error;
-  if (error != 0) return outcome;
-  outcome.started = true;
+  if (!outcome.started()) return outcome;
   const auto deadline = Clock::now() + compile_limit;
   auto pause = std::chrono::microseconds(500);
   while (::waitpid(child, &outcome.status, WNOHANG) == 0) {
@@ -131,12 +130,12 @@ std::string read_text(const std::string& path) {
 }
 
 bool succeeded(const Outcome& outcome) {
-  return outcome.started && !outcome.timed_out && WIFEXITED(outcome.status) &&
+  return outcome.started() && !outcome.timed_out && WIFEXITED(outcome.status) &&
          WEXITSTATUS(outcome.status) == 0;
 }
 
 std::string why_failed(const Outcome& outcome) {
-  if (!outcome.started)
+  if (!outcome.started())
     return fmt::format("the compiler could not be started ({})",
                        std::strerror(outcome.start_error));
   if (outcome.cancelled) return "cancelled while it was compiled";
@@ -166,7 +165,7 @@ ErrorCode code_of(const Outcome& outcome, std::string_view log) {
   if (outcome.cancelled) return ErrorCode::cancelled;
   if (outcome.timed_out) return ErrorCode::timed_out;
   // An image that is not there although all went well was lost on the way.
-  if (!outcome.started || WIFSIGNALED(outcome.status) || succeeded(outcome) ||
+  if (!outcome.started() || WIFSIGNALED(outcome.status) || succeeded(outcome) ||
       names_the_machine(log))
     return ErrorCode::machine_failed;
   return ErrorCode::compile_failed;
@@ -178,35 +177,60 @@ std::vector<std::byte> read_image(const std::string& path) {
   return {bytes, bytes + text.size()};
 }
 
+// A path as it is, even with blanks in it; else words, as a shell and make take them.
+std::vector<std::string> words_of(const std::string& command) {
+  std::error_code ignored;
+  if (std::filesystem::exists(command, ignored)) return {command};
+  std::istringstream stream(command);
+  return {std::istream_iterator<std::string>(stream), {}};
+}
+
 }  // namespace
 
 HostCompiler::Found HostCompiler::find() {
   {
     const std::lock_guard lock(mutex_);
-    if (!found_.program.empty()) return found_;
+    if (!found_.command.empty()) return found_;
   }
   Found found = look();  // without the lock: it runs programs
   const std::lock_guard lock(mutex_);
-  if (found_.program.empty()) found_ = std::move(found);
+  if (found_.command.empty()) found_ = std::move(found);
   return found_;
 }
 
 HostCompiler::Found HostCompiler::look() const {
-  std::vector<std::string> tried;
   const TemporaryFolder folder;
   const std::string output = folder.file("version");
-  for (const std::string& program :
-       {preferred_, std::string("c++"), std::string("g++"), std::string("clang++")}) {
-    if (program.empty()) continue;
-    tried.push_back(program);
-    if (!succeeded(run_program({program, "--version"}, output, supervision_))) continue;
+  std::string why_not;
+  // Without a command when the program cannot be used.
+  const auto found = [&](std::vector<std::string> command) -> Found {
+    if (command.empty()) return {};
+    auto question = command;
+    question.emplace_back("--version");
+    const Outcome outcome = run_program(question, output, supervision_);
+    if (!succeeded(outcome)) {
+      why_not = outcome.started() ? "it fails when it is asked for its --version"
+                                  : std::strerror(outcome.start_error);
+      return {};
+    }
     const std::string text = read_text(output);
-    return {program, text.substr(0, text.find('\n'))};
+    return {std::move(command), text.substr(0, text.find('\n'))};
+  };
+  if (!wanted_.empty()) {
+    if (Found wanted = found(words_of(wanted_)); !wanted.command.empty()) return wanted;
+    throw Error(ErrorCode::compiler_unavailable,
+                fmt::format("cannot use the C++ compiler \"{}\": {}. CUDADENT_HOST_COMPILER, or "
+                            "where that is not set CXX, names it: name one that works, or unset it "
+                            "to have one looked for.",
+                            wanted_, why_not));
   }
+  const std::vector<std::string> usual{"c++", "g++", "clang++"};
+  for (const std::string& program : usual)
+    if (Found one = found({program}); !one.command.empty()) return one;
   throw Error(ErrorCode::compiler_unavailable,
               fmt::format("no C++ compiler found (tried {}). Install one (Debian, Ubuntu: apt-get "
                           "install g++) or name one in CUDADENT_HOST_COMPILER.",
-                          fmt::join(tried, ", ")));
+                          fmt::join(usual, ", ")));
 }
 
 std::string HostCompiler::name() { return find().version; }
@@ -223,11 +247,11 @@ Binary HostCompiler::compile(const Specialization& specialization) {
       throw Error(ErrorCode::machine_failed,
                   fmt::format("cannot write {}: is the disk full?", source));
   }
-  std::vector<std::string> command{compiler.program, "-std=c++20", "-O3", "-march=native",
-                                   "-fPIC",          "-shared",    "-x",  "c++",
-                                   source,           "-o",         image};
-  command.insert(command.begin() + 4, specialization.compile_options.begin(),
+  std::vector<std::string> command = compiler.command;
+  command.insert(command.end(), {"-std=c++20", "-O3", "-march=native"});
+  command.insert(command.end(), specialization.compile_options.begin(),
                  specialization.compile_options.end());
+  command.insert(command.end(), {"-fPIC", "-shared", "-x", "c++", source, "-o", image});
   const auto start = Clock::now();
   const Outcome outcome = run_program(command, log, supervision_);
   Binary binary;

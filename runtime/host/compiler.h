@@ -16,10 +16,10 @@ class HostCompiler {
     here,       // the compiler gets two minutes, then it is ended with all it has started
     by_caller,  // whoever started this process limits it, and ends the compilers with its process group
   };
-  // `preferred`: a program name or path to try before c++, g++ and clang++; may be empty. Nothing
-  // is run until a compile is asked for.
-  explicit HostCompiler(std::string preferred, Supervision supervision = Supervision::here)
-      : preferred_(std::move(preferred)), supervision_(supervision) {}
+  // `wanted`: a program's name or path, or several words ("ccache g++"); this one or none. Empty: c++, g++ or
+  // clang++, whichever is there. Nothing is run until a compile is asked for.
+  explicit HostCompiler(std::string wanted, Supervision supervision = Supervision::here)
+      : wanted_(std::move(wanted)), supervision_(supervision) {}
 
   // The first line of `<compiler> --version`. Throws Error(compiler_unavailable).
   std::string name();
@@ -28,12 +28,13 @@ class HostCompiler {
 
  private:
   struct Found {
-    std::string program, version;
+    std::vector<std::string> command;
+    std::string version;
   };
   Found find();
   [[nodiscard]] Found look() const;
 
-  std::string preferred_;
+  std::string wanted_;
   Supervision supervision_;
   ForkSafeMutex mutex_;
   Found found_;

@@ -66,6 +66,13 @@ fs::path find_worker_program(const Environment& environment, std::string* why_no
     why = "CUDADENT_WORKER is \"none\"";
   } else if (!environment.worker.empty()) {
     program = environment.worker;
+    if (struct stat info{}; ::stat(program.c_str(), &info) != 0 || !S_ISREG(info.st_mode) ||
+                            ::access(program.c_str(), X_OK) != 0)
+      throw Error(ErrorCode::device_unavailable,
+                  fmt::format("CUDADENT_WORKER names {}, which is no program that can be run. Name "
+                              "{}, or unset it to have it looked for; \"none\" runs candidates in "
+                              "this process",
+                              program.string(), program_name));
   } else {
     std::string tried;
     for (const fs::path& place : places()) {

@@ -33,7 +33,8 @@ struct WorkerOptions {
 // The program to start workers from: what Environment::worker (CUDADENT_WORKER) names; else what lies beside
 // the file that holds this code (program, library or Python module), where it is installed or built. Files
 // of other users than root and this one are passed over. Empty when there is none or CUDADENT_WORKER is
-// "none"; then `why_none` says which.
+// "none"; then `why_none` says which. Throws Error(device_unavailable) when CUDADENT_WORKER names what is no
+// program.
 std::filesystem::path find_worker_program(const Environment& environment,
                                           std::string* why_none = nullptr);
 

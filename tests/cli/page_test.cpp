@@ -94,23 +94,5 @@ TEST_CASE("a script that would end its element is refused") {
       fails(ErrorCode::internal, {"</script"}, [] { html_page({}, {"", "", "x = '</script>'"}); }));
 }
 
-TEST_CASE("a file is written whole or not at all") {
-  const Folder folder;
-  const auto file = folder / "page.html";
-  write_file(file, "first");
-  write_file(file, "second");
-  std::ifstream stream(file);
-  CHECK(std::string(std::istreambuf_iterator<char>(stream), {}) == "second");
-  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
-  const auto refuses = [](const std::filesystem::path& name,
-                          std::initializer_list<std::string_view> parts) {
-    return fails(ErrorCode::invalid_argument, parts, [&] { write_file(name, "text"); });
-  };
-  CHECK(refuses(folder.path(), {"folder"}));
-  CHECK(refuses(folder / "no/such/page.html", {"no/such/page.html", "No such file"}));
-  CHECK(refuses("", {"empty"}));
-  CHECK(refuses("/dev/full", {"/dev/full"}));
-}
-
 }  // namespace
 }  // namespace cudadent::cli

@@ -42,6 +42,8 @@ struct Program {
   Folder folder;
   std::vector<std::string> environment{"PATH=" + std::string(std::getenv("PATH")),
                                        "HOME=/nonexistent", "CUDADENT_HOST_THREADS=1"};
+  // Where what is printed goes in the place of Outcome::out; empty: there.
+  std::string standard_output;
 
   Program() {
     write_twice(folder);
@@ -58,8 +60,8 @@ struct Program {
   [[nodiscard]] Outcome outcome_of(pid_t child) const {
     int status = 0;
     ::waitpid(child, &status, 0);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(folder / "stdout"),
-            read(folder / "stderr")};
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+            standard_output.empty() ? read(folder / "stdout") : "", read(folder / "stderr")};
   }
 
   // Its output is in the folder.
@@ -71,7 +73,11 @@ struct Program {
     auto copies = environment;
     for (auto& variable : copies) variables.push_back(variable.data());
     variables.push_back(nullptr);
-    const std::string out = folder / "stdout", err = folder / "stderr";
+    const std::string out =
+        standard_output.empty() ? (folder / "stdout").string() : standard_output;
+    const std::string err = folder / "stderr";
+    // Another user's, of whom a test made a child, cannot be written to.
+    for (const char* name : {"stdout", "stderr"}) std::filesystem::remove(folder / name);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
@@ -265,6 +271,8 @@ TEST_CASE("what is tuned is launched by the next process, without a compiler") {
   CHECK(mentions(program.twice("show").out, {"1 winners, 3 trials", "twice n=1000"}));
 
   // Nothing is measured again, and what there is suffices to say so: but tuning wants its compiler.
+  CHECK(refuses(program.twice("tune"), 1, {"/nonexistent", "CUDADENT_HOST_COMPILER"}));
+  program.environment.erase(program.environment.begin() + 1);
   CHECK(refuses(program.twice("tune"), 1, {"no C++ compiler", "CUDADENT_HOST_COMPILER"}));
 }
 
@@ -363,9 +371,12 @@ TEST_CASE("wrong words are wrong usage") {
   const Program program;
   CHECK(refuses(program.run({"tune", "twise", "--device", "host", "--db", ":memory:"}), 2,
                 {"no operator \"twise\"", "gemm"}));
-  CHECK(refuses(program.twice("space", {"dtype=f33"}), 2, {"dtype=f33", "f32, f64"}));
+  const std::string templates = program.folder.path().string();
+  CHECK(refuses(program.run({"space", "twice", "n=7", "dtype=f33", "--templates", templates}), 2,
+                {"dtype=f33", "f32, f64"}));
   CHECK(refuses(program.twice("space", {"m=3"}), 2, {"unknown name \"m\""}));
-  CHECK(refuses(program.twice("space", {"n=many"}), 2, {"n is 'many'"}));
+  CHECK(refuses(program.run({"space", "twice", "n=many", "dtype=f32", "--templates", templates}), 2,
+                {"n is 'many'"}));
   CHECK(refuses(program.twice("space", {"n"}), 2, {"\"n\" is not name=value"}));
   CHECK(refuses(program.twice("space", {"--template", "quick"}), 2, {"no template \"quick\""}));
   CHECK(refuses(program.twice("compile", {"--template", "kinds", "--set", "KIND=quick"}), 2,
@@ -382,6 +393,149 @@ TEST_CASE("wrong words are wrong usage") {
   CHECK(refuses(program.twice("tune", {"--strategy", "guess"}), 2, {"guess", "auto"}));
   CHECK(refuses(program.run({"space", "gemm", "--device", "tpu"}), 2, {"\"tpu\""}));
   CHECK(refuses(program.run({"ops", "--templates", "/no/such/folder"}), 2, {"/no/such/folder"}));
+}
+
+TEST_CASE("what is given twice, or cannot go together, is wrong usage") {
+  const Program program;
+  CHECK(refuses(program.twice("space", {"n=2000"}), 2, {"n is given twice"}));
+  CHECK(refuses(program.twice("tune", {"--budget", "1", "--budget", "2"}), 2, {"--budget"}));
+  CHECK(refuses(program.twice("tune", {"--device", "cuda"}), 2, {"--device"}));
+  CHECK(refuses(program.twice("compile", {"--set", "KIND=slow", "--set", "KIND=fast"}), 2,
+                {"KIND is given twice"}));
+  CHECK(refuses(program.twice("compile", {"--arch", "sm_80"}), 2, {"excludes"}));
+  CHECK(refuses(program.twice("export", {"--from", "a.db"}), 2, {"excludes"}));
+  CHECK(refuses(program.run({"prune", "--winners", "--failed"}), 2, {"--older-than"}));
+}
+
+TEST_CASE("what the environment asks for is done, or is an error") {
+  Program program;
+  const auto with = [&](const std::string& variable, std::vector<std::string> words) {
+    Program other;
+    other.environment.push_back(variable);
+    return other.run(std::move(words));
+  };
+  CHECK(refuses(with("CUDADENT_DEVICE=tpu", {"tune", "gemm", "--db", ":memory:"}), 2,
+                {"\"tpu\"", "CUDADENT_DEVICE", "cuda:N"}));
+  CHECK(refuses(with("CUDADENT_TEMPLATE_PATH=/no/such/folder", {"ops"}), 2, {"/no/such/folder"}));
+  program.environment.back() = "CUDADENT_HOST_THREADS=many";
+  CHECK(refuses(program.run({"devices"}), 2, {"CUDADENT_HOST_THREADS=many", "1 to"}));
+  program.environment.back() = "CUDADENT_HOST_THREADS=1";
+  program.environment.emplace_back("CUDADENT_WORKER=/no/such/worker");
+  CHECK(refuses(program.twice("tune", {"--budget", "1"}), 1,
+                {"CUDADENT_WORKER", "/no/such/worker", "cudadent-worker"}));
+  CHECK(program.twice("tune", {"--budget", "1", "--isolation", "in_process"}).code == 0);
+  program.environment.emplace_back("CXX=/no/such/compiler");
+  CHECK(
+      refuses(program.twice("compile", {"--template", "kinds"}), 1, {"/no/such/compiler", "CXX"}));
+  program.environment.emplace_back("CUDADENT_HOST_COMPILER=c++");
+  CHECK(program.twice("compile", {"--template", "kinds"}).code == 0);
+}
+
+TEST_CASE("output that cannot be written is a failure, whatever the command") {
+  Program program;
+  REQUIRE(program.twice("tune", {"--budget", "2"}).code == 0);
+  const std::string database = program.folder / "cache.db", image = program.folder / "image";
+  const auto sweep = program.folder.write(
+      "sweep.json", R"({"problems": [{"op": "twice", "problem": {"n": 5, "dtype": "f32"}}]})");
+  const std::vector<std::string> common{"--device", "host",        "--db",
+                                        database,   "--templates", program.folder.path().string()};
+  const auto run = [&](std::vector<std::string> words) {
+    words.insert(words.end(), common.begin(), common.end());
+    return program.run(std::move(words));
+  };
+  program.standard_output = "/dev/full";
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"show"},
+        {"show", "--json"},
+        {"export"},
+        {"export", "--trials"},
+        {"export", "--format", "t4"},
+        {"ops"},
+        {"space", "twice", "n=1000", "dtype=f32"},
+        {"space", "--json", "twice", "n=1000", "dtype=f32"},
+        {"run", "twice", "n=1000", "dtype=f32"},
+        {"verify", "--json"},
+        {"tune", "--json", "--budget", "1", "twice", "n=1000", "dtype=f32"},
+        {"compile", "twice", "n=1000", "dtype=f32", "--template", "kinds", "--dump-source"},
+        {"compile", "twice", "n=1000", "dtype=f32", "--template", "kinds", "--json"},
+        {"sweep", sweep.string(), "--json", "--dry-run"},
+        {"sweep", sweep.string(), "--dry-run"}}) {
+    const Outcome outcome = run(words);
+    INFO(words.front(), ": ", outcome.err);
+    CHECK(outcome.code == 1);
+    CHECK(mentions(outcome.err, {"No space left on device"}));
+  }
+  CHECK(program.run({"devices"}).code == 1);
+  CHECK(program.run({"--help"}).code == 1);
+  CHECK(program.run({"--version"}).code == 1);
+  program.standard_output.clear();
+  // Files, too; and what was asked for twice over is written, not forgotten.
+  for (const char* to : {"/dev/full", "/dev/null"}) {
+    const int expected = std::string_view(to) == "/dev/full" ? 1 : 0;
+    CHECK(run({"export", "-o", to}).code == expected);
+    CHECK(run({"export", "--format", "t4", "-o", to}).code == expected);
+    CHECK(run({"compile", "twice", "n=1000", "dtype=f32", "--template", "kinds", "--output", to})
+              .code == expected);
+  }
+  CHECK(run({"compile", "twice", "n=1000", "dtype=f32", "--template", "kinds", "--dump-source",
+             "--output", image})
+            .out.empty());
+  CHECK(mentions(read(image), {"struct Block", "void twice"}));
+}
+
+TEST_CASE("a result that the database cannot take is a failure of commands whose result that is") {
+  Program program;
+  const auto database = program.folder.write("cache.db", std::string(4096, 'x'));
+  for (const char* command : {"tune", "show", "export", "verify"}) {
+    INFO(command);
+    const Outcome outcome = command == std::string("verify")
+                                ? program.run({"verify", "--device", "host", "--db", database})
+                                : program.twice(command);
+    CHECK(refuses(outcome, 1, {"cache.db", "not an SQLite database"}));
+  }
+  const auto sweep = program.folder.write(
+      "sweep.json", R"({"problems": [{"op": "twice", "problem": {"n": 5, "dtype": "f32"}}]})");
+  CHECK(refuses(program.run({"sweep", sweep, "--device", "host", "--db", database, "--templates",
+                             program.folder.path()}),
+                1, {"cache.db"}));
+  // To launch is another matter.
+  const Outcome run = program.twice("run", {"--json"});
+  CHECK(run.code == 0);
+  CHECK(run.parsed().at("correct") == true);
+  CHECK(mentions(run.err, {"warning", "cache.db", "kept in memory"}));
+  CHECK(run.err.find("warning") == run.err.rfind("warning"));
+  CHECK(read(database) == std::string(4096, 'x'));
+}
+
+TEST_CASE("without a place for the database") {
+  Program program;
+  if (::geteuid() != 0) {
+    MESSAGE("skipped: only root can become a user without an account");
+    return;
+  }
+  program.environment.erase(program.environment.begin() + 1);  // HOME
+  std::filesystem::permissions(program.folder.path(), std::filesystem::perms::all);
+  CHECK(wait_for(start_child([&] {
+          if (::setuid(54321) != 0) return false;
+          const std::vector<std::string> problem{"twice",
+                                                 "n=1000",
+                                                 "dtype=f32",
+                                                 "--device",
+                                                 "host",
+                                                 "--templates",
+                                                 program.folder.path().string()};
+          const auto run = [&](std::vector<std::string> words, bool with_problem = true) {
+            if (with_problem) words.insert(words.end(), problem.begin(), problem.end());
+            return program.run(std::move(words));
+          };
+          const Outcome launched = run({"run"});
+          return launched.code == 0 &&
+                 mentions(launched.err, {"warning", "HOME", "CUDADENT_CACHE"}) &&
+                 refuses(run({"tune", "--budget", "1"}), 1, {"HOME", "CUDADENT_CACHE"}) &&
+                 refuses(run({"show"}, false), 1, {"HOME", "CUDADENT_CACHE", "--db"}) &&
+                 refuses(run({"export"}, false), 1, {"CUDADENT_CACHE"}) &&
+                 run({"tune", "--budget", "1", "--db", ":memory:"}).code == 0;
+        })) == 0);
 }
 
 TEST_CASE("caches that cannot be used") {

@@ -192,16 +192,20 @@ def test_the_winner_is_launched_by_the_program_itself_afterwards(folder, tmp_pat
             assert (tuner.fate(x) == 2 * x).all()
 
 
+@pytest.mark.parametrize("named", ["missing", "none"])
 def test_a_worker_that_cannot_be_started_is_an_error_where_one_is_asked_for(
-    folder, tmp_path, monkeypatch
+    folder, tmp_path, monkeypatch, named
 ):
-    monkeypatch.setenv("CUDADENT_WORKER", str(tmp_path / "missing"))
+    monkeypatch.setenv("CUDADENT_WORKER", named if named == "none" else str(tmp_path / named))
     path = folder(["good"])
     with runtime(path, "host", tmp_path) as tuner:
-        with pytest.raises(cudadent.Error, match="missing") as failure:
-            tuner.tune("fate", n=64)
-        assert failure.value.code == "device_unavailable"
-        assert not tuner.tune("fate", n=64, isolation="auto").isolated
+        # Who names a program asks for it, as isolation="worker" does.
+        for asked in ("worker", "auto") if named == "missing" else ("worker",):
+            with pytest.raises(cudadent.Error, match=named) as failure:
+                tuner.tune("fate", n=64, isolation=asked)
+            assert failure.value.code == "device_unavailable"
+        if named == "none":
+            assert not tuner.tune("fate", n=64, isolation="auto").isolated
         assert not tuner.tune("fate", n=64, isolation="in_process", fresh=True).isolated
 
 

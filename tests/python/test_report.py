@@ -155,7 +155,7 @@ def test_output_that_cannot_be_written(database, page, tmp_path):
     refused(report("--db", database, "--html", tmp_path), 2, str(tmp_path), "folder")
     nowhere = tmp_path / "no" / "page.html"
     refused(report("--db", database, "--html", nowhere), 2, str(nowhere), "No such file")
-    refused(report("--db", database, "--html", "/dev/full"), 2, "/dev/full")
+    refused(report("--db", database, "--html", "/dev/full"), 1, "/dev/full", "No space left")
     assert list(tmp_path.iterdir()) == []
 
 

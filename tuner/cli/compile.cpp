@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "runtime/cuda/nvrtc.h"
@@ -9,6 +8,7 @@
 #include "runtime/specialization.h"
 #include "runtime/value.h"
 #include "tuner/cli/common.h"
+#include "tuner/cli/output.h"
 
 namespace cudadent::cli {
 
@@ -65,14 +65,6 @@ Binary compile(const Specialization& specialization, const Device& device,
   return cuda::CudaCompiler(cuda::nvrtc_search(environment)).compile(specialization);
 }
 
-void write_image(const std::string& path, const Binary& binary) {
-  std::ofstream stream(path, std::ios::binary);
-  stream.write(reinterpret_cast<const char*>(binary.image.data()),
-               static_cast<std::streamsize>(binary.image.size()));
-  if (!stream.flush())
-    throw Error(ErrorCode::invalid_argument, fmt::format("cannot write {}", path));
-}
-
 void print_binaries(const std::vector<Specialization>& specializations,
                     const std::vector<Binary>& binaries) {
   const auto count = [](std::int64_t n) { return n < 0 ? std::string("–") : std::to_string(n); };
@@ -124,7 +116,10 @@ void run_compile(const CompileCommand& command) {
   const Device device =
       device_facts(command.architecture.empty() ? command.common.device : command.architecture);
   const auto chosen = specializations(command, device);
+  if (!command.output.empty() && chosen.size() > 1)
+    throw Error(ErrorCode::invalid_argument, "--output needs one template: name it (--template)");
   if (command.dump_source) {
+    if (!command.output.empty()) return write_file(command.output, chosen.front().source);
     for (const auto& specialization : chosen) fmt::print("{}", specialization.source);
     return;
   }
@@ -132,9 +127,8 @@ void run_compile(const CompileCommand& command) {
   for (const auto& specialization : chosen)
     binaries.push_back(compile(specialization, device, environment));
   if (!command.output.empty()) {
-    if (binaries.size() > 1)
-      throw Error(ErrorCode::invalid_argument, "--output needs one template: name it (--template)");
-    write_image(command.output, binaries.front());
+    const auto& image = binaries.front().image;
+    write_file(command.output, {reinterpret_cast<const char*>(image.data()), image.size()});
   }
   if (command.common.json)
     print_binaries_json(chosen, binaries);
@@ -150,18 +144,22 @@ void add_compile(CLI::App& program) {
   auto state = std::make_shared<CompileCommand>();
   state->common.add_to(*command);
   state->problem.add_to(*command);
-  command->add_option("--arch", state->architecture,
-                      "sm_75, sm_80, …, sm_90a, or host; default: the device's");
+  command
+      ->add_option("--arch", state->architecture,
+                   "sm_75, sm_80, …, sm_90a, or host; default: the device's")
+      ->excludes("--device");
   command->add_option("--template", state->only, "only this template; may be repeated")
       ->allow_extra_args(false);
   command
       ->add_option("--set", state->parameters,
                    "a parameter's value, BM=128; the rest are defaults; may be repeated")
       ->allow_extra_args(false);
-  command->add_flag("--dump-source", state->dump_source,
-                    "print the whole generated source instead of compiling");
+  command
+      ->add_flag("--dump-source", state->dump_source,
+                 "print the whole generated source instead of compiling")
+      ->excludes("--json");
   command->add_option("--output", state->output,
-                      "write the binary (a cubin or shared object) here");
+                      "write the binary (a cubin or shared object), or the source, here");
   command->callback([state] { run_compile(*state); });
 }
 

@@ -16,7 +16,7 @@
 #include "cache/formats/portable.h"
 #include "cache/records.h"
 #include "tuner/cli/common.h"
-#include "tuner/cli/page.h"
+#include "tuner/cli/output.h"
 #include "tuner/cli/selection.h"
 
 namespace cudadent::cli {
@@ -265,7 +265,8 @@ void add_export(CLI::App& program) {
       ->add_option("--from", state->from,
                    "a database, or a folder of them, to take together in the place of --db; may "
                    "be repeated")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->excludes("--db");
   command->add_option("--device-kind", state->device_kind, "of this kind only, as show names it");
   command->add_option("-o,--output", state->output, "a file, or a folder with / at its end")
       ->capture_default_str();
@@ -301,7 +302,8 @@ void add_prune(CLI::App& program) {
   state->common.add_to(*command);
   command->add_option("--older-than", state->older_than,
                       "trials, runs and binaries stored longer ago: 90d, 12h");
-  command->add_flag("--winners", state->winners, "with --older-than: winners, too");
+  command->add_flag("--winners", state->winners, "with --older-than: winners, too")
+      ->needs("--older-than");
   command->add_flag("--outdated", state->templates,
                     "trials and winners of templates that have changed since");
   command->add_option("--device-kind", state->device_kind, "everything of a kind of device");

@@ -5,26 +5,31 @@
 #include <fmt/format.h>
 
 #include "tuner/cli/common.h"
+#include "tuner/cli/output.h"
 
-int main(int argc, char** argv) {
-  using namespace cudadent;
+namespace cudadent::cli {
+
+namespace {
+
+// The exit code of the words given; what goes wrong is on standard error.
+int run(int argc, char** argv) {
   CLI::App program(
       "Finds, by measurement, the fastest configuration of a kernel, and remembers it.",
       "cudadent-tune");
   program.set_version_flag("--version", std::string(version()));
   program.require_subcommand(1);
-  cli::add_devices(program);
-  cli::add_ops(program);
-  cli::add_tune(program);
-  cli::add_run(program);
-  cli::add_show(program);
-  cli::add_space(program);
-  cli::add_report(program);
-  cli::add_replay(program);
-  cli::add_compile(program);
-  cli::add_sweep(program);
-  cli::add_interchange(program);
-  cli::add_verify(program);
+  add_devices(program);
+  add_ops(program);
+  add_tune(program);
+  add_run(program);
+  add_show(program);
+  add_space(program);
+  add_report(program);
+  add_replay(program);
+  add_compile(program);
+  add_sweep(program);
+  add_interchange(program);
+  add_verify(program);
   try {
     program.parse(argc, argv);
     return 0;
@@ -41,5 +46,20 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     fmt::print(stderr, "cudadent-tune: {}\n", error.what());
     return 1;
+  }
+}
+
+}  // namespace
+
+}  // namespace cudadent::cli
+
+int main(int argc, char** argv) {
+  const int code = cudadent::cli::run(argc, argv);
+  try {
+    cudadent::cli::finish_output();
+    return code;
+  } catch (const cudadent::cli::OutputError& error) {
+    fmt::print(stderr, "cudadent-tune: {}\n", error.what());
+    return code == 0 ? 1 : code;
   }
 }

@@ -2,15 +2,11 @@
 
 #include <cudadent/cudadent.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
 namespace cudadent::cli {
 
@@ -213,39 +209,6 @@ std::string html_page(const Page& page, const PageAssets& assets) {
       fmt::arg("subtitle", escape_html(page.subtitle)), fmt::arg("style", assets.style),
       fmt::arg("data", json_in_script(page_json(page))), fmt::arg("charts", assets.charts),
       fmt::arg("script", assets.script));
-}
-
-void write_file(const std::filesystem::path& file, std::string_view text) {
-  const auto fail = [&](const std::string& why) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("cannot write {}: {}. Name a file in a folder that exists and can be "
-                            "written",
-                            file.string(), why));
-  };
-  std::error_code error;
-  if (file.empty()) fail("its name is empty");
-  if (std::filesystem::is_directory(file, error)) fail("it is a folder");
-  // Into what is no regular file (/dev/stdout) directly; else beside it first, so that it is whole.
-  const bool in_place =
-      std::filesystem::exists(file, error) && !std::filesystem::is_regular_file(file, error);
-  std::filesystem::path draft = file;
-  if (!in_place) draft += fmt::format(".{}.part", ::getpid());
-  errno = 0;
-  std::ofstream stream(draft, std::ios::binary | std::ios::trunc);
-  stream.write(text.data(), static_cast<std::streamsize>(text.size()));
-  stream.close();
-  const int reason = errno;
-  if (stream.fail()) {
-    if (!in_place) std::filesystem::remove(draft, error);
-    fail(reason != 0 ? std::generic_category().message(reason) : "the device took no more");
-  }
-  if (in_place) return;
-  std::filesystem::rename(draft, file, error);
-  if (error) {
-    const std::string why = error.message();
-    std::filesystem::remove(draft, error);
-    fail(why);
-  }
 }
 
 }  // namespace cudadent::cli

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -118,9 +117,5 @@ std::string html_page(const Page& page, const PageAssets& assets);
 std::string escape_html(std::string_view text);
 // JSON as content of a script element: bytes that are not UTF-8 are replaced.
 std::string json_in_script(const nlohmann::json& json);
-
-// The file holds all of `text`, or what it held before. Throws Error(invalid_argument) that names the
-// file and why it cannot be written.
-void write_file(const std::filesystem::path& file, std::string_view text);
 
 }  // namespace cudadent::cli

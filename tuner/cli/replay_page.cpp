@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "tuner/cli/output.h"
 #include "tuner/cli/page.h"
 
 namespace cudadent::cli {

@@ -265,11 +265,29 @@ TEST_CASE("without a compiler everything else still works") {
   Environment environment = fixture.environment;
   environment.host_compiler = "/no/such/compiler";
   const auto backend = make_host_backend(environment);
-  CHECK(fails(ErrorCode::compiler_unavailable,
-              {"/no/such/compiler", "c++", "CUDADENT_HOST_COMPILER"},
+  CHECK(fails(ErrorCode::compiler_unavailable, {"/no/such/compiler", "CUDADENT_HOST_COMPILER"},
               [&] { backend->compiler(); }));
-  CHECK(fails(ErrorCode::compiler_unavailable, {"tried"}, [&] { backend->compile(wanted); }));
+  CHECK(fails(ErrorCode::compiler_unavailable, {"tried c++", "CUDADENT_HOST_COMPILER"},
+              [&] { make_host_backend(fixture.environment)->compile(wanted); }));
   CHECK(is_right(result_of(*backend->prepare(backend->load(binary), wanted.plan)), 1));
+}
+
+TEST_CASE("a compiler that was named is taken, or none is") {
+  Fixture fixture;
+  const auto compile_with = [&](const std::string& compiler) {
+    Environment environment = fixture.environment;
+    environment.host_compiler = compiler;
+    return make_host_backend(environment)->compile(fixture.specialization());
+  };
+  for (const char* compiler : {"/no/such/compiler", "no-such-compiler", "/", "false", " "})
+    CHECK(fails(ErrorCode::compiler_unavailable,
+                {"cannot use the C++ compiler", compiler, "CUDADENT_HOST_COMPILER", "CXX"},
+                [&] { compile_with(compiler); }));
+  // Words before it, and blanks in a path.
+  const auto script = fixture.folder.write("my compiler", "#!/bin/sh\nexec c++ \"$@\"\n");
+  std::filesystem::permissions(script, std::filesystem::perms::owner_all);
+  CHECK(!compile_with(script.string()).image.empty());
+  CHECK(!compile_with("env CUDADENT_NOTHING=1 c++").image.empty());
 }
 
 }  // namespace

@@ -203,8 +203,14 @@ TEST_CASE("the worker program is found, named or turned off") {
   CHECK(find_worker_program({}, &why).filename() == "cudadent-worker");
   CHECK(why.empty());
   Environment environment;
-  environment.worker = "/opt/worker";
-  CHECK(find_worker_program(environment, &why) == "/opt/worker");
+  environment.worker = "/bin/sh";
+  CHECK(find_worker_program(environment, &why) == "/bin/sh");
+  // One that was named and is not there is not replaced by another.
+  for (const char* name : {"/no/such/worker", "/", "/etc/passwd"}) {
+    environment.worker = name;
+    CHECK(fails(ErrorCode::device_unavailable, {"CUDADENT_WORKER", name, "cudadent-worker"},
+                [&] { find_worker_program(environment, &why); }));
+  }
   environment.worker = "none";
   CHECK(find_worker_program(environment, &why).empty());
   CHECK(mentions(why, {"CUDADENT_WORKER"}));
