@@ -43,10 +43,10 @@ void BucketTable::add(const Problem& problem, std::span<const Tensor> tensors,
     return false;
   }));
   if (count >= most_of_a_bucket) return;
-  family->buckets.insert(
-      std::make_unique<const Bucket>(choice, std::move(module), std::move(executable),
-                                     specialization, problem, device_facts, family->program, member),
-      family->buckets.age());
+  family->buckets.insert(std::make_unique<const Bucket>(
+                             choice, std::move(module), std::move(executable), specialization,
+                             problem, device_facts, family->program, member),
+                         family->buckets.age());
 }
 
 }  // namespace cudadent

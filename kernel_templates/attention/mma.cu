@@ -116,10 +116,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   // Zeros for keys that no query of the tile sees: pages in front of a window may not be there, and a value
   // of a key that is not seen is multiplied by zero, which makes no zero of a NaN.
   const auto copy_block = [&](int offset, const KeyRows& from, int block) {
+    // Relative to the block: so they take fewer registers than the keys themselves, which some problems lack.
+    const int low = tile.low_key - block * BN, high = tile.high_key - block * BN;
     copy_rows<BN>(shared_memory + offset, [&](int row) {
-      const int key = block * BN + row;
-      const bool seen = key < tile.high_key && (!windowed || key >= tile.low_key);
-      return seen ? from(key) : nullptr;
+      const bool seen = row < high && (!windowed || row >= low);
+      return seen ? from(block * BN + row) : nullptr;
     });
     end_of_copies();
   };

@@ -94,12 +94,15 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
     float tile_sum = 0.0f;
     for (int i = 0; i < TILE; ++i) tile_sum += powers[y][i] < 0.0f ? 0.0f : powers[y][i];
     total = total * shrink + tile_sum;
+    // Unrolled, so that `sums` stays in registers.
+#pragma unroll
     for (int j = 0; j < COLUMNS; ++j) {
-      if (j * TILE + x >= head_dim) break;
+      const int column = j * TILE + x;
       float sum = 0.0f;
+#pragma unroll 1
       for (int i = 0; i < TILE; ++i) {
-        if (powers[y][i] < 0.0f) continue;
-        sum = fmaf(powers[y][i], kv_tile[i][j * TILE + x], sum);
+        if (column >= head_dim || powers[y][i] < 0.0f) continue;  // a NaN is not below 0
+        sum = fmaf(powers[y][i], kv_tile[i][column], sum);
       }
       sums[j] = sums[j] * shrink + sum;
     }
@@ -112,10 +115,10 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
   // that of a NaN, or of +infinity less itself.
   const float sum = total == 0 ? nan : static_cast<float>(total);
   const double factor = low < high ? reciprocal_approx(sum) : 0.0f;
+#pragma unroll
   for (int j = 0; j < COLUMNS; ++j) {
     const int column = j * TILE + x;
-    if (column >= head_dim) break;
-    out[column] = from_f32<dtype>(static_cast<float>(sums[j] * factor));
+    if (column < head_dim) out[column] = from_f32<dtype>(static_cast<float>(sums[j] * factor));
   }
   if constexpr (has_lse) {
     const i64 row = first + y +
