@@ -23,7 +23,7 @@ __device__ void load_rows(float (&tile)[TILE][PITCH], RowAt&& row_at, int first,
   }
 }
 
-extern "C" __global__ void __launch_bounds__(TILE* TILE)
+extern "C" __global__ void __launch_bounds__(TILE* TILE, 1)
     attention(const dtype* q, const dtype* k, const dtype* v, dtype* out, float* lse, int batches,
               int heads, int heads_a_kv_head, int query_length, int kv_length, float scale,
               float softcap, int window, i64 batch_stride_q, i64 sequence_stride_q,
