@@ -4,10 +4,10 @@
 #include <memory>
 
 #include "cache/store.h"
-#include "runtime/backend.h"
-#include "runtime/dispatcher.h"
-#include "runtime/environment.h"
-#include "runtime/template_library.h"
+#include "runtime/backends/backend.h"
+#include "runtime/base/environment.h"
+#include "runtime/launch/dispatcher.h"
+#include "runtime/operators/template_library.h"
 #include "tuner/background_tuner.h"
 #include "tuner/cached_source.h"
 #include "tuner/tuner.h"
@@ -19,7 +19,7 @@ namespace cudadent {
 std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment,
                                      std::function<void(LogLevel, std::string_view)> log = {});
 
-// The device of `like` as a worker process has it, to run candidates in; see runtime/worker/worker_backend.h.
+// The device of `like` as a worker process has it, to run candidates in; see runtime/backends/worker/worker_backend.h.
 // Null when `options` say in_process, or automatic and no worker can be started: `log` is told why. Throws
 // Error(device_unavailable) when they say worker and none can be started.
 std::unique_ptr<Backend> open_worker(const Backend& like, const TuneOptions& options,

@@ -6,9 +6,9 @@
 
 #include "api/parts.h"
 #include "cache/shipped.h"
-#include "runtime/cuda/backend.h"
-#include "runtime/host/backend.h"
-#include "runtime/worker/worker_backend.h"
+#include "runtime/backends/cuda/backend.h"
+#include "runtime/backends/host/backend.h"
+#include "runtime/backends/worker/worker_backend.h"
 #include "tuner/budget.h"
 
 namespace cudadent {

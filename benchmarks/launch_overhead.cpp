@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "api/parts.h"
-#include "runtime/cuda/driver.h"
-#include "runtime/specialization.h"
+#include "runtime/backends/cuda/driver.h"
+#include "runtime/operators/specialization.h"
 #include "tuner/statistics.h"
 
 namespace {

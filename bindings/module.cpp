@@ -12,7 +12,7 @@
 #include "bindings/operator.h"
 #include "bindings/session.h"
 #include "bindings/values.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tuner/budget.h"
 
 namespace py = pybind11;

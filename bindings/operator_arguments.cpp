@@ -9,7 +9,7 @@
 
 #include "bindings/errors.h"
 #include "bindings/values.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace py = pybind11;
 

@@ -8,9 +8,9 @@
 
 #include "api/parts.h"
 #include "bindings/values.h"
-#include "runtime/dispatcher.h"
-#include "runtime/problem.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
+#include "runtime/launch/dispatcher.h"
+#include "runtime/operators/problem.h"
 
 namespace py = pybind11;
 

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "bindings/session.h"
-#include "runtime/expression.h"
-#include "runtime/manifest.h"
-#include "runtime/operator_info.h"
+#include "runtime/language/expression.h"
+#include "runtime/language/manifest.h"
+#include "runtime/operators/operator_info.h"
 
 namespace cudadent::python {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bindings/errors.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace py = pybind11;
 

@@ -3,7 +3,7 @@
 #include <chrono>
 #include <utility>
 
-#include "runtime/environment.h"
+#include "runtime/base/environment.h"
 
 namespace py = pybind11;
 

@@ -7,8 +7,8 @@
 #include <map>
 #include <memory>
 
-#include "runtime/template_library.h"
-#include "runtime/turns.h"
+#include "runtime/base/turns.h"
+#include "runtime/operators/template_library.h"
 
 namespace cudadent::python {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "runtime/threads.h"
+#include "runtime/base/threads.h"
 
 namespace cudadent {
 

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 

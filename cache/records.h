@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "runtime/backend.h"
+#include "runtime/backends/backend.h"
 
 namespace cudadent {
 

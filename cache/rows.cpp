@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "cache/records.h"
-#include "runtime/hash.h"
+#include "runtime/base/hash.h"
 
 namespace cudadent {
 

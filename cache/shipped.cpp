@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "cache/formats/portable.h"
-#include "runtime/environment.h"
+#include "runtime/base/environment.h"
 
 namespace cudadent {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cache/store.h"
-#include "runtime/embedded_files.h"
+#include "runtime/base/embedded_files.h"
 
 namespace cudadent {
 

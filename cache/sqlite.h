@@ -15,7 +15,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "runtime/fork.h"
+#include "runtime/base/fork.h"
 
 namespace cudadent::sqlite {
 

@@ -15,9 +15,9 @@
 #include <vector>
 
 #include "cache/claim.h"
-#include "runtime/backend.h"
-#include "runtime/configuration_source.h"
-#include "runtime/fork.h"
+#include "runtime/backends/backend.h"
+#include "runtime/base/fork.h"
+#include "runtime/launch/configuration_source.h"
 
 namespace cudadent {
 

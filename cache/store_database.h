@@ -12,7 +12,7 @@
 
 #include "cache/sqlite.h"
 #include "cache/store.h"
-#include "runtime/fork.h"
+#include "runtime/base/fork.h"
 
 namespace cudadent {
 

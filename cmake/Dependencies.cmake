@@ -28,7 +28,7 @@ function(cudadent_header_only name)
   target_include_directories(${name} SYSTEM INTERFACE "${${name}_INCLUDE_DIR}")
 endfunction()
 
-# Headers only here, too: what they declare is compiled once, by runtime/fmt.cpp.
+# Headers only here, too: what they declare is compiled once, by runtime/base/fmt.cpp.
 cudadent_header_only(cudadent_fmt
     HEADER fmt/format.h DEBIAN libfmt-dev)
 cudadent_header_only(cudadent_json PACKAGE nlohmann_json TARGET nlohmann_json::nlohmann_json

@@ -13,7 +13,7 @@ endif()
 
 # cudadent_embed_page(<variable>): sets it to the generated source that defines page_assets().
 function(cudadent_embed_page variable)
-  set(folder "${PROJECT_SOURCE_DIR}/tuner/cli/page")
+  set(folder "${PROJECT_SOURCE_DIR}/cli/page")
   set(output "${PROJECT_BINARY_DIR}/generated/page_assets.cpp")
   set(script "${PROJECT_SOURCE_DIR}/cmake/embed_page.cmake")
   set(charts)
@@ -25,6 +25,6 @@ function(cudadent_embed_page variable)
       COMMAND "${CMAKE_COMMAND}" -D "style=${folder}/page.css" -D "script=${folder}/page.js"
               -D "charts=${charts}" -D "output=${output}" -P "${script}"
       DEPENDS "${folder}/page.css" "${folder}/page.js" ${charts} "${script}"
-      COMMENT "Embedding tuner/cli/page" VERBATIM)
+      COMMENT "Embedding cli/page" VERBATIM)
   set(${variable} "${output}" PARENT_SCOPE)
 endfunction()

@@ -41,7 +41,7 @@ file(WRITE "${output}" "// Generated from ${folder}/; edit the files there.
 #include <span>
 #include <string_view>
 
-#include \"runtime/embedded_files.h\"
+#include \"runtime/base/embedded_files.h\"
 
 namespace cudadent {
 

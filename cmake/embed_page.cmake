@@ -15,8 +15,8 @@ foreach(name IN ITEMS style script charts)
   string(APPEND definitions "constexpr unsigned char ${name}[] = {\n${bytes}0};\n")
 endforeach()
 
-file(WRITE "${output}" "// Generated from tuner/cli/page/ and Chart.js; edit the files there.
-#include \"tuner/cli/page.h\"
+file(WRITE "${output}" "// Generated from cli/page/ and Chart.js; edit the files there.
+#include \"cli/page.h\"
 
 namespace cudadent::cli {
 

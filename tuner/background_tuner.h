@@ -9,10 +9,10 @@
 #include <stop_token>
 #include <string>
 
-#include "runtime/fork.h"
-#include "runtime/problem.h"
-#include "runtime/template_library.h"
-#include "runtime/threads.h"
+#include "runtime/base/fork.h"
+#include "runtime/base/threads.h"
+#include "runtime/operators/problem.h"
+#include "runtime/operators/template_library.h"
 
 namespace cudadent {
 

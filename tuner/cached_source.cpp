@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "cache/claim.h"
-#include "runtime/specialization.h"
+#include "runtime/operators/specialization.h"
 #include "tuner/judge.h"
 #include "tuner/stopwatch.h"
 

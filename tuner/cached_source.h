@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "runtime/configuration_source.h"
-#include "runtime/turns.h"
+#include "runtime/base/turns.h"
+#include "runtime/launch/configuration_source.h"
 #include "tuner/tuner.h"
 
 namespace cudadent {

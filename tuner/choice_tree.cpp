@@ -7,7 +7,7 @@
 #include <limits>
 #include <numeric>
 
-#include "runtime/cancellation.h"
+#include "runtime/base/cancellation.h"
 
 namespace cudadent {
 namespace {

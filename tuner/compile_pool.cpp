@@ -9,7 +9,7 @@
 #include <system_error>
 #include <utility>
 
-#include "runtime/cancellation.h"
+#include "runtime/base/cancellation.h"
 
 namespace cudadent {
 

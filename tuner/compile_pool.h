@@ -6,10 +6,10 @@
 #include <optional>
 #include <vector>
 
-#include "runtime/backend.h"
-#include "runtime/configuration_source.h"
-#include "runtime/specialization.h"
-#include "runtime/threads.h"
+#include "runtime/backends/backend.h"
+#include "runtime/base/threads.h"
+#include "runtime/launch/configuration_source.h"
+#include "runtime/operators/specialization.h"
 #include "tuner/search_space.h"
 
 namespace cudadent {

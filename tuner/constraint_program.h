@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "runtime/expression_graph.h"
+#include "runtime/language/expression_graph.h"
 #include "tuner/tuning_space.h"
 
 namespace cudadent {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/problem.h"
-#include "runtime/template_library.h"
+#include "runtime/operators/problem.h"
+#include "runtime/operators/template_library.h"
 #include "tuner/constraint_program.h"
 
 namespace cudadent {

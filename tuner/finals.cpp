@@ -7,7 +7,7 @@
 #include <cmath>
 #include <utility>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tuner/compile_pool.h"
 #include "tuner/race.h"
 #include "tuner/statistics.h"

@@ -16,9 +16,9 @@
 #include <type_traits>
 #include <utility>
 
-#include "runtime/cancellation.h"
-#include "runtime/threads.h"
-#include "runtime/value.h"
+#include "runtime/base/cancellation.h"
+#include "runtime/base/threads.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 

@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "runtime/problem.h"
+#include "runtime/operators/problem.h"
 
 namespace cudadent {
 

@@ -11,7 +11,7 @@
 #include <tuple>
 #include <utility>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tuner/cost_model.h"
 #include "tuner/neighbours.h"
 

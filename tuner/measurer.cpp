@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "runtime/cancellation.h"
+#include "runtime/base/cancellation.h"
 #include "tuner/statistics.h"
 #include "tuner/stopwatch.h"
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/backend.h"
-#include "runtime/specialization.h"
+#include "runtime/backends/backend.h"
+#include "runtime/operators/specialization.h"
 #include "tuner/workbench.h"
 
 namespace cudadent {

@@ -6,8 +6,8 @@
 #include <optional>
 #include <utility>
 
-#include "runtime/device.h"
-#include "runtime/value.h"
+#include "runtime/language/device.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 

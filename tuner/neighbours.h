@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cache/store.h"
-#include "runtime/problem.h"
+#include "runtime/operators/problem.h"
 
 namespace cudadent {
 

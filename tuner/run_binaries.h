@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "cache/store.h"
-#include "runtime/configuration_source.h"
+#include "runtime/launch/configuration_source.h"
 
 namespace cudadent {
 

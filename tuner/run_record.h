@@ -4,7 +4,7 @@
 #include <cudadent/cudadent.h>
 
 #include "cache/store.h"
-#include "runtime/backend.h"
+#include "runtime/backends/backend.h"
 
 namespace cudadent {
 

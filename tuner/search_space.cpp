@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "runtime/specialization.h"
+#include "runtime/operators/specialization.h"
 #include "tuner/cost_model.h"
 #include "tuner/workbench.h"
 

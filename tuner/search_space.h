@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/template_library.h"
+#include "runtime/operators/template_library.h"
 #include "tuner/tuning_space.h"
 
 namespace cudadent {

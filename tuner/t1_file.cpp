@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "runtime/cancellation.h"
+#include "runtime/base/cancellation.h"
 #include "tuner/budget.h"
 #include "tuner/candidate_search.h"
 #include "tuner/finals.h"

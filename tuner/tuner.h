@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "cache/store.h"
-#include "runtime/backend.h"
-#include "runtime/problem.h"
-#include "runtime/template_library.h"
+#include "runtime/backends/backend.h"
+#include "runtime/operators/problem.h"
+#include "runtime/operators/template_library.h"
 #include "tuner/search_space.h"
 
 namespace cudadent {

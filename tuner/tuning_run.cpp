@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "cache/records.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tuner/stopwatch.h"
 
 namespace cudadent {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/specialization.h"
+#include "runtime/operators/specialization.h"
 #include "tuner/measurer.h"
 #include "tuner/run_binaries.h"
 #include "tuner/tuner.h"

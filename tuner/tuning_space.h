@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "runtime/device.h"
-#include "runtime/expression.h"
-#include "runtime/manifest.h"
-#include "runtime/problem.h"
+#include "runtime/language/device.h"
+#include "runtime/language/expression.h"
+#include "runtime/language/manifest.h"
+#include "runtime/operators/problem.h"
 
 namespace cudadent {
 

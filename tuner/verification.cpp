@@ -7,9 +7,9 @@
 #include <optional>
 #include <utility>
 
-#include "runtime/cancellation.h"
-#include "runtime/configuration_source.h"
-#include "runtime/specialization.h"
+#include "runtime/base/cancellation.h"
+#include "runtime/launch/configuration_source.h"
+#include "runtime/operators/specialization.h"
 #include "tuner/cached_source.h"
 #include "tuner/measurer.h"
 #include "tuner/race.h"

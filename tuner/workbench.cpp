@@ -9,10 +9,10 @@
 #include <limits>
 #include <numeric>
 
-#include "runtime/cancellation.h"
-#include "runtime/specialization.h"
-#include "runtime/strides.h"
-#include "runtime/value.h"
+#include "runtime/base/cancellation.h"
+#include "runtime/language/value.h"
+#include "runtime/operators/specialization.h"
+#include "runtime/operators/strides.h"
 #include "tuner/inputs.h"
 
 namespace cudadent {

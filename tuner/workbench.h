@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "runtime/backend.h"
-#include "runtime/configuration_source.h"
-#include "runtime/problem.h"
-#include "runtime/template_library.h"
+#include "runtime/backends/backend.h"
+#include "runtime/launch/configuration_source.h"
+#include "runtime/operators/problem.h"
+#include "runtime/operators/template_library.h"
 
 namespace cudadent {
 

@@ -15,7 +15,7 @@
 
 #include "cache/formats/gzip.h"
 #include "cache/records.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "cache/records.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 

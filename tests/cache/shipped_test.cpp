@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cache/formats/portable.h"
-#include "runtime/environment.h"
+#include "runtime/base/environment.h"
 #include "support.h"
 
 namespace cudadent {

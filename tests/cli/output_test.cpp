@@ -1,4 +1,4 @@
-#include "tuner/cli/output.h"
+#include "cli/output.h"
 
 #include <doctest/doctest.h>
 #include <sys/resource.h>

@@ -1,5 +1,5 @@
 // Pages: one file, and every text in them harmless.
-#include "tuner/cli/page.h"
+#include "cli/page.h"
 
 #include <doctest/doctest.h>
 

@@ -7,10 +7,10 @@
 #include <map>
 #include <optional>
 
-#include "runtime/strides.h"
-#include "runtime/value.h"
-#include "tests/emulator/backend.h"
-#include "tests/emulator/driver.h"
+#include "emulator/backend.h"
+#include "emulator/driver.h"
+#include "runtime/language/value.h"
+#include "runtime/operators/strides.h"
 #include "tests/support/bench.h"
 #include "tuner/tuning_space.h"
 

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/specialization.h"
-#include "runtime/template_library.h"
+#include "runtime/operators/specialization.h"
+#include "runtime/operators/template_library.h"
 
 namespace cudadent::emulator {
 

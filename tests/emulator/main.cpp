@@ -4,8 +4,8 @@
 #include <iostream>
 #include <random>
 
-#include "runtime/environment.h"
-#include "runtime/value.h"
+#include "runtime/base/environment.h"
+#include "runtime/language/value.h"
 #include "tests/emulator/cases.h"
 
 namespace cudadent::emulator {

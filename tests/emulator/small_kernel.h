@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "runtime/specialization.h"
-#include "runtime/template_library.h"
-#include "tests/emulator/backend.h"
-#include "tests/emulator/driver.h"
+#include "emulator/backend.h"
+#include "emulator/driver.h"
+#include "runtime/operators/specialization.h"
+#include "runtime/operators/template_library.h"
 #include "tests/support/folder.h"
 
 namespace cudadent::emulator::tests {

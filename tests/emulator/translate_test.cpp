@@ -1,14 +1,14 @@
 // What the emulator makes of the text that NVRTC would get.
 
-#include "tests/emulator/translate.h"
+#include "emulator/translate.h"
 
 #include <doctest/doctest.h>
 
 #include <fstream>
 #include <sstream>
 
-#include "runtime/template_library.h"
-#include "tests/emulator/backend.h"
+#include "emulator/backend.h"
+#include "runtime/operators/template_library.h"
 #include "tests/support/errors.h"
 
 namespace cudadent::emulator {
@@ -88,7 +88,7 @@ TEST_CASE("every function of ptx/ with inline assembly has an emulation") {
       if (function.member || body.find("asm") == std::string::npos) continue;
       CAPTURE(std::string(file.path));
       CHECK_MESSAGE(emulated.contains(function.name), function.name,
-                    " is missing in tests/emulator/device/instructions.h");
+                    " is missing in emulator/device/instructions.h");
     }
   }
 }

@@ -10,12 +10,12 @@
 #include <memory>
 #include <random>
 
-#include "runtime/cuda/backend.h"
-#include "runtime/environment.h"
-#include "runtime/host/backend.h"
-#include "runtime/specialization.h"
-#include "runtime/template_library.h"
-#include "tests/emulator/backend.h"
+#include "emulator/backend.h"
+#include "runtime/backends/cuda/backend.h"
+#include "runtime/backends/host/backend.h"
+#include "runtime/base/environment.h"
+#include "runtime/operators/specialization.h"
+#include "runtime/operators/template_library.h"
 #include "tests/support/bench.h"
 #include "tests/support/problems.h"
 #include "tuner/tuning_space.h"

@@ -10,9 +10,9 @@
 #include <sstream>
 #include <thread>
 
-#include "runtime/cuda/nvrtc.h"
-#include "runtime/specialization.h"
-#include "runtime/template_library.h"
+#include "runtime/backends/cuda/nvrtc.h"
+#include "runtime/operators/specialization.h"
+#include "runtime/operators/template_library.h"
 #include "tests/support/nvrtc.h"
 #include "tests/support/problems.h"
 #include "tuner/tuning_space.h"

@@ -10,10 +10,10 @@
 #include <random>
 
 #include "api/parts.h"
-#include "runtime/cuda/backend.h"
-#include "runtime/cuda/nvrtc.h"
-#include "runtime/specialization.h"
-#include "tests/emulator/backend.h"
+#include "emulator/backend.h"
+#include "runtime/backends/cuda/backend.h"
+#include "runtime/backends/cuda/nvrtc.h"
+#include "runtime/operators/specialization.h"
 #include "tests/support/folder.h"
 #include "tests/support/nvrtc.h"
 #include "tuner/inputs.h"

@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "cache/store.h"
-#include "tests/emulator/backend.h"
+#include "emulator/backend.h"
 #include "tests/emulator/cases.h"
 #include "tests/support/environment.h"
 #include "tuner/workbench.h"

@@ -21,11 +21,11 @@
 #include <thread>
 #include <type_traits>
 
-#include "runtime/cuda/backend.h"
-#include "runtime/cuda/gpu.h"
-#include "runtime/environment.h"
-#include "runtime/strides.h"
-#include "runtime/value.h"
+#include "runtime/backends/cuda/backend.h"
+#include "runtime/backends/cuda/gpu.h"
+#include "runtime/base/environment.h"
+#include "runtime/language/value.h"
+#include "runtime/operators/strides.h"
 #include "tests/emulator/cases.h"
 #include "tests/support/bench.h"
 #include "tests/support/environment.h"

@@ -7,8 +7,8 @@
 #include <random>
 
 #include "api/parts.h"
-#include "runtime/cuda/backend.h"
-#include "runtime/specialization.h"
+#include "runtime/backends/cuda/backend.h"
+#include "runtime/operators/specialization.h"
 #include "tests/support/bench.h"
 #include "tests/support/problems.h"
 #include "tuner/compile_pool.h"

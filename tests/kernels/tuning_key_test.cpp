@@ -5,9 +5,9 @@
 #include <map>
 #include <random>
 
-#include "runtime/specialization.h"
-#include "runtime/template_library.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
+#include "runtime/operators/specialization.h"
+#include "runtime/operators/template_library.h"
 #include "tuner/tuning_space.h"
 
 namespace cudadent {

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "runtime/problem.h"
+#include "runtime/operators/problem.h"
 
 namespace cudadent::test {
 

@@ -10,7 +10,7 @@
 #include <optional>
 #include <stdexcept>
 
-#include "runtime/strides.h"
+#include "runtime/operators/strides.h"
 #include "tuner/inputs.h"
 
 namespace cudadent::test {

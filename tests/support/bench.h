@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/backend.h"
-#include "runtime/problem.h"
+#include "runtime/backends/backend.h"
+#include "runtime/operators/problem.h"
 #include "tests/support/attention.h"
 
 namespace cudadent::test {

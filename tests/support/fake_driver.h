@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "runtime/cuda/driver.h"
+#include "runtime/backends/cuda/driver.h"
 
 namespace cudadent::test {
 

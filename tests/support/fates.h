@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "runtime/worker/worker_backend.h"
+#include "runtime/backends/worker/worker_backend.h"
 #include "tests/support/twice.h"
 
 namespace cudadent::tests {

@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/cuda/nvrtc.h"
+#include "runtime/backends/cuda/nvrtc.h"
 
 namespace cudadent {
 

@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "runtime/launch_plan.h"
+#include "runtime/operators/launch_plan.h"
 
 namespace cudadent::tests {
 

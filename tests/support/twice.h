@@ -12,11 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/backend.h"
-#include "runtime/environment.h"
-#include "runtime/host/backend.h"
-#include "runtime/problem.h"
-#include "runtime/template_library.h"
+#include "runtime/backends/backend.h"
+#include "runtime/backends/host/backend.h"
+#include "runtime/base/environment.h"
+#include "runtime/operators/problem.h"
+#include "runtime/operators/template_library.h"
 #include "tests/support/folder.h"
 #include "tests/support/text.h"
 

@@ -7,8 +7,8 @@
 #include <random>
 #include <string>
 
-#include "runtime/specialization.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
+#include "runtime/operators/specialization.h"
 #include "tuner/tuning_space.h"
 
 namespace cudadent {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tests/support/tuning.h"
 #include "tuner/cached_source.h"
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tuner/cost_model.h"
 
 namespace cudadent {

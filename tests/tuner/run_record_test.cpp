@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "cache/records.h"
-#include "runtime/host/backend.h"
+#include "runtime/backends/host/backend.h"
 #include "tests/support/tuning.h"
 
 namespace cudadent {

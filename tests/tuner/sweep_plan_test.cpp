@@ -1,7 +1,7 @@
 // What a sweep's file means.
 #include <doctest/doctest.h>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tests/support/errors.h"
 #include "tests/support/folder.h"
 #include "tuner/sweep/json_reader.h"

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tests/support/errors.h"
 #include "tests/support/tuning.h"
 #include "tuner/sweep/json_reader.h"

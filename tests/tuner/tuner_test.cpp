@@ -10,7 +10,7 @@
 #include <map>
 
 #include "cache/sqlite.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tests/support/errors.h"
 #include "tests/support/tuning.h"
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <map>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 namespace {

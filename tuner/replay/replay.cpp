@@ -8,7 +8,7 @@
 #include <mutex>
 #include <thread>
 
-#include "runtime/threads.h"
+#include "runtime/base/threads.h"
 #include "tuner/strategy.h"
 
 namespace cudadent {

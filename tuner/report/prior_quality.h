@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "cache/store.h"
-#include "runtime/problem.h"
-#include "runtime/template_library.h"
+#include "runtime/operators/problem.h"
+#include "runtime/operators/template_library.h"
 
 namespace cudadent {
 

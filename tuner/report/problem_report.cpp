@@ -9,8 +9,8 @@
 #include <set>
 #include <utility>
 
-#include "runtime/problem.h"
-#include "runtime/value.h"
+#include "runtime/language/value.h"
+#include "runtime/operators/problem.h"
 
 namespace cudadent {
 

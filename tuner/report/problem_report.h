@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "cache/store.h"
-#include "runtime/device.h"
-#include "runtime/template_library.h"
+#include "runtime/language/device.h"
+#include "runtime/operators/template_library.h"
 #include "tuner/report/prior_quality.h"
 #include "tuner/report/roofline.h"
 #include "tuner/report/trial_figures.h"

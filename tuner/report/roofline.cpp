@@ -6,7 +6,7 @@
 #include <array>
 #include <limits>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 

@@ -7,7 +7,7 @@
 #include <set>
 #include <string>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 namespace {

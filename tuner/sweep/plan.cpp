@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "runtime/value.h"
+#include "runtime/language/value.h"
 #include "tuner/budget.h"
 #include "tuner/sweep/json_reader.h"
 

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "runtime/template_library.h"
+#include "runtime/operators/template_library.h"
 #include "tuner/sweep/json_reader.h"
 
 namespace cudadent {

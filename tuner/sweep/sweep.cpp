@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "cache/records.h"
-#include "runtime/threads.h"
-#include "runtime/value.h"
+#include "runtime/base/threads.h"
+#include "runtime/language/value.h"
 #include "tuner/budget.h"
 
 namespace cudadent {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/problem.h"
+#include "runtime/operators/problem.h"
 #include "tuner/cached_source.h"
 #include "tuner/sweep/plan.h"
 #include "tuner/tuner.h"

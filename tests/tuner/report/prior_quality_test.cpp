@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "runtime/device.h"
+#include "runtime/language/device.h"
 #include "tests/support/tuning.h"
 
 namespace cudadent {

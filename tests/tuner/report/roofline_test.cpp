@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "runtime/device.h"
+#include "runtime/language/device.h"
 
 namespace cudadent {
 namespace {

@@ -1,0 +1,56 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/common.h"
+#include "runtime/backends/cuda/backend.h"
+#include "runtime/language/value.h"
+
+namespace cudadent::cli {
+
+namespace {
+
+void run_devices(const CommonOptions& options) {
+  const Environment environment = Environment::read();
+  std::vector<Device> devices;
+  std::string why_none;
+  for (int i = 0; i < cuda_device_count(&why_none); ++i)
+    devices.push_back(make_cuda_backend(i, environment)->device());
+  devices.push_back(open_device("host", environment)->device());
+
+  if (options.json) {
+    auto json = nlohmann::json::array();
+    for (const auto& device : devices)
+      json.push_back({{"backend", device.backend},
+                      {"ordinal", device.ordinal},
+                      {"name", device.name},
+                      {"kind", device.kind()},
+                      {"architecture", device.architecture},
+                      {"driver", device.driver},
+                      {"uuid", device.uuid},
+                      {"facts", cudadent::to_json(device.facts())}});
+    print_json(json);
+    return;
+  }
+  std::vector<std::vector<std::string>> rows{
+      {"device", "name", "architecture", "units", "memory", "last cache", "shared a block"}};
+  for (const auto& device : devices)
+    rows.push_back({device.backend == "cuda" ? fmt::format("cuda:{}", device.ordinal) : "host",
+                    device.name, device.architecture,
+                    fmt::format("{} {}", device.sm_count, device.sm > 0 ? "SMs" : "cores"),
+                    byte_text(device.memory_bytes), byte_text(device.l2_bytes),
+                    device.sm > 0 ? byte_text(device.max_shared_memory) : "–"});
+  print_table(rows);
+  if (!why_none.empty()) fmt::print("no CUDA device: {}\n", why_none);
+}
+
+}  // namespace
+
+void add_devices(CLI::App& program) {
+  auto* command = program.add_subcommand("devices", "list the devices of this machine");
+  auto options = std::make_shared<CommonOptions>();
+  options->add_to(*command);
+  command->callback([options] { run_devices(*options); });
+}
+
+}  // namespace cudadent::cli

@@ -1,0 +1,225 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "cache/records.h"
+#include "cli/common.h"
+#include "cli/interrupt.h"
+#include "cli/selection.h"
+#include "runtime/language/value.h"
+#include "tuner/budget.h"
+#include "tuner/statistics.h"
+#include "tuner/strategy.h"
+
+namespace cudadent::cli {
+
+namespace {
+
+struct TuneCommand {
+  CommonOptions common;
+  ProblemWords problem;
+  std::string budget = "60s";
+  std::string strategy = "auto";
+  std::uint64_t seed = 0;
+  std::int64_t patience = 0;
+  int compile_workers = 0;
+  Isolation isolation = Isolation::automatic;
+  double compile_timeout = TuneOptions().compile_timeout, run_timeout = TuneOptions().run_timeout;
+  bool to_the_end = false;
+  std::vector<std::string> only;
+  bool fresh = false;
+};
+
+void draw_progress(const TuneProgress& progress) {
+  const auto* last = progress.last;
+  std::string line = fmt::format("{} {:>6.1f} s  {}/{} tried, {} failed, best {}", progress.phase,
+                                 progress.elapsed, progress.measured, progress.candidates,
+                                 progress.failed, duration_text(progress.best));
+  if (last != nullptr)
+    line += fmt::format("  last {} {}", last->kernel_template,
+                        last->status == TrialStatus::ok ? duration_text(last->median)
+                                                        : std::string(name_of(last->status)));
+  fmt::print(stderr, "\r\x1b[K{}", line);  // back to the line's start, and clear it
+  std::fflush(stderr);
+}
+
+std::vector<double> good_medians(const TuneResult& result) {
+  std::vector<double> medians;
+  for (const auto& trial : result.trials)
+    if (trial.status == TrialStatus::ok) medians.push_back(trial.median);
+  std::sort(medians.begin(), medians.end());
+  return medians;
+}
+
+std::int64_t unsettled(const TuneResult& result) {
+  return std::count_if(result.trials.begin(), result.trials.end(),
+                       [](const Trial& trial) { return !is_settled(trial.status); });
+}
+
+double error_of(const TuneResult& result) {
+  for (const auto& trial : result.trials)
+    if (trial.kernel_template == result.winner.kernel_template &&
+        trial.configuration == result.winner.configuration)
+      return trial.error;
+  return 0;
+}
+
+void print_result(const TuneResult& result, const std::string& device) {
+  const auto medians = good_medians(result);
+  const auto row = [&](const char* name, double seconds, const std::string& what) {
+    return std::vector<std::string>{
+        name, duration_text(seconds), rate_text(result.flops, result.bytes, seconds),
+        seconds > 0 ? fmt::format("{:.2f}×", seconds / result.winner.seconds) : "", what};
+  };
+  fmt::print("{} on {}\n", result.problem, device);
+  print_table({row("best", result.winner.seconds,
+                   fmt::format("{} {}", result.winner.kernel_template,
+                               to_text(result.winner.configuration))),
+               row("default", result.default_seconds,
+                   fmt::format("{}'s default", result.winner.kernel_template)),
+               row("median", median(medians), "of all that work"),
+               row("worst", medians.empty() ? 0 : medians.back(), "")});
+  std::map<std::string_view, int> statuses;
+  for (const auto& trial : result.trials) ++statuses[name_of(trial.status)];
+  std::vector<std::string> counts;
+  for (const auto& [status, count] : statuses)
+    counts.push_back(fmt::format("{} {}", count, status));
+  fmt::print("distribution  {}  {} … {} (log)\n", sparkline(medians, 32),
+             duration_text(medians.front()), duration_text(medians.back()));
+  fmt::print("verified      relative error {:.2g} against the reference\n", error_of(result));
+  fmt::print(
+      "tried         {} of {} configurations ({}), {} ruled out by the prior, stopped by {}\n",
+      result.trials.size(), result.candidates, fmt::join(counts, ", "), result.ruled_out,
+      result.stopped_by);
+  if (const auto count = unsettled(result); count > 0)
+    fmt::print(
+        "not judged    {} of these: the machine failed, not they; the next run tries them again\n",
+        count);
+  fmt::print(
+      "time          {:.1f} s: prepare {:.1f}, enumerate {:.1f}, verify {:.1f}, measure {:.1f}, "
+      "search {:.1f}, waiting for the compiler {:.1f} ({:.1f} s of compiling on all cores)\n",
+      result.elapsed, result.prepare_seconds, result.enumerate_seconds, result.verify_seconds,
+      result.measure_seconds, result.search_seconds, result.idle_seconds, result.compile_seconds);
+  if (result.isolated)
+    fmt::print("isolation     candidates ran in a worker process, restarted {} times\n",
+               result.worker_restarts);
+  else
+    fmt::print("isolation     none: candidates ran in this process\n");
+}
+
+nlohmann::json result_json(const TuneResult& result, const std::string& device) {
+  auto trials = nlohmann::json::array();
+  for (const auto& trial : result.trials) trials.push_back(to_json(trial));
+  return {{"problem", result.problem},
+          {"device", device},
+          {"winner", to_json(result.winner)},
+          {"default_seconds", result.default_seconds},
+          {"error", error_of(result)},
+          {"flops", result.flops},
+          {"bytes", result.bytes},
+          {"candidates", result.candidates},
+          {"ruled_out", result.ruled_out},
+          {"not_judged", unsettled(result)},
+          {"isolated", result.isolated},
+          {"worker_restarts", result.worker_restarts},
+          {"stopped_by", result.stopped_by},
+          {"elapsed", result.elapsed},
+          {"seconds",
+           {{"prepare", result.prepare_seconds},
+            {"enumerate", result.enumerate_seconds},
+            {"compile", result.compile_seconds},
+            {"measure", result.measure_seconds},
+            {"verify", result.verify_seconds},
+            {"search", result.search_seconds},
+            {"idle", result.idle_seconds}}},
+          {"trials", trials}};
+}
+
+void run_tune(const TuneCommand& command) {
+  TuneOptions options;
+  options.budget = parse_budget(command.budget);
+  options.budget.patience = command.patience;
+  options.strategy = command.strategy;
+  options.seed = command.seed;
+  options.compile_workers = command.compile_workers;
+  options.kernel_templates = command.only;
+  options.fresh = command.fresh;
+  options.isolation = command.isolation;
+  options.compile_timeout = command.compile_timeout;
+  options.run_timeout = command.run_timeout;
+  options.budget.until_converged = !command.to_the_end;
+  const bool live = !command.common.json && is_terminal(2);
+  if (live) options.on_progress = draw_progress;
+  catch_interrupt();
+  options.cancelled = [] { return interrupted(); };
+
+  check_database(command.common);
+  Runtime runtime(command.common.runtime_options());
+  const auto clear_line = [&] {
+    if (live) fmt::print(stderr, "\r\x1b[K");
+  };
+  try {
+    const TuneResult result = runtime.tune(command.problem.op, command.problem.values(), options);
+    clear_line();
+    if (command.common.json)
+      print_json(result_json(result, runtime.device_name()));
+    else
+      print_result(result, runtime.device_name());
+    check_remembered(runtime);
+    if (interrupted()) {
+      fmt::print(
+          stderr,
+          "cudadent-tune: interrupted; the winner is the best of what was measured so far, and "
+          "tuning again goes on from there\n");
+      throw CLI::RuntimeError(130);
+    }
+  } catch (...) {
+    clear_line();
+    throw;
+  }
+}
+
+}  // namespace
+
+void add_tune(CLI::App& program) {
+  auto* command = program.add_subcommand("tune", "find the fastest configuration for a problem");
+  auto state = std::make_shared<TuneCommand>();
+  state->common.add_to(*command);
+  state->problem.add_to(*command);
+  std::vector<std::string> names;
+  for (const auto& [name, doc] : strategies()) names.push_back(name);
+  command->add_option("--budget", state->budget, "30s, 2m, or a number of trials")
+      ->capture_default_str();
+  command->add_option("--strategy", state->strategy, fmt::format("{}", fmt::join(names, ", ")))
+      ->capture_default_str();
+  command->add_option("--seed", state->seed, "of inputs and search")->capture_default_str();
+  command->add_option("--patience", state->patience,
+                      "stop after this many trials without 1 % of improvement (0: never)");
+  command->add_option("--compile-workers", state->compile_workers, "0: one a core");
+  const std::map<std::string, Isolation> isolations{{"auto", Isolation::automatic},
+                                                    {"worker", Isolation::worker},
+                                                    {"in_process", Isolation::in_process}};
+  command
+      ->add_option("--isolation", state->isolation,
+                   "where candidates run: worker, in_process, or auto (a worker if one starts)")
+      ->transform(CLI::CheckedTransformer(isolations))
+      ->default_str("auto");
+  command
+      ->add_option("--compile-timeout", state->compile_timeout,
+                   "seconds a candidate may take to compile, in a worker")
+      ->capture_default_str();
+  command
+      ->add_option("--run-timeout", state->run_timeout,
+                   "seconds a launch of a candidate may take, in a worker")
+      ->capture_default_str();
+  command->add_flag("--to-the-end", state->to_the_end,
+                    "use the whole budget even when nothing more is expected of it");
+  command->add_option("--template", state->only, "only this template; may be repeated")
+      ->allow_extra_args(false);
+  command->add_flag("--fresh", state->fresh, "measure again what the cache already knows");
+  command->callback([state] { run_tune(*state); });
+}
+
+}  // namespace cudadent::cli
