@@ -1,14 +1,12 @@
 #include <cudadent/cudadent.h>
 #include <fmt/format.h>
 
-#include <charconv>
 #include <utility>
 
 #include "api/parts.h"
 #include "cache/shipped.h"
-#include "runtime/backends/cuda/backend.h"
-#include "runtime/backends/host/backend.h"
 #include "runtime/backends/worker/worker_backend.h"
+#include "runtime/devices/devices.h"
 #include "tuner/budget.h"
 
 namespace cudadent {
@@ -29,28 +27,19 @@ std::vector<std::filesystem::path> layers(const RuntimeOptions& options,
   return files;
 }
 
-int cuda_ordinal(const std::string& name, bool from_environment) {
-  if (name == "cuda") return 0;
-  int ordinal = -1;
-  if (name.starts_with("cuda:")) {
-    const char* end = name.data() + name.size();
-    const auto [p, error] = std::from_chars(name.data() + 5, end, ordinal);
-    if (error == std::errc{} && p == end && ordinal >= 0) return ordinal;
-  }
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("unknown device \"{}\"{}; expected auto, host, cuda or cuda:N", name,
-                          from_environment ? " in CUDADENT_DEVICE" : ""));
-}
-
 }  // namespace
 
 std::unique_ptr<Backend> open_device(const std::string& name, const Environment& environment,
                                      std::function<void(LogLevel, std::string_view)> log) {
   const bool from_environment = name.empty() || name == "auto";
   std::string wanted = from_environment ? environment.device : name;
-  if (wanted.empty() || wanted == "auto") wanted = cuda_device_count() > 0 ? "cuda" : "host";
-  if (wanted == "host") return make_host_backend(environment, std::move(log));
-  return make_cuda_backend(cuda_ordinal(wanted, from_environment), environment);
+  if (wanted.empty() || wanted == "auto") wanted = default_backend_kind().name;
+  const auto device = parse_device_name(wanted);
+  if (!device)
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("unknown device \"{}\"{}; expected auto, {}", wanted,
+                            from_environment ? " in CUDADENT_DEVICE" : "", device_name_forms()));
+  return open_backend(*device, environment, std::move(log));
 }
 
 namespace {
@@ -58,12 +47,11 @@ namespace {
 std::unique_ptr<Backend> start_worker(const Device& device, const TuneOptions& options,
                                       const Environment& environment,
                                       const std::function<void(LogLevel, std::string_view)>& log) {
-  WorkerOptions worker{
-      .device = device.backend == "host" ? "host" : fmt::format("cuda:{}", device.ordinal),
-      .compile_timeout = options.compile_timeout,
-      .run_timeout = options.run_timeout,
-      .compile_processes = options.compile_workers,
-      .log = log};
+  WorkerOptions worker{.device = name_of(device).text(),
+                       .compile_timeout = options.compile_timeout,
+                       .run_timeout = options.run_timeout,
+                       .compile_processes = options.compile_workers,
+                       .log = log};
   std::string why_none;
   worker.program = find_worker_program(environment, &why_none);
   if (worker.program.empty()) throw Error(ErrorCode::device_unavailable, why_none);

@@ -19,6 +19,7 @@
 
 #include "api/parts.h"
 #include "runtime/backends/cuda/driver.h"
+#include "runtime/language/backend_kind.h"
 #include "runtime/operators/specialization.h"
 #include "tuner/statistics.h"
 
@@ -42,8 +43,7 @@ struct DeviceTensors {
     for (const auto extent : shape) bytes *= static_cast<std::size_t>(extent);
     buffers.push_back(backend.allocate(bytes));
     backend.fill(buffers.back().data(), std::byte{0}, bytes);
-    const bool is_host = backend.device().backend == "host";
-    return {buffers.back().data(), dtype, shape, is_host ? host_memory : backend.device().ordinal};
+    return {buffers.back().data(), dtype, shape, tensor_place(backend.device())};
   }
 };
 

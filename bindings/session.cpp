@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "runtime/base/environment.h"
+#include "runtime/language/backend_kind.h"
 
 namespace py = pybind11;
 
@@ -61,7 +62,7 @@ Defaults& Defaults::instance() {
 }
 
 std::shared_ptr<Session> Defaults::session(std::int32_t device) {
-  return session(device == host_memory ? std::string("host") : "cuda:" + std::to_string(device));
+  return session(device_at(device).text());
 }
 
 std::shared_ptr<Session> Defaults::session(const std::string& device) {

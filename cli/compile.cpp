@@ -5,8 +5,7 @@
 
 #include "cli/common.h"
 #include "cli/output.h"
-#include "runtime/backends/cuda/nvrtc.h"
-#include "runtime/backends/host/backend.h"
+#include "runtime/devices/devices.h"
 #include "runtime/language/value.h"
 #include "runtime/operators/specialization.h"
 
@@ -61,8 +60,7 @@ std::vector<Specialization> specializations(const CompileCommand& command, const
 
 Binary compile(const Specialization& specialization, const Device& device,
                const Environment& environment) {
-  if (device.backend == "host") return open_device("host", environment)->compile(specialization);
-  return cuda::CudaCompiler(cuda::nvrtc_search(environment)).compile(specialization);
+  return make_compiler(backend_kind(device.backend), environment)->compile(specialization);
 }
 
 void print_binaries(const std::vector<Specialization>& specializations,

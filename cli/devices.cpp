@@ -1,9 +1,10 @@
+#include "runtime/devices/devices.h"
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
 #include "cli/common.h"
-#include "runtime/backends/cuda/backend.h"
 #include "runtime/language/value.h"
 
 namespace cudadent::cli {
@@ -13,10 +14,15 @@ namespace {
 void run_devices(const CommonOptions& options) {
   const Environment environment = Environment::read();
   std::vector<Device> devices;
-  std::string why_none;
-  for (int i = 0; i < cuda_device_count(&why_none); ++i)
-    devices.push_back(make_cuda_backend(i, environment)->device());
-  devices.push_back(open_device("host", environment)->device());
+  std::vector<std::string> without;
+  for (const BackendKind* kind : backend_kinds()) {
+    std::string why_none;
+    const int count = device_count(*kind, &why_none);
+    for (int i = 0; i < count; ++i)
+      devices.push_back(open_backend({kind, i}, environment)->device());
+    if (!why_none.empty())
+      without.push_back(fmt::format("no {} device: {}", kind->title, why_none));
+  }
 
   if (options.json) {
     auto json = nlohmann::json::array();
@@ -35,13 +41,12 @@ void run_devices(const CommonOptions& options) {
   std::vector<std::vector<std::string>> rows{
       {"device", "name", "architecture", "units", "memory", "last cache", "shared a block"}};
   for (const auto& device : devices)
-    rows.push_back({device.backend == "cuda" ? fmt::format("cuda:{}", device.ordinal) : "host",
-                    device.name, device.architecture,
+    rows.push_back({name_of(device).text(), device.name, device.architecture,
                     fmt::format("{} {}", device.sm_count, device.sm > 0 ? "SMs" : "cores"),
                     byte_text(device.memory_bytes), byte_text(device.l2_bytes),
                     device.sm > 0 ? byte_text(device.max_shared_memory) : "–"});
   print_table(rows);
-  if (!why_none.empty()) fmt::print("no CUDA device: {}\n", why_none);
+  for (const auto& line : without) fmt::print("{}\n", line);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "cli/page.h"
 #include "cli/report_page.h"
 #include "cli/selection.h"
+#include "runtime/language/backend_kind.h"
 #include "tuner/report/problem_report.h"
 
 namespace cudadent::cli {
@@ -50,7 +51,8 @@ void run_report(const ReportCommand& command) {
   Store store(file);
   ReportScope scope{.op = command.problem.op, .values = command.problem.values()};
   std::vector<Device> devices;
-  devices.push_back(device_facts(command.device_given ? command.common.device : "host"));
+  devices.push_back(
+      device_facts(command.device_given ? command.common.device : std::string(host_kind.name)));
   if (command.device_given) scope.device_kind = devices.front().kind();
   auto library = command.common.library();
   const auto reports = report_problems(store, library, devices, scope);

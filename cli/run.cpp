@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "cli/common.h"
+#include "runtime/language/backend_kind.h"
 #include "runtime/language/value.h"
 #include "runtime/operators/specialization.h"
 #include "runtime/operators/strides.h"
@@ -48,8 +49,7 @@ struct PlainTensors {
   std::vector<Tensor> tensors;
 
   PlainTensors(Backend& backend, const Problem& problem) {
-    const std::int32_t place =
-        backend.device().backend == "host" ? host_memory : backend.device().ordinal;
+    const std::int32_t place = tensor_place(backend.device());
     for (const auto& spec : problem.op->tensors) {
       Tensor tensor;
       if (problem.has(spec)) {

@@ -11,7 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/selection.h"
 #include "cli/sweep_view.h"
-#include "runtime/backends/cuda/backend.h"
+#include "runtime/devices/devices.h"
 #include "tuner/budget.h"
 #include "tuner/strategy.h"
 #include "tuner/sweep/json_reader.h"
@@ -35,8 +35,8 @@ std::vector<std::string> device_names(const SweepCommand& command) {
   if (command.devices.empty()) return {command.common.device};
   std::vector<std::string> names;
   if (command.devices == "all") {
-    for (int i = 0; i < cuda_device_count(); ++i) names.push_back(fmt::format("cuda:{}", i));
-    if (names.empty()) names.emplace_back("host");
+    const BackendKind& kind = default_backend_kind();
+    for (int i = 0; i < device_count(kind); ++i) names.push_back(DeviceName{&kind, i}.text());
     return names;
   }
   std::istringstream words(command.devices);

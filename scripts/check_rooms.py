@@ -9,15 +9,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lowest first. The longest prefix of a path names its room.
 RANKS = {"include": 0, "runtime/base": 1, "runtime/language": 2, "runtime/operators": 3, "runtime/backends": 4,
-         "runtime/backends/cuda": 5, "runtime/backends/host": 5, "runtime/launch": 5, "runtime/backends/worker": 6,
-         "cache": 7, "tuner": 8, "emulator": 9, "api": 9, "cli": 10, "bindings": 10}
+         "runtime/backends/cuda": 5, "runtime/backends/host": 5, "runtime/launch": 5, "runtime/devices": 6,
+         "runtime/backends/worker": 7, "cache": 8, "tuner": 9, "emulator": 10, "api": 10, "cli": 11, "bindings": 11}
 
 # Compiled with what kernels become, on the emulator: it sees nothing of ours but itself.
 DEVICE_CODE = ROOT / "emulator" / "device"
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 COMMENTS_AND_STRINGS = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 GETENV = re.compile(r"\b(?:std::|secure_)?getenv\b")
+BACKEND_BY_NAME = re.compile(r'[=!]=\s*"(?:cuda|host)"|"(?:cuda|host)"\s*[=!]=|"cuda:')
 CUDA_API = re.compile(r"\b(?:nvrtc[A-Z]\w*|cu[A-Z]\w*|CU[a-z]\w*)\b")
 
 
@@ -52,6 +54,8 @@ def faults_of(path: str, text: str) -> list[str]:
     # What a user can set is in one table; a switch for trying something out stays on the machine of who tries.
     if path != "runtime/base/environment.cpp" and GETENV.search(code):
         faults.append("reads the environment: only runtime/base/environment.cpp does")
+    if BACKEND_BY_NAME.search(COMMENTS.sub(" ", text)):
+        faults.append("compares a backend's name: ask the table in runtime/language/backend_kind.h")
     if not path.startswith("runtime/backends/cuda/"):
         faults += [f"mentions {name}: only runtime/backends/cuda knows the CUDA APIs"
                    for name in sorted(set(CUDA_API.findall(code)))]

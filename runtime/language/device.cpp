@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/language/backend_kind.h"
+
 namespace cudadent {
 
 namespace {
@@ -61,7 +63,7 @@ constexpr std::array architectures{
 
 Device device_of(const Architecture& architecture) {
   Device device;
-  device.backend = "cuda";
+  device.backend = cuda_kind.name;
   device.name = architecture.part;
   device.architecture = fmt::format("sm_{}", architecture.target);
   device.sm = architecture.sm;
@@ -82,10 +84,7 @@ Device device_of(const Architecture& architecture) {
 
 }  // namespace
 
-std::string Device::kind() const {
-  if (backend == "host") return fmt::format("{} {} cores {}", name, cores, architecture);
-  return fmt::format("{} {} {} SMs", name, architecture, sm_count);
-}
+std::string Device::kind() const { return backend_kind(backend).kind_of(*this); }
 
 Values Device::facts() const {
   const auto integer = [](auto value) { return Value(static_cast<std::int64_t>(value)); };

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
 
+#include "runtime/language/backend_kind.h"
 #include "runtime/language/device.h"
 #include "runtime/language/manifest.h"
 #include "runtime/language/manifest_field.h"
@@ -237,11 +239,15 @@ KernelTemplate parse_template(std::string_view text, const std::string& origin,
   kernel.name = root.at("template").text();
   check_identifier(root.at("template"), kernel.name);
   kernel.backend = root.at("backend").text();
-  if (kernel.backend != "cuda" && kernel.backend != "host")
-    root.at("backend").fail(fmt::format("\"{}\" is not cuda or host", kernel.backend));
+  const BackendKind* backend = find_backend_kind(kernel.backend);
+  if (backend == nullptr) {
+    std::vector<std::string_view> names;
+    for (const BackendKind* kind : backend_kinds()) names.push_back(kind->name);
+    root.at("backend").fail(
+        fmt::format("\"{}\" is not {}", kernel.backend, fmt::join(names, " or ")));
+  }
   kernel.doc = root.text_or("doc", "");
-  kernel.source_file =
-      root.text_or("source", kernel.name + (kernel.backend == "cuda" ? ".cu" : ".cpp"));
+  kernel.source_file = root.text_or("source", kernel.name + std::string(backend->source_suffix));
 
   Names known = problem_names(op);
   for (const auto& [name, value] : Device{}.facts()) known.insert(name);

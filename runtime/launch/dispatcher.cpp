@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 
+#include "runtime/language/backend_kind.h"
 #include "runtime/language/value.h"
 #include "runtime/operators/operator_info.h"
 #include "runtime/operators/specialization.h"
@@ -114,7 +115,7 @@ Dispatcher::Dispatcher(Backend& backend, TemplateLibrary& library, Configuration
       library_(library),
       source_(source),
       binaries_(binaries),
-      tensor_device_(backend.device().backend == "host" ? host_memory : backend.device().ordinal),
+      tensor_device_(tensor_place(backend.device())),
       cancelled_(std::move(cancelled)) {}
 
 std::shared_ptr<const OperatorState> Dispatcher::bind(std::string_view op, const Values& bound) {
@@ -245,7 +246,7 @@ Explanation Dispatcher::prepare(const OperatorState& op, std::span<const Tensor>
 
 void Dispatcher::check_device(const OperatorState& op, std::span<const Tensor> tensors) const {
   const auto place = [](std::int32_t device) {
-    return device == host_memory ? std::string("host memory") : fmt::format("cuda:{}", device);
+    return device == host_memory ? std::string("host memory") : device_at(device).text();
   };
   // At once, not after tuning in another process.
   if (tensor_device_ != host_memory && forks_ != fork_count())

@@ -13,7 +13,7 @@ namespace cudadent {
 std::string generate_prelude(const KernelTemplate& kernel, const Problem& problem,
                              const Values& visible, const Device& device);
 
-// What a host template needs behind it: one exported entry for each kernel.
-std::string generate_host_tail(const KernelTemplate& kernel);
+// What the backend wants behind a template's source: on the host one exported entry for each kernel.
+std::string generate_tail(const KernelTemplate& kernel);
 
 }  // namespace cudadent

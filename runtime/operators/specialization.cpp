@@ -328,8 +328,7 @@ Specialization specialize(std::shared_ptr<const KernelTemplate> kernel_template,
   result.architecture = device.architecture;
   result.compile_options = kernel.compile_options;
   result.source = kernel.shared_source + generate_prelude(kernel, problem, visible, device) +
-                  kernel.source +
-                  (kernel.backend == "host" ? generate_host_tail(kernel) : std::string());
+                  kernel.source + generate_tail(kernel);
   for (const auto& launch : kernel.launches)
     if (std::find(result.entries.begin(), result.entries.end(), launch.entry) ==
         result.entries.end())

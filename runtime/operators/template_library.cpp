@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "runtime/base/hash.h"
+#include "runtime/language/backend_kind.h"
 
 namespace cudadent {
 
@@ -208,7 +209,7 @@ std::shared_ptr<const OperatorEntry> TemplateLibrary::load(std::string_view op) 
                               kernel->name, other->origin));
     IncludeExpander expander(read);
     kernel->shared_source =
-        expander.expand(kernel->backend == "cuda" ? "ptx/types.cuh" : "host/types.h", file.origin);
+        expander.expand(std::string(backend_kind(kernel->backend).shared_types), file.origin);
     kernel->source = expander.expand(fmt::format("{}/{}", op, kernel->source_file), file.origin);
     kernel->hash =
         content_hash({manifest->hash, kernel->hash, kernel->shared_source, kernel->source});

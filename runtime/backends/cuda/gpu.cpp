@@ -5,6 +5,8 @@
 #include <array>
 #include <limits>
 
+#include "runtime/language/backend_kind.h"
+
 namespace cudadent::cuda {
 
 namespace {
@@ -49,7 +51,7 @@ Device read_device(const Driver& driver, DeviceHandle handle, int ordinal) {
         unavailable);
 
   Device device;
-  device.backend = "cuda";
+  device.backend = cuda_kind.name;
   device.name = name.data();
   device.ordinal = ordinal;
   device.sm = 10 * read(DeviceAttribute::compute_capability_major) +

@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "runtime/backends/backend.h"
+#include "runtime/backends/compiler.h"
 #include "runtime/base/environment.h"
 #include "runtime/operators/specialization.h"
 
@@ -105,14 +105,13 @@ void complete_resources(std::vector<KernelResources>& resources, std::span<const
 // The log without ptxas's resource report: what a person should read.
 std::string without_resources(std::string_view log);
 
-// Compiles specializations; loads NVRTC when first asked to. Safe from many threads.
-class CudaCompiler {
+// Loads NVRTC when first asked for anything.
+class CudaCompiler final : public Compiler {
  public:
   explicit CudaCompiler(NvrtcSearch search) : search_(std::move(search)) {}
   // "nvrtc 13.0.88". Throws Error(compiler_unavailable).
-  std::string name();
-  // Throws Error(compile_failed, compiler_unavailable).
-  Binary compile(const Specialization& specialization);
+  std::string name() override;
+  Binary compile(const Specialization& specialization) override;
 
  private:
   const Nvrtc& nvrtc();

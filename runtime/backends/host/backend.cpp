@@ -18,6 +18,7 @@
 #include "runtime/backends/host/thread_pool.h"
 #include "runtime/base/fork.h"
 #include "runtime/base/hash.h"
+#include "runtime/language/backend_kind.h"
 
 namespace cudadent {
 
@@ -83,7 +84,7 @@ std::int64_t cache_bytes(int name, std::int64_t otherwise) {
 
 Device describe_host(const Environment& environment) {
   Device device;
-  device.backend = "host";
+  device.backend = host_kind.name;
   device.name = processor_name();
   const Vectors vectors = widest_vectors();
   device.architecture =

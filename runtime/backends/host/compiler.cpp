@@ -76,7 +76,7 @@ std::vector<std::string> environment_in_english() {
 
 // Runs a program with its output in a file and no input. No shell is involved.
 Outcome run_program(const std::vector<std::string>& command, const std::string& output,
-                    HostCompiler::Supervision supervision) {
+                    Supervision supervision) {
   std::vector<char*> arguments;
   for (const auto& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
   arguments.push_back(nullptr);
@@ -88,7 +88,7 @@ Outcome run_program(const std::vector<std::string>& command, const std::string& 
   posix_spawn_file_actions_adddup2(&actions, 1, 2);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  const bool supervised_here = supervision == HostCompiler::Supervision::here;
+  const bool supervised_here = supervision == Supervision::here;
   // A process group of its own, so that a time-out ends the compiler's children too.
   posix_spawnattr_setflags(&attributes, supervised_here ? POSIX_SPAWN_SETPGROUP : 0);
   posix_spawnattr_setpgroup(&attributes, 0);

@@ -1,30 +1,24 @@
 // The system's C++ compiler, which is to the host device what NVRTC is to a GPU.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
-#include "runtime/backends/backend.h"
+#include "runtime/backends/compiler.h"
 #include "runtime/base/fork.h"
 
 namespace cudadent {
 
-class HostCompiler {
+class HostCompiler final : public Compiler {
  public:
-  enum class Supervision : std::uint8_t {
-    here,       // the compiler gets two minutes, then it is ended with all it has started
-    by_caller,  // whoever started this process limits it, and ends the compilers with its process group
-  };
   // `wanted`: a program's name or path, or several words ("ccache g++"); this one or none. Empty: c++, g++ or
   // clang++, whichever is there. Nothing is run until a compile is asked for.
   explicit HostCompiler(std::string wanted, Supervision supervision = Supervision::here)
       : wanted_(std::move(wanted)), supervision_(supervision) {}
 
   // The first line of `<compiler> --version`. Throws Error(compiler_unavailable).
-  std::string name();
-  // Throws Error(compile_failed) with the compiler's output in detail().
-  Binary compile(const Specialization& specialization);
+  std::string name() override;
+  Binary compile(const Specialization& specialization) override;
 
  private:
   struct Found {

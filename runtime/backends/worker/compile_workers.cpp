@@ -3,29 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <thread>
 
-#include "runtime/backends/cuda/nvrtc.h"
 #include "runtime/base/cancellation.h"
+#include "runtime/devices/devices.h"
 
 namespace cudadent::worker {
 
 namespace {
 
 using Reason = ChannelError::Reason;
-
-// The file NVRTC is loaded from here, so that the worker compiles with the same one: it sees neither what
-// this process has loaded already nor which Python this process is.
-void name_compiler(Environment& environment) {
-  try {
-    const auto nvrtc = cuda::load_nvrtc(cuda::nvrtc_search(environment));
-    std::error_code error;
-    const auto file = std::filesystem::absolute(nvrtc.file, error);
-    if (!error && std::filesystem::exists(file, error)) environment.nvrtc = file.string();
-  } catch (const std::exception&) {  // the worker will not find it either, and says what to do
-  }
-}
 
 }  // namespace
 
@@ -57,7 +44,8 @@ CompileWorkers::CompileWorkers(const Environment& environment, const WorkerOptio
 
 const Hello& CompileWorkers::hello() {
   const std::lock_guard lock(hello_mutex_);
-  if (!hello_complete_ && hello_.device != "host") name_compiler(hello_.environment);
+  if (const auto device = parse_device_name(hello_.device); device && !hello_complete_)
+    name_compiler(*device->kind, hello_.environment);
   hello_complete_ = true;
   return hello_;
 }

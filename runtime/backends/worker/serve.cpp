@@ -3,32 +3,28 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include <charconv>
 #include <map>
 #include <new>
 
-#include "runtime/backends/cuda/backend.h"
-#include "runtime/backends/host/backend.h"
-#include "runtime/backends/host/compiler.h"
 #include "runtime/backends/worker/process.h"
+#include "runtime/devices/devices.h"
 
 namespace cudadent::worker {
 
 namespace {
 
-int cuda_ordinal(const std::string& device) {
-  int ordinal = 0;
-  if (const auto colon = device.find(':'); colon != std::string::npos)
-    std::from_chars(device.data() + colon + 1, device.data() + device.size(), ordinal);
-  return ordinal;
+DeviceName device_of(const Hello& hello) {
+  const auto device = parse_device_name(hello.device);
+  if (!device)
+    throw Error(ErrorCode::invalid_argument, fmt::format("unknown device \"{}\"; expected {}",
+                                                         hello.device, device_name_forms()));
+  return *device;
 }
 
-std::unique_ptr<Backend> open_backend(const Hello& hello) {
-  if (hello.device == "host")
-    return make_host_backend(hello.environment, [](LogLevel, std::string_view message) {
-      fmt::print(stderr, "{}{}\n", worker_note, message);
-    });
-  return make_cuda_backend(cuda_ordinal(hello.device), hello.environment);
+std::unique_ptr<Backend> open_device_of(const Hello& hello) {
+  return open_backend(device_of(hello), hello.environment, [](LogLevel, std::string_view message) {
+    fmt::print(stderr, "{}{}\n", worker_note, message);
+  });
 }
 
 // Of this process and of each it starts. Sanitizers reserve more than any machine has.
@@ -208,22 +204,15 @@ void answer_one(Channel& channel, const Message& request, const Answer& answer,
 
 [[noreturn]] void compile_for(Channel& channel, const Hello& hello, const Answer& welcome) {
   const State never_lost = [] { return Loss::none; };
-  const auto serve_with = [&](auto& compiler) {
-    answer_one(channel, {}, welcome, never_lost);
-    serve_for_ever(
-        channel,
-        [&](Verb verb, Reader& request, Writer& results) {
-          answer_with(compiler, verb, request, results);
-        },
-        never_lost);
-  };
-  if (hello.device == "host") {
-    HostCompiler compiler(hello.environment.host_compiler, HostCompiler::Supervision::by_caller);
-    serve_with(compiler);
-  }
-  cuda::CudaCompiler compiler(cuda::nvrtc_search(hello.environment));
-  serve_with(compiler);
-  throw std::logic_error("unreachable");
+  const auto compiler =
+      make_compiler(*device_of(hello).kind, hello.environment, Supervision::by_caller);
+  answer_one(channel, {}, welcome, never_lost);
+  serve_for_ever(
+      channel,
+      [&](Verb verb, Reader& request, Writer& results) {
+        answer_with(*compiler, verb, request, results);
+      },
+      never_lost);
 }
 
 [[noreturn]] void measure_for(Channel& channel, const Hello& hello, const OpenDevice& open) {
@@ -249,7 +238,7 @@ void answer_one(Channel& channel, const Message& request, const Answer& answer,
 
 }  // namespace
 
-void serve(Channel& channel) { serve(channel, open_backend); }
+void serve(Channel& channel) { serve(channel, open_device_of); }
 
 void serve(Channel& channel, const OpenDevice& open) {
   const Message message = channel.receive({});

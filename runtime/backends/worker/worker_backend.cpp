@@ -10,6 +10,7 @@
 
 #include "runtime/backends/worker/compile_workers.h"
 #include "runtime/backends/worker/remote_backend.h"
+#include "runtime/language/backend_kind.h"
 
 namespace cudadent {
 
@@ -357,13 +358,14 @@ std::unique_ptr<Backend> make_remote_backend(const Environment& environment,
 
 std::unique_ptr<Backend> make_worker_backend(const Environment& environment,
                                              const WorkerOptions& options) {
-  worker::Hello hello{
-      .version = std::string(version()),
-      .task = worker::Task::measure,
-      .device = options.device,
-      .environment = environment,
-      // A driver reserves more than there is; what a GPU holds is its own business.
-      .memory_limit = options.device == "host" ? worker::usable_memory() / 4 * 3 : 0};
+  const auto device = parse_device_name(options.device);
+  const bool in_host_memory = device && device->kind->in_host_memory;
+  worker::Hello hello{.version = std::string(version()),
+                      .task = worker::Task::measure,
+                      .device = options.device,
+                      .environment = environment,
+                      // A driver reserves more than there is; what a GPU holds is its own business.
+                      .memory_limit = in_host_memory ? worker::usable_memory() / 4 * 3 : 0};
   return worker::make_remote_backend(
       environment, options, [hello = std::move(hello), program = options.program](auto& welcome) {
         return worker::start_peer(program, hello, &welcome);
