@@ -161,18 +161,4 @@ std::optional<Winner> Runtime::winner(std::string_view op, const Values& problem
                 choice->provenance};
 }
 
-void Operator::launch(std::span<const Tensor> tensors, Stream stream,
-                      std::span<const double> scalars) const {
-  state_->dispatcher->launch(*state_, tensors, stream, scalars);
-}
-
-Explanation Operator::prepare(std::span<const Tensor> tensors,
-                              std::span<const double> scalars) const {
-  return state_->dispatcher->prepare(*state_, tensors, scalars);
-}
-
-const std::string& Operator::name() const noexcept { return state_->entry->manifest->name; }
-
-const std::vector<std::string>& Operator::tensors() const noexcept { return state_->tensor_names; }
-
 }  // namespace cudadent

@@ -20,6 +20,8 @@ COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 COMMENTS_AND_STRINGS = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 GETENV = re.compile(r"\b(?:std::|secure_)?getenv\b")
 BACKEND_BY_NAME = re.compile(r'[=!]=\s*"(?:cuda|host)"|"(?:cuda|host)"\s*[=!]=|"cuda:')
+TYPE = re.compile(r"^\s*(?:class|struct)\s+(?:[A-Z_]+\s+)?(?:\w+::)*(\w+)\s*(?:final\s*)?(?::[^;{]*)?\{", re.MULTILINE)
+MEMBER = re.compile(r"^(?! )[\w:<>,&*\[\] ]*?\b(\w+)::(~?\w+)\(", re.MULTILINE)
 CUDA_API = re.compile(r"\b(?:nvrtc[A-Z]\w*|cu[A-Z]\w*|CU[a-z]\w*)\b")
 
 
@@ -62,17 +64,42 @@ def faults_of(path: str, text: str) -> list[str]:
     return faults
 
 
+def strangers_in(files: dict[str, str]) -> list[str]:
+    """Functions of a class in another room than the class; those of a class in the public header are in one room."""
+    homes: dict[str, set[str]] = {}
+    for path, text in files.items():
+        for name in TYPE.findall(text):
+            homes.setdefault(name, set()).add(room_of(path))
+    faults = []
+    of_public: dict[str, str] = {}
+    for path, text in files.items():
+        for name, function in MEMBER.findall(text) if path.endswith(".cpp") else []:
+            home, room = homes.get(name, set()), room_of(path)
+            if home == {"include"}:
+                home = {of_public.setdefault(name, room)}
+            if home and room not in home:
+                faults.append(f"{path}: {name}::{function} is in {room}, other functions of the class in {min(home)}")
+    return faults
+
+
 def main() -> int:
     count = failures = 0
+    hosts = {}
     for top in ["include", "runtime", "cache", "emulator", "tuner", "api", "cli", "bindings", "kernel_templates"]:
         for file in sorted((ROOT / top).rglob("*")):
             if file.suffix not in {".h", ".cpp", ".cu", ".cuh"} or DEVICE_CODE in file.parents:
                 continue
             count += 1
             path = file.relative_to(ROOT).as_posix()
-            for fault in faults_of(path, file.read_text(encoding="utf-8")):
+            text = file.read_text(encoding="utf-8")
+            if top != "kernel_templates":
+                hosts[path] = text
+            for fault in faults_of(path, text):
                 failures += 1
                 print(f"{path}: {fault}")
+    for fault in strangers_in(hosts):
+        failures += 1
+        print(fault)
     print(f"rooms: {count} files, {failures} faults")
     return 1 if failures else 0
 

@@ -100,6 +100,7 @@ format_check() { sources | xargs .venv/bin/clang-format --dry-run --Werror; }
 
 check format format_check
 check rooms python3 scripts/check_rooms.py
+check sizes python3 scripts/check_sizes.py
 if check build-release scripts/build.sh release; then
   tests release
   python_tests

@@ -9,7 +9,6 @@
 
 #include "runtime/language/backend_kind.h"
 #include "runtime/language/value.h"
-#include "runtime/operators/operator_info.h"
 #include "runtime/operators/specialization.h"
 
 namespace cudadent {
@@ -320,15 +319,6 @@ Binary obtain_binary(Backend& backend, BinaryStore& store, const Specialization&
   Binary binary = backend.compile(specialization);
   store.put_binary(binary);
   return binary;
-}
-
-OperatorInfo Operator::info() const {
-  return describe_operator(*state_->entry->manifest, state_->options);
-}
-
-bool Operator::try_launch(std::span<const Tensor> tensors, Stream stream,
-                          std::span<const double> scalars) const {
-  return state_->dispatcher->try_launch(*state_, tensors, stream, scalars);
 }
 
 }  // namespace cudadent
