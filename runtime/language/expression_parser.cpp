@@ -3,11 +3,10 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <cmath>
 #include <limits>
 
 #include "runtime/language/expression.h"
+#include "runtime/language/expression_reader.h"
 
 namespace cudadent {
 namespace {
@@ -19,7 +18,7 @@ constexpr std::size_t max_list = 65536;
 struct BuiltInSpec {
   std::string_view name;
   BuiltIn function;
-  std::size_t least, most;  // arguments
+  std::size_t min_arguments, max_arguments;
 };
 constexpr std::size_t any_number = std::numeric_limits<std::size_t>::max();
 constexpr std::array<BuiltInSpec, 8> built_ins{{
@@ -33,22 +32,13 @@ constexpr std::array<BuiltInSpec, 8> built_ins{{
     {"size", BuiltIn::size, 1, 1},
 }};
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-bool starts_word(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-bool continues_word(char c) { return starts_word(c) || is_digit(c); }
-
-bool is_keyword(std::string_view word) {
-  static constexpr std::array<std::string_view, 10> keywords{
-      "and", "or", "not", "in", "if", "else", "for", "is", "lambda", "None"};
-  return std::find(keywords.begin(), keywords.end(), word) != keywords.end();
-}
-
 }  // namespace
 
-class ExpressionParser {
+class ExpressionParser : private ExpressionReader {
  public:
-  explicit ExpressionParser(std::string_view text) { result_.text_ = text; }
+  explicit ExpressionParser(std::string_view text) : ExpressionReader(text) {
+    result_.text_ = text;
+  }
 
   Expression expression() {
     result_.root_ = conditional();
@@ -78,61 +68,6 @@ class ExpressionParser {
    private:
     ExpressionParser& parser_;
   };
-
-  // ------------------------------------------------------------------------------ characters
-
-  [[nodiscard]] std::string_view rest() {
-    while (at_ < result_.text_.size() && is_space(result_.text_[at_])) ++at_;
-    return std::string_view(result_.text_).substr(at_);
-  }
-
-  [[noreturn]] void fail(const std::string& reason) {
-    const std::string_view left = rest();
-    const auto place = left.empty()
-                           ? std::string("at the end")
-                           : fmt::format("at column {}, '{}'", at_ + 1, left.substr(0, 20));
-    throw Error(ErrorCode::invalid_manifest,
-                fmt::format("cannot parse '{}': {} {}", result_.text_, reason, place));
-  }
-
-  void expect_end() {
-    if (!rest().empty()) fail("did not expect more");
-  }
-
-  // The word ahead, a dotted name as one.
-  [[nodiscard]] std::string_view word_ahead() {
-    const std::string_view left = rest();
-    if (left.empty() || !starts_word(left[0])) return {};
-    std::size_t end = 1;
-    while (end < left.size() &&
-           (continues_word(left[end]) ||
-            (left[end] == '.' && end + 1 < left.size() && starts_word(left[end + 1])))) {
-      ++end;
-    }
-    return left.substr(0, end);
-  }
-
-  bool take_word(std::string_view word) {
-    if (word_ahead() != word) return false;
-    at_ += word.size();
-    return true;
-  }
-
-  // A symbol, unless it is only the beginning of a longer one.
-  bool take(std::string_view symbol, std::string_view not_followed_by = {}) {
-    const std::string_view left = rest();
-    if (!left.starts_with(symbol)) return false;
-    if (left.size() > symbol.size() &&
-        not_followed_by.find(left[symbol.size()]) != std::string_view::npos) {
-      return false;
-    }
-    at_ += symbol.size();
-    return true;
-  }
-
-  void expect(std::string_view symbol) {
-    if (!take(symbol)) fail(fmt::format("expected '{}'", symbol));
-  }
 
   // ------------------------------------------------------------------------------------ nodes
 
@@ -222,40 +157,8 @@ class ExpressionParser {
     if (take("==")) return Operation::equal;
     if (take("!=")) return Operation::not_equal;
     if (take_word("in")) return Operation::in;
-    const std::size_t start = at_;
-    if (take_word("not")) {
-      if (take_word("in")) return Operation::not_in;
-      at_ = start;
-    }
+    if (take_words("not", "in")) return Operation::not_in;
     return std::nullopt;
-  }
-
-  // Whether a list or a tuple begins here, as opposed to an expression in parentheses: one that is
-  // empty or has a comma of its own.
-  [[nodiscard]] bool list_ahead() {
-    const std::string_view left = rest();
-    if (left.starts_with('[')) return true;
-    if (!left.starts_with('(')) return false;
-    std::size_t depth = 0;
-    bool empty = true;
-    for (std::size_t i = 0; i < left.size(); ++i) {
-      const char c = left[i];
-      if (c == '(' || c == '[') {
-        empty = empty && depth == 0;
-        ++depth;
-      } else if (c == ')' || c == ']') {
-        if (--depth == 0) return empty;
-      } else if (c == ',' && depth == 1) {
-        return true;
-      } else if (c == '\'' || c == '"') {
-        empty = false;
-        i = left.find(c, i + 1);
-        if (i == std::string_view::npos) return false;
-      } else if (!is_space(c)) {
-        empty = false;
-      }
-    }
-    return false;
   }
 
   NodeIndex member_list() {
@@ -315,20 +218,14 @@ class ExpressionParser {
   }
 
   NodeIndex primary() {
-    const std::string_view left = rest();
-    if (left.empty()) fail("expected a value");
-    if (left[0] == '\'' || left[0] == '"') return add_constant(string());
-    if (is_digit(left[0]) || (left[0] == '.' && left.size() > 1 && is_digit(left[1]))) {
-      return add_constant(number());
-    }
+    if (string_ahead()) return add_constant(take_string());
+    if (number_ahead()) return add_constant(take_number());
     if (take("(")) {
       const NodeIndex inner = conditional();
       expect(")");
       return inner;
     }
-    const std::string word(word_ahead());
-    if (word.empty() || is_keyword(word)) fail("expected a value");
-    at_ += word.size();
+    const std::string word = take_name("a value");
     if (word == "True" || word == "False") return add_constant(word == "True");
     if (take("(")) return call(word);
     return add({.operation = Operation::name, .index = index_of_name(word)});
@@ -343,63 +240,12 @@ class ExpressionParser {
       fail(fmt::format("unknown function '{}'; known:{};", name, known));
     }
     const std::vector<NodeIndex> arguments = elements(")");
-    if (arguments.size() < spec->least || arguments.size() > spec->most) {
-      fail(fmt::format("{}() takes {}{} argument{}, not {},", name, spec->least,
-                       spec->most > spec->least ? " or more" : "", spec->most == 1 ? "" : "s",
-                       arguments.size()));
+    if (arguments.size() < spec->min_arguments || arguments.size() > spec->max_arguments) {
+      fail(fmt::format("{}() takes {}{} argument{}, not {},", name, spec->min_arguments,
+                       spec->max_arguments > spec->min_arguments ? " or more" : "",
+                       spec->max_arguments == 1 ? "" : "s", arguments.size()));
     }
     return add({.operation = Operation::call, .function = spec->function}, arguments);
-  }
-
-  // --------------------------------------------------------------------------------- literals
-
-  std::string string() {
-    const char quote = result_.text_[at_];
-    std::string value;
-    for (std::size_t i = at_ + 1; i < result_.text_.size(); ++i) {
-      char c = result_.text_[i];
-      if (c == quote) {
-        at_ = i + 1;
-        return value;
-      }
-      if (c == '\\' && i + 1 < result_.text_.size()) {
-        c = result_.text_[++i];
-        if (c == 'n') c = '\n';
-        if (c == 't') c = '\t';
-      }
-      value += c;
-    }
-    fail("the string does not end");
-  }
-
-  Value number() {
-    const std::string_view left = rest();
-    if (left.starts_with("0x") || left.starts_with("0X")) return whole_number(left.substr(2), 16);
-    const std::size_t digits = std::min(left.find_first_not_of("0123456789"), left.size());
-    const char next = digits < left.size() ? left[digits] : ' ';
-    if (next != '.' && next != 'e' && next != 'E') return whole_number(left, 10);
-    double value = 0;
-    const auto parsed = std::from_chars(left.data(), left.data() + left.size(), value);
-    if (parsed.ec != std::errc()) fail("the number does not fit");
-    end_number(parsed.ptr);
-    return value;
-  }
-
-  Value whole_number(std::string_view digits, int base) {
-    std::int64_t value = 0;
-    const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
-    if (parsed.ec == std::errc::result_out_of_range) fail("the number does not fit 64 bits");
-    if (parsed.ec != std::errc()) fail("expected a number");
-    const bool leading_zero = base == 10 && digits[0] == '0' && value != 0;
-    if (leading_zero) fail("a number must not begin with 0");
-    end_number(parsed.ptr);
-    return value;
-  }
-
-  void end_number(const char* end) {
-    at_ = static_cast<std::size_t>(end - result_.text_.data());
-    const bool glued = at_ < result_.text_.size() && continues_word(result_.text_[at_]);
-    if (glued) fail("did not expect this after a number");
   }
 
   // ------------------------------------------------------------------------- lists of constants
@@ -421,10 +267,8 @@ class ExpressionParser {
       expect("(");
       return constant_elements(")");
     }
-    const std::string_view word = word_ahead();
-    if (word == "range") return range();
-    if (word == "list" || word == "tuple") {
-      at_ += word.size();
+    if (take_word("range")) return range();
+    if (take_word("list") || take_word("tuple")) {
       expect("(");
       std::vector<Value> values = list_sum();
       expect(")");
@@ -448,9 +292,7 @@ class ExpressionParser {
   }
 
   std::vector<Value> comprehension(NodeIndex element, std::string_view close) {
-    const std::string name(word_ahead());
-    if (name.empty() || is_keyword(name)) fail("expected a name");
-    at_ += name.size();
+    const std::string name = take_name("a name");
     if (!take_word("in")) fail("expected 'in'");
     const std::vector<Value> over = list_sum();
     std::optional<NodeIndex> condition;
@@ -465,7 +307,6 @@ class ExpressionParser {
   }
 
   std::vector<Value> range() {
-    take_word("range");
     expect("(");
     std::vector<std::int64_t> bounds;
     for (const NodeIndex argument : elements(")")) {
@@ -504,7 +345,6 @@ class ExpressionParser {
 
   Expression result_;
   std::vector<std::uint32_t> depth_;  // of each node's tree
-  std::size_t at_ = 0;
   std::uint32_t level_ = 0;
 };
 
