@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/errors.h"
+#include "bindings/new_tensor.h"
 #include "runtime/language/value.h"
 
 namespace py = pybind11;

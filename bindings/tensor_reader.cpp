@@ -4,9 +4,9 @@
 #include <pybind11/numpy.h>
 
 #include <algorithm>
-#include <string_view>
 
 #include "bindings/errors.h"
+#include "bindings/exchanged_types.h"
 #include "bindings/values.h"
 
 namespace py = pybind11;
@@ -14,166 +14,6 @@ namespace py = pybind11;
 namespace cudadent::python {
 
 namespace {
-
-// ------------------------------------------------------------------------------- types
-
-// True when the type or one of its bases is `name` of a module whose name starts with `module`.
-bool descends_from(PyTypeObject* type, std::string_view module, std::string_view name) {
-  for (const py::handle base : py::reinterpret_borrow<py::tuple>(type->tp_mro)) {
-    const py::object home = py::getattr(base, "__module__", py::none());
-    if (!py::isinstance<py::str>(home)) continue;
-    const auto home_name = home.cast<std::string>();
-    if (base.attr("__name__").cast<std::string>() == name &&
-        (home_name == module || home_name.starts_with(std::string(module) + ".")))
-      return true;
-  }
-  return false;
-}
-
-// The type's DLPack function table in a version that we know; null when there is none.
-const dlpack::Exchange* exchange_of(PyTypeObject* type) {
-  const py::handle handle(reinterpret_cast<PyObject*>(type));
-  const py::object capsule = py::getattr(handle, "__dlpack_c_exchange_api__", py::none());
-  if (!PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return nullptr;
-  auto* header = static_cast<dlpack::ExchangeHeader*>(
-      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
-  while (header != nullptr && header->version.major != dlpack::major_version)
-    header = header->previous;
-  // The header is the table's first member.
-  const auto* exchange = reinterpret_cast<const dlpack::Exchange*>(header);
-  const bool usable =
-      exchange != nullptr && exchange->view_of != nullptr && exchange->current_stream != nullptr;
-  return usable ? exchange : nullptr;
-}
-
-TensorType classify(PyTypeObject* type) {
-  using Reader = TensorType::Reader;
-  using Library = TensorType::Library;
-  TensorType result{.type = type};
-  if (descends_from(type, "numpy", "ndarray")) {
-    result.reader = Reader::numpy;
-    result.library = Library::numpy;
-    if (descends_from(type, "numpy", "MaskedArray"))
-      result.why_not_memory =
-          "is a masked array, whose mask would be ignored. Pass x.filled(…), or x.data if the mask "
-          "is "
-          "not to count";
-    return result;
-  }
-  if (descends_from(type, "torch", "Tensor")) {
-    result.reader = Reader::torch;
-    result.library = Library::torch;
-    result.torch = std::make_shared<const TorchType>(type);
-    result.why_not_memory = result.torch->why_not_memory();
-  } else if (descends_from(type, "cupy", "ndarray")) {
-    result.library = Library::cupy;
-  }
-  result.is_immutable =
-      descends_from(type, "jaxlib", "ArrayImpl") || descends_from(type, "tensorflow", "Tensor");
-  result.exchange = exchange_of(type);
-  if (result.exchange != nullptr) result.reader = Reader::exchange;
-  return result;
-}
-
-// ------------------------------------------------------------------------------- data types
-
-// Types that NumPy itself does not have; those of the package ml_dtypes go by their names.
-bool is_of_ml_dtypes(DataType type) noexcept {
-  return type == DataType::bf16 || type == DataType::e4m3 || type == DataType::e5m2;
-}
-std::optional<DataType> data_type_of_ml_dtypes(std::string_view name) {
-  const auto type = data_type_of_array_name(name);
-  return type && is_of_ml_dtypes(*type) ? type : std::nullopt;
-}
-
-// By the code of a NumPy type; user-defined ones (ml_dtypes.bfloat16) go by name.
-std::optional<DataType> data_type_of_numpy(const py::dtype& dtype) {
-  if (dtype.byteorder() == '>') return std::nullopt;
-  switch (dtype.num()) {
-    case 0:
-      return DataType::boolean;
-    case 1:
-      return DataType::i8;
-    case 2:
-      return DataType::u8;
-    case 5:
-      return DataType::i32;
-    case 7:  // long: as wide as a pointer here
-    case 9:
-      return DataType::i64;
-    case 11:
-      return DataType::f32;
-    case 12:
-      return DataType::f64;
-    case 23:
-      return DataType::f16;
-    default:
-      return data_type_of_ml_dtypes(dtype.attr("name").cast<std::string>());
-  }
-}
-
-// Of array interfaces ("<f4") and, with the size put behind it, of the buffer protocol ("f").
-std::optional<DataType> data_type_of_typestr(std::string_view text, py::handle object) {
-  if (text.size() < 3 || text[0] == '>') return std::nullopt;
-  const std::string_view kind = text.substr(1);
-  if (kind == "f8") return DataType::f64;
-  if (kind == "f4") return DataType::f32;
-  if (kind == "f2") return DataType::f16;
-  if (kind == "i8") return DataType::i64;
-  if (kind == "i4") return DataType::i32;
-  if (kind == "i1") return DataType::i8;
-  if (kind == "u1") return DataType::u8;
-  if (kind == "b1") return DataType::boolean;
-  // Types of ml_dtypes have no letter of their own: they are bytes without a meaning, or floats of one.
-  if (kind != "V2" && kind != "V1" && kind != "f1") return std::nullopt;
-  return data_type_of_ml_dtypes(
-      py::str(py::getattr(object, "dtype", py::none())).cast<std::string>());
-}
-
-std::optional<DataType> data_type_of_buffer(const Py_buffer& buffer) {
-  std::string_view format = buffer.format == nullptr ? "B" : buffer.format;
-  if (format.size() == 2 && (format[0] == '<' || format[0] == '=' || format[0] == '@'))
-    format.remove_prefix(1);
-  if (format.size() != 1) return std::nullopt;
-  const auto sized = [&](char kind) {
-    return data_type_of_typestr(fmt::format("<{}{}", kind, buffer.itemsize), py::none());
-  };
-  if (std::string_view("efd").find(format[0]) != std::string_view::npos) return sized('f');
-  if (std::string_view("bhilqn").find(format[0]) != std::string_view::npos) return sized('i');
-  if (std::string_view("BHILQN").find(format[0]) != std::string_view::npos) return sized('u');
-  if (format[0] == '?') return DataType::boolean;
-  return std::nullopt;
-}
-
-std::optional<DataType> data_type_of_dlpack(dlpack::ElementType type) noexcept {
-  if (type.lanes != 1) return std::nullopt;
-  switch (type.code * 256 + type.bits) {
-    case dlpack::real * 256 + 64:
-      return DataType::f64;
-    case dlpack::real * 256 + 32:
-      return DataType::f32;
-    case dlpack::real * 256 + 16:
-      return DataType::f16;
-    case dlpack::bfloat * 256 + 16:
-      return DataType::bf16;
-    case dlpack::integer * 256 + 64:
-      return DataType::i64;
-    case dlpack::integer * 256 + 32:
-      return DataType::i32;
-    case dlpack::integer * 256 + 8:
-      return DataType::i8;
-    case dlpack::unsigned_integer * 256 + 8:
-      return DataType::u8;
-    case dlpack::truth * 256 + 8:
-      return DataType::boolean;
-    case dlpack::float8_e4m3fn * 256 + 8:
-      return DataType::e4m3;
-    case dlpack::float8_e5m2 * 256 + 8:
-      return DataType::e5m2;
-    default:
-      return std::nullopt;
-  }
-}
 
 // None when the dictionary lacks the key.
 py::object item_of(const py::dict& dictionary, const char* key) {
@@ -204,22 +44,6 @@ void* pointer_of(py::handle address) {
 }
 
 }  // namespace
-
-const TensorType& tensor_type_of(PyObject* object) {
-  // Guarded by the interpreter lock. A program meets few types; they are kept alive here, lest
-  // another type be made at the address of one that has gone.
-  // The vector is not destroyed: the interpreter is gone by then.
-  static auto& known = *new std::vector<TensorType>;
-  PyTypeObject* type = Py_TYPE(object);
-  for (const TensorType& entry : known)
-    if (entry.type == type) return entry;
-  TensorType entry = classify(type);
-  Py_INCREF(reinterpret_cast<PyObject*>(type));
-  known.push_back(entry);
-  return known.back();
-}
-
-// ------------------------------------------------------------------------------- reader
 
 void TensorReader::fail(const std::string& reason) const {
   reject(operation_, fmt::format("{} {}", *name_, reason));
@@ -481,40 +305,6 @@ void TensorReader::read_buffer(py::handle object, bool writable, Tensor& tensor)
     tensor.shape[i] = buffer.shape[i];
     take_stride(tensor, i, buffer.strides[i]);
   }
-}
-
-// ------------------------------------------------------------------------------- making tensors
-
-py::object make_tensor_like(PyObject* like, const std::int64_t* shape, std::size_t rank,
-                            DataType dtype, std::int32_t device, const std::string& operation,
-                            const std::string& name) {
-  py::tuple extents(rank);
-  for (std::size_t i = 0; i < rank; ++i) extents[i] = py::int_(shape[i]);
-  const char* type_name = array_name_of(dtype);
-  switch (tensor_type_of(like).library) {
-    case TensorType::Library::torch:
-      return py::handle(like).attr("new_empty")(
-          extents, py::arg("dtype") = py::module_::import("torch").attr(type_name));
-    case TensorType::Library::cupy: {
-      const auto cupy = py::module_::import("cupy");
-      const py::object place = cupy.attr("cuda").attr("Device")(device);
-      place.attr("__enter__")();
-      py::object made = cupy.attr("empty")(
-          extents, is_of_ml_dtypes(dtype) ? py::handle(like).attr("dtype") : py::str(type_name));
-      place.attr("__exit__")(py::none(), py::none(), py::none());
-      return made;
-    }
-    case TensorType::Library::numpy: {
-      const py::object type = is_of_ml_dtypes(dtype)
-                                  ? py::module_::import("ml_dtypes").attr(type_name)
-                                  : py::object(py::str(type_name));
-      return py::module_::import("numpy").attr("empty")(extents, type);
-    }
-    case TensorType::Library::other:
-      break;
-  }
-  reject(operation, fmt::format("cannot make {} like a {}; give a tensor to write to", name,
-                                Py_TYPE(like)->tp_name));
 }
 
 Stream stream_from_python(PyObject* object, const std::string& operation) {

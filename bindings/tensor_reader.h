@@ -6,32 +6,14 @@
 #include <cudadent/cudadent.h>
 #include <pybind11/pybind11.h>
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "bindings/dlpack.h"
-#include "bindings/torch_tensor.h"
+#include "bindings/tensor_types.h"
 
 namespace cudadent::python {
-
-// How the tensors of a Python type are read, and which library makes more of them.
-struct TensorType {
-  enum class Reader : std::uint8_t { exchange, numpy, torch, protocols };
-  enum class Library : std::uint8_t { torch, numpy, cupy, other };
-
-  PyTypeObject* type = nullptr;
-  Reader reader = Reader::protocols;
-  Library library = Library::other;
-  const dlpack::Exchange* exchange = nullptr;
-  std::string why_not_memory;              // why its tensors cannot be read; empty: they can
-  bool is_immutable = false;               // its library counts on nobody writing to its tensors
-  std::shared_ptr<const TorchType> torch;  // for PyTorch's
-};
-
-// Looks a type up once and remembers it. The reference is good until the next call.
-const TensorType& tensor_type_of(PyObject* object);
 
 // Reads the tensors of one call, and finds the stream on which to launch.
 class TensorReader {
@@ -82,12 +64,6 @@ class TensorReader {
   std::optional<bool> grad_mode_;            // of PyTorch, once it was needed
   std::vector<pybind11::object> kept_;       // what views point into, until the call ends
 };
-
-// A new tensor without values, of the library and on the device that `like` is of.
-// Throws Error(invalid_argument) when the library is one we cannot make tensors of.
-pybind11::object make_tensor_like(PyObject* like, const std::int64_t* shape, std::size_t rank,
-                                  DataType dtype, std::int32_t device, const std::string& operation,
-                                  const std::string& name);
 
 // What `stream=` says: an integer, or a stream object of PyTorch, CuPy or of the __cuda_stream__
 // protocol. Throws Error(invalid_argument).
