@@ -21,50 +21,11 @@
 #include "emulator/device/interface.h"
 #include "emulator/fiber.h"
 #include "emulator/memory.h"
+#include "emulator/schedule.h"
 #include "emulator/tensor_map.h"
 #include "runtime/language/device.h"
 
 namespace cudadent::emulator {
-
-// Small, quick and good enough to shuffle with (xorshift64*).
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15ull + 0x1234567) {
-    for (int i = 0; i < 4; ++i) next();
-  }
-  std::uint64_t next() {
-    state_ ^= state_ >> 12;
-    state_ ^= state_ << 25;
-    state_ ^= state_ >> 27;
-    return state_ * 0x2545F4914F6CDD1Dull;
-  }
-  std::uint32_t below(std::size_t count) {
-    return static_cast<std::uint32_t>((next() >> 32) * count >> 32);
-  }
-  bool happens(double probability) {
-    return static_cast<double>(next() >> 11) * 0x1p-53 < probability;
-  }
-
- private:
-  std::uint64_t state_;
-};
-
-enum class WarpOrder : std::uint8_t { random, ascending, descending, one_last };
-enum class LaneOrder : std::uint8_t { ascending, descending, random };
-
-// How a launch runs. Extremes find more than the average does.
-struct Schedule {
-  std::uint64_t seed = 0;
-  WarpOrder warps = WarpOrder::random;
-  LaneOrder lanes = LaneOrder::ascending;
-  double stay = 0.9;          // probability of going on with the same warp
-  double eagerness = 0.1;     // of carrying out something asynchronous when threads change
-  double early = 0.1;         // of carrying it out as soon as it is issued
-  int resident_clusters = 1;  // that run at the same time from the start, if there is room
-
-  static Schedule from_seed(std::uint64_t seed);
-  [[nodiscard]] std::string describe() const;
-};
 
 struct LaunchRequest {
   std::string name;
@@ -76,6 +37,11 @@ struct LaunchRequest {
   Device device;
   Schedule schedule;
 };
+
+// Of a grid, cluster or block, in parts.
+inline unsigned volume(const std::array<unsigned, 3>& sides) {
+  return sides[0] * sides[1] * sides[2];
+}
 
 struct Fiber;
 struct Warp;
@@ -149,6 +115,8 @@ struct Collective {
   U32 mask = 0, arrived = 0;
   std::array<void*, 32> payload{};
 };
+
+std::string lanes_text(U32 lanes);  // "0-3,7"
 
 struct BlockBarrier {
   const char* instruction = nullptr;
@@ -313,7 +281,7 @@ class Grid final : public Machine {
     [[nodiscard]] std::byte* pointer() const { return block->shared + offset; }
   };
 
-  // grid.cpp: blocks, threads, and who runs next.
+  // Blocks, threads, and who runs next.
   static void run_fiber(void* fiber);
   void run_all();
   [[noreturn]] void abandon(const char* what, const void* address);
@@ -330,10 +298,6 @@ class Grid final : public Machine {
   void wake(Fiber& fiber);
   void make_ready(Warp& warp);
   void unmake_ready(Warp& warp);
-  [[noreturn]] void report_deadlock();
-  [[nodiscard]] std::string describe_wait(const Fiber& fiber);
-  [[nodiscard]] std::string describe(const Fiber& fiber) const;
-  [[noreturn]] void raise(const std::string& what);
   void need(int sm, const char* instruction) {
     if (request_.device.sm < sm) [[unlikely]]
       raise_missing(instruction);
@@ -343,6 +307,12 @@ class Grid final : public Machine {
   Block& own_block() { return *running_->warp->block; }
   [[nodiscard]] unsigned resident_limit() const;
   [[nodiscard]] std::size_t arena_bytes() const;
+
+  // Reports.
+  [[noreturn]] void report_deadlock();
+  [[nodiscard]] std::string describe_wait(const Fiber& fiber);
+  [[nodiscard]] std::string describe(const Fiber& fiber) const;
+  [[noreturn]] void raise(const std::string& what);
 
   // Lanes.
   void collective(U32 mask, bool aligned, const char* instruction, void* payload,
