@@ -65,6 +65,42 @@ std::map<std::string, Named> named_parameters(const SearchSpace& space) {
   return result;
 }
 
+struct Range {
+  double min = 0, max = 0;
+};
+
+Range places_of(const Named& named) {
+  if (!named.ordered) return {};
+  Range range{named.place(named.values[0]), named.place(named.values[0])};
+  for (const Value& value : named.values) {
+    range.min = std::min(range.min, named.place(value));
+    range.max = std::max(range.max, named.place(value));
+  }
+  return range;
+}
+
+constexpr float apart = 0.70710678F;  // two ones make a distance of one
+
+// Numbers by their place in order, and by how often two divides them where that tells; others by one of their own.
+std::vector<float> coordinates_of(const Named& named, const Range& places, const Value& value) {
+  std::vector<float> coordinates;
+  if (!named.ordered) {
+    for (const Value& each : named.values) coordinates.push_back(each == value ? apart : 0);
+    return coordinates;
+  }
+  const double range = places.max > places.min ? places.max - places.min : 1;
+  coordinates.push_back(static_cast<float>((named.place(value) - places.min) / range));
+  if (!named.divisible) return coordinates;
+  double min_halvings = 64, max_halvings = 1;
+  for (const Value& each : named.values) {
+    min_halvings = std::min(min_halvings, halvings(each));
+    max_halvings = std::max(max_halvings, halvings(each));
+  }
+  coordinates.push_back(
+      static_cast<float>((halvings(value) - min_halvings) / (max_halvings - min_halvings)));
+  return coordinates;
+}
+
 }  // namespace
 
 Features::Features(const SearchSpace& space) : space_(space) {
@@ -82,7 +118,6 @@ Features::Features(const SearchSpace& space) : space_(space) {
   const auto members = space.members().size();
   const std::uint32_t which = add(members > 1 ? members : 0);
   if (members < 2) --scales_;
-  constexpr float apart = 0.70710678F;  // two ones make a distance of one
   for (std::size_t i = 0; i < members; ++i) {
     Template& made = templates_.emplace_back();
     made.rest.assign(scale_of_.size(), 0);
@@ -99,33 +134,9 @@ Features::Features(const SearchSpace& space) : space_(space) {
       column.first = of.first;
       column.values.resize(parameter.values.size());
       if (of.values.size() < 2) continue;
-      double least = 0, most = 0;
-      if (of.ordered) {
-        least = most = of.place(of.values[0]);
-        for (const Value& value : of.values) {
-          least = std::min(least, of.place(value));
-          most = std::max(most, of.place(value));
-        }
-      }
-      for (std::size_t position = 0; position < parameter.values.size(); ++position) {
-        const Value& value = parameter.values[position];
-        auto& coordinates = column.values[position];
-        if (of.ordered) {
-          const double range = most > least ? most - least : 1;
-          coordinates = {static_cast<float>((of.place(value) - least) / range)};
-          if (of.divisible) {
-            double most_halvings = 1, least_halvings = 64;
-            for (const Value& each : of.values) {
-              most_halvings = std::max(most_halvings, halvings(each));
-              least_halvings = std::min(least_halvings, halvings(each));
-            }
-            coordinates.push_back(static_cast<float>((halvings(value) - least_halvings) /
-                                                     (most_halvings - least_halvings)));
-          }
-        } else {
-          for (const Value& each : of.values) coordinates.push_back(each == value ? apart : 0);
-        }
-      }
+      const Range places = places_of(of);
+      for (std::size_t position = 0; position < parameter.values.size(); ++position)
+        column.values[position] = coordinates_of(of, places, parameter.values[position]);
     }
   }
 }
