@@ -14,10 +14,9 @@ namespace cudadent {
 namespace {
 
 std::string_view symbol_of(Operation operation) {
-  static constexpr std::array<std::string_view, 26> symbols{
-      "constant", "name", "-",  "+",      "not",  "and", "or",  "+",   "-",
-      "*",        "/",    "//", "%",      "**",   "<",   "<=",  ">",   ">=",
-      "==",       "!=",   "in", "not in", "list", "if",  "<…<", "call"};
+  static constexpr std::array<std::string_view, 24> symbols{
+      "constant", "name", "-", "+",  "not", "and", "or", "+",  "-",  "*",      "/",  "//",
+      "%",        "**",   "<", "<=", ">",   ">=",  "==", "!=", "in", "not in", "if", "call"};
   return symbols[static_cast<std::size_t>(operation)];
 }
 
@@ -60,7 +59,7 @@ std::string reason_of(const Operand& failure) {
   return "unknown name";
 }
 
-// Operands of a node's children, without allocating for the usual few.
+// Operands by number, without allocating for the usual few.
 class Operands {
  public:
   explicit Operands(std::size_t count) : size_(count) {
@@ -72,96 +71,8 @@ class Operands {
 
  private:
   std::size_t size_;
-  std::array<Operand, 16> few_;
+  std::array<Operand, 32> few_;
   std::vector<Operand> many_;
-};
-
-class Evaluator {
- public:
-  Evaluator(const Expression& expression, std::span<const Operand> values)
-      : expression_(expression), nodes_(expression.nodes()), values_(values) {}
-
-  [[nodiscard]] Operand operator()(std::uint32_t index) const {
-    const Expression::Node& node = nodes_[index];
-    const auto children = expression_.children(node);
-    switch (node.operation) {
-      case Operation::constant:
-        return Operand::of(expression_.constant_of(node));
-      case Operation::name:
-        return values_[node.index];
-      case Operation::negate:
-      case Operation::positive:
-      case Operation::logical_not:
-        return apply(node.operation, (*this)(children[0]));
-      case Operation::logical_and:
-      case Operation::logical_or:
-        return first_decisive(children, node.operation == Operation::logical_or);
-      case Operation::conditional: {
-        const Operand condition = (*this)(children[0]);
-        if (condition.is_failure()) return condition;
-        return (*this)(children[condition.is_true() ? 1 : 2]);
-      }
-      case Operation::in:
-      case Operation::not_in:
-        return compare(node.operation, (*this)(children[0]), children[1]);
-      case Operation::chain:
-        return chain(node, children);
-      case Operation::call:
-        return over_all(children, [&](auto list) { return call(node.function, list); });
-      default: {
-        const Operand left = (*this)(children[0]);
-        const Operand right = (*this)(children[1]);
-        return apply(node.operation, left, right);
-      }
-    }
-  }
-
- private:
-  // `or` stops at the first true operand, `and` at the first false one.
-  [[nodiscard]] Operand first_decisive(std::span<const std::uint32_t> children, bool stop) const {
-    Operand operand;
-    for (const std::uint32_t child : children) {
-      operand = (*this)(child);
-      if (operand.is_failure() || operand.is_true() == stop) break;
-    }
-    return operand;
-  }
-
-  [[nodiscard]] Operand chain(const Expression::Node& node,
-                              std::span<const std::uint32_t> children) const {
-    const auto comparisons = expression_.comparisons(node);
-    Operand left = (*this)(children[0]);
-    Operand verdict;
-    for (std::size_t i = 0; i < comparisons.size(); ++i) {
-      const std::uint32_t next = children[i + 1];
-      if (nodes_[next].operation == Operation::list) return compare(comparisons[i], left, next);
-      const Operand right = (*this)(next);
-      verdict = apply(comparisons[i], left, right);
-      if (!verdict.is_true()) break;  // false or a failure
-      left = right;
-    }
-    return verdict;
-  }
-
-  [[nodiscard]] Operand compare(Operation operation, Operand left, std::uint32_t right) const {
-    if (nodes_[right].operation != Operation::list) return apply(operation, left, (*this)(right));
-    return over_all(expression_.children(nodes_[right]),
-                    [&](auto list) { return contained(operation, left, list); });
-  }
-
-  // Not inlined: its buffer would grow every frame of the recursion.
-  template <class Function>
-  [[nodiscard, gnu::noinline]] Operand over_all(std::span<const std::uint32_t> children,
-                                                Function&& function) const {
-    Operands operands(children.size());
-    const auto list = operands.span();
-    for (std::size_t i = 0; i < children.size(); ++i) list[i] = (*this)(children[i]);
-    return function(std::span<const Operand>(list));
-  }
-
-  const Expression& expression_;
-  std::span<const Expression::Node> nodes_;
-  std::span<const Operand> values_;
 };
 
 }  // namespace
@@ -195,8 +106,39 @@ Expression Expression::constant(Value value) {
   return result;
 }
 
-Operand Expression::evaluate(std::span<const Operand> values) const noexcept {
-  return nodes_.empty() ? Operand{} : Evaluator(*this, values)(root_);
+void Expression::compute(std::uint32_t first, std::uint32_t last, std::span<const Operand> names,
+                         std::span<Operand> results) const noexcept {
+  for (std::uint32_t i = first; i <= last; ++i) {
+    const Node& node = nodes_[i];
+    if (node.operation == Operation::constant)
+      results[i] = Operand::of(constants_[node.index]);
+    else if (node.operation == Operation::name)
+      results[i] = names[node.index];
+    else
+      results[i] = cudadent::evaluate(node, children(node), results);
+  }
+}
+
+Operand Expression::evaluate(std::span<const Operand> values) const {
+  if (nodes_.empty()) return {};
+  Operands results(nodes_.size());
+  compute(0, root_, values, results.span());
+  return results.span()[root_];
+}
+
+std::string Expression::tree() const { return nodes_.empty() ? std::string() : tree(root_); }
+
+std::string Expression::tree(std::uint32_t index) const {
+  const Node& node = nodes_[index];
+  if (node.operation == Operation::constant) return to_literal(constants_[node.index]);
+  if (node.operation == Operation::name) return names_[node.index];
+  std::string text =
+      fmt::format("({}", node.operation == Operation::call
+                             ? built_in_names[static_cast<std::size_t>(node.function)]
+                             : symbol_of(node.operation));
+  if (node.list) text += " of";
+  for (const std::uint32_t child : children(node)) text += " " + tree(child);
+  return text + ")";
 }
 
 Value Expression::evaluate(const Scope& scope) const {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "runtime/language/operand.h"
+#include "runtime/language/value.h"
 
 namespace cudadent {
 
@@ -36,14 +37,17 @@ class Scope {
 
 class Expression {
  public:
-  // Throws Error(invalid_manifest) that shows the text and the place.
-  static Expression parse(std::string_view text);
+  // Words of `words` stand for themselves, as if they were in quotes. Throws Error(invalid_manifest) that
+  // shows the text and the place.
+  static Expression parse(std::string_view text, const Words& words = {});
   // A list of constants as T1 files hold: "[1, 2, 4]", "(1, 2)", "list(range(32, 1025, 32))",
   // "[2**i for i in range(6)]", sums of such; a single value is a list of one.
   static std::vector<Value> parse_list(std::string_view text);
   static Expression constant(Value value);
 
   [[nodiscard]] const std::string& text() const noexcept { return text_; }
+  // The tree as text, the same however the expression is laid out: for hashes.
+  [[nodiscard]] std::string tree() const;
   // Free names in order of first appearance, each once.
   [[nodiscard]] const std::vector<std::string>& names() const noexcept { return names_; }
 
@@ -52,21 +56,18 @@ class Expression {
   [[nodiscard]] Value evaluate(const Scope& scope) const;
   // The same with the values of names(), in that order; for evaluating one expression many times.
   [[nodiscard]] Value evaluate(std::span<const Value* const> values) const;
-  // The same without throwing or allocating; the result may be a failure, for throw_failure(), and
-  // may borrow text from the values or from this expression.
-  [[nodiscard]] Operand evaluate(std::span<const Operand> values) const noexcept;
+  // The same without throwing; the result may be a failure, for throw_failure(), and may borrow text
+  // from the values or from this expression.
+  [[nodiscard]] Operand evaluate(std::span<const Operand> values) const;
   // Throws what evaluate() throws for a result that is a failure; `known` are names to list.
   [[noreturn]] void throw_failure(const Operand& failure, std::span<const Operand> values,
                                   std::span<const std::string> known = {}) const;
 
   // The tree, for those who compile it into something else. Children come before their parents.
-  struct Node {
-    Operation operation = Operation::constant;
-    BuiltIn function = BuiltIn::min;  // of a call
-    std::uint32_t first_child = 0;    // into the children
+  struct Node : Action {
+    std::uint32_t first_child = 0;  // into the children
     std::uint32_t child_count = 0;
-    // A name's or constant's index; of a chain, its first comparison's.
-    std::uint32_t index = 0;
+    std::uint32_t index = 0;  // a name's or a constant's
   };
   [[nodiscard]] std::span<const Node> nodes() const noexcept { return nodes_; }
   [[nodiscard]] std::uint32_t root() const noexcept { return root_; }
@@ -74,20 +75,20 @@ class Expression {
     return std::span(children_).subspan(node.first_child, node.child_count);
   }
   [[nodiscard]] const Value& constant_of(const Node& node) const { return constants_[node.index]; }
-  // The comparisons of a chain, one fewer than its children.
-  [[nodiscard]] std::span<const Operation> comparisons(const Node& node) const noexcept {
-    return std::span(comparisons_).subspan(node.index, node.child_count - 1);
-  }
 
  private:
   friend class ExpressionParser;
+
+  // Computes the nodes from `first` to `last`, each into its place.
+  void compute(std::uint32_t first, std::uint32_t last, std::span<const Operand> names,
+               std::span<Operand> results) const noexcept;
+  [[nodiscard]] std::string tree(std::uint32_t node) const;
 
   std::string text_;
   std::vector<std::string> names_;
   std::vector<Value> constants_;
   std::vector<Node> nodes_;
   std::vector<std::uint32_t> children_;
-  std::vector<Operation> comparisons_;  // of chains
   std::uint32_t root_ = 0;
 };
 

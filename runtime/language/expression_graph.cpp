@@ -1,7 +1,6 @@
 #include "runtime/language/expression_graph.h"
 
 #include <algorithm>
-#include <array>
 #include <set>
 
 namespace cudadent {
@@ -13,77 +12,11 @@ bool is_junction(Operation operation) {
   return operation == Operation::logical_and || operation == Operation::logical_or;
 }
 
-// `or` stops at the first true operand, `and` at the first false one.
-Operand first_decisive(std::span<const NodeIndex> nodes, std::span<const Operand> values,
-                       bool stop) noexcept {
-  Operand operand;
-  for (const NodeIndex node : nodes) {
-    operand = values[node];
-    if (operand.is_failure() || operand.is_true() == stop) break;
-  }
-  return operand;
-}
-
-// Whether the first is among the others, an element at a time: nothing is gathered.
-Operand contained_in(Operation operation, std::span<const NodeIndex> nodes,
-                     std::span<const Operand> values) noexcept {
-  const Operand& needle = values[nodes[0]];
-  if (needle.is_failure()) return needle;
-  bool found = false;
-  for (const NodeIndex node : nodes.subspan(1)) {
-    const Operand one = contained(Operation::in, needle, std::span(&values[node], 1));
-    if (one.is_failure()) return one;
-    found = found || one.is_true();
-  }
-  return Operand::of(found == (operation == Operation::in));
-}
-
-// Of more than two arguments only min, max and gcd have any: they take the third to what the first two gave.
-Operand call_of(BuiltIn function, std::span<const NodeIndex> nodes,
-                std::span<const Operand> values) noexcept {
-  for (const NodeIndex node : nodes)
-    if (values[node].is_failure()) return values[node];
-  if (nodes.size() == 1) return call(function, std::span(&values[nodes[0]], 1));
-  std::array<Operand, 2> pair{values[nodes[0]]};
-  for (const NodeIndex node : nodes.subspan(1)) {
-    pair[1] = values[node];
-    pair[0] = call(function, pair);
-    if (pair[0].is_failure()) break;
-  }
-  return pair[0];
-}
-
-Operand evaluated(Operation operation, BuiltIn function, bool list,
-                  std::span<const NodeIndex> children, std::span<const Operand> values) noexcept {
-  switch (operation) {
-    case Operation::negate:
-    case Operation::positive:
-    case Operation::logical_not:
-      return apply(operation, values[children[0]]);
-    case Operation::logical_and:
-    case Operation::logical_or:
-      return first_decisive(children, values, operation == Operation::logical_or);
-    case Operation::conditional: {
-      const Operand& condition = values[children[0]];
-      if (condition.is_failure()) return condition;
-      return values[children[condition.is_true() ? 1 : 2]];
-    }
-    case Operation::in:
-    case Operation::not_in:
-      if (list) return contained_in(operation, children, values);
-      break;
-    case Operation::call:
-      return call_of(function, children, values);
-    default:
-      break;
-  }
-  return apply(operation, values[children[0]], values[children[1]]);
-}
-
 }  // namespace
 
 NodeIndex ExpressionGraph::add_variable(std::uint32_t number) {
-  Node node(Operation::name);
+  Node node;
+  node.operation = Operation::name;
   node.variables = {number};
   nodes_.push_back(std::move(node));
   return static_cast<NodeIndex>(nodes_.size() - 1);
@@ -107,55 +40,15 @@ NodeIndex ExpressionGraph::compile(const Expression& expression) {
       case Operation::name:
         compiled.push_back(compile_name(expression.names()[node.index]));
         break;
-      case Operation::list:
-        compiled.push_back(0);  // its elements become children of the comparison
-        break;
-      case Operation::chain:
-        compiled.push_back(compile_chain(expression, node, compiled));
-        break;
-      case Operation::in:
-      case Operation::not_in:
-        compiled.push_back(add_comparison(node.operation, expression, children[1],
-                                          compiled[children[0]], compiled));
-        break;
       default: {
-        Node copy(node.operation, node.function);
+        Node copy;
+        static_cast<Action&>(copy) = node;
         for (const std::uint32_t child : children) copy.children.push_back(compiled[child]);
         compiled.push_back(add(std::move(copy)));
       }
     }
   }
   return compiled[expression.root()];
-}
-
-// a < b < c is (a < b and b < c), with b evaluated once: here b is one node anyway.
-NodeIndex ExpressionGraph::compile_chain(const Expression& expression, const Expression::Node& node,
-                                         const std::vector<NodeIndex>& compiled) {
-  const auto children = expression.children(node);
-  const auto comparisons = expression.comparisons(node);
-  Node conjunction(Operation::logical_and);
-  for (std::size_t i = 0; i < comparisons.size(); ++i) {
-    conjunction.children.push_back(add_comparison(comparisons[i], expression, children[i + 1],
-                                                  compiled[children[i]], compiled));
-  }
-  return add(std::move(conjunction));
-}
-
-NodeIndex ExpressionGraph::add_comparison(Operation operation, const Expression& expression,
-                                          std::uint32_t right, NodeIndex left,
-                                          const std::vector<NodeIndex>& compiled) {
-  Node node(operation);
-  node.children = {left};
-  const Expression::Node& other = expression.nodes()[right];
-  if (other.operation == Operation::list) {
-    node.list = true;
-    for (const std::uint32_t child : expression.children(other)) {
-      node.children.push_back(compiled[child]);
-    }
-  } else {
-    node.children.push_back(compiled[right]);
-  }
-  return add(std::move(node));
 }
 
 NodeIndex ExpressionGraph::compile_name(const std::string& name) {
@@ -244,7 +137,7 @@ std::optional<NodeIndex> ExpressionGraph::simplified_junction(Node& node) {
 
 Operand ExpressionGraph::evaluate(const Node& node, std::span<const Operand> values) noexcept {
   if (node.operation == Operation::constant) return node.constant;
-  return evaluated(node.operation, node.function, node.list, node.children, values);
+  return cudadent::evaluate(node, node.children, values);
 }
 
 ExpressionProgram::Range ExpressionProgram::add(const ExpressionGraph& graph,
@@ -263,8 +156,7 @@ ExpressionProgram::Range ExpressionProgram::add(const ExpressionGraph& graph,
         node.operation == Operation::name)
       continue;
     done_[i] = true;
-    instructions_.push_back({node.operation, node.function, node.list, i,
-                             static_cast<std::uint32_t>(children_.size()),
+    instructions_.push_back({node, i, static_cast<std::uint32_t>(children_.size()),
                              static_cast<std::uint32_t>(node.children.size())});
     children_.insert(children_.end(), node.children.begin(), node.children.end());
   }
@@ -285,8 +177,7 @@ void ExpressionProgram::run(Range part, std::span<Operand> values) const noexcep
     // Nearly all are operations of two operands.
     values[step.target] = step.operation >= Operation::add && step.operation <= Operation::not_equal
                               ? apply(step.operation, values[children[0]], values[children[1]])
-                              : evaluated(step.operation, step.function, step.list,
-                                          {children, step.child_count}, values);
+                              : evaluate(step, {children, step.child_count}, values);
   }
 }
 

@@ -23,13 +23,7 @@ class ExpressionGraph {
  public:
   using NodeIndex = std::uint32_t;
 
-  struct Node {
-    Node() = default;
-    explicit Node(Operation kind, BuiltIn of = BuiltIn::min) : operation(kind), function(of) {}
-
-    Operation operation = Operation::constant;
-    BuiltIn function = BuiltIn::min;  // of a call
-    bool list = false;                // of in, not_in: children are the needle and the elements
+  struct Node : Action {
     std::vector<NodeIndex> children;
     Operand constant;
     std::vector<std::uint32_t> variables;  // that it depends on, ascending
@@ -58,12 +52,8 @@ class ExpressionGraph {
  private:
   using Key = std::tuple<Operation, BuiltIn, bool, std::vector<NodeIndex>>;
 
-  NodeIndex compile_chain(const Expression& expression, const Expression::Node& node,
-                          const std::vector<NodeIndex>& compiled);
   NodeIndex compile_name(const std::string& name);
   NodeIndex add(Node node);
-  NodeIndex add_comparison(Operation operation, const Expression& expression, std::uint32_t right,
-                           NodeIndex left, const std::vector<NodeIndex>& compiled);
   std::optional<NodeIndex> simplified(Node& node);
   std::optional<NodeIndex> simplified_junction(Node& node);
 
@@ -91,10 +81,7 @@ class ExpressionProgram {
   void run(Range part, std::span<Operand> values) const noexcept;
 
  private:
-  struct Instruction {
-    Operation operation = Operation::constant;
-    BuiltIn function = BuiltIn::min;
-    bool list = false;
+  struct Instruction : Action {
     std::uint32_t target = 0;
     std::uint32_t first_child = 0, child_count = 0;
   };

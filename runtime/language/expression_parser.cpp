@@ -1,5 +1,6 @@
 // Text to expression tree: recursive descent along Python's grammar.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -15,28 +16,19 @@ namespace {
 constexpr std::uint32_t max_depth = 500;
 constexpr std::size_t max_list = 65536;
 
-struct BuiltInSpec {
-  std::string_view name;
-  BuiltIn function;
-  std::size_t min_arguments, max_arguments;
+struct Arity {
+  std::size_t min, max;  // arguments
 };
 constexpr std::size_t any_number = std::numeric_limits<std::size_t>::max();
-constexpr std::array<BuiltInSpec, 8> built_ins{{
-    {"min", BuiltIn::min, 1, any_number},
-    {"max", BuiltIn::max, 1, any_number},
-    {"abs", BuiltIn::abs, 1, 1},
-    {"ceil_div", BuiltIn::ceil_div, 2, 2},
-    {"round_up", BuiltIn::round_up, 2, 2},
-    {"pow2_ceil", BuiltIn::pow2_ceil, 1, 1},
-    {"gcd", BuiltIn::gcd, 1, any_number},
-    {"size", BuiltIn::size, 1, 1},
-}};
+constexpr std::array<Arity, built_in_names.size()> arities{
+    {{1, any_number}, {1, any_number}, {1, 1}, {2, 2}, {2, 2}, {1, 1}, {1, any_number}, {1, 1}}};
 
 }  // namespace
 
 class ExpressionParser : private ExpressionReader {
  public:
-  explicit ExpressionParser(std::string_view text) : ExpressionReader(text) {
+  explicit ExpressionParser(std::string_view text, const Words& words = {})
+      : ExpressionReader(text), words_(words) {
     result_.text_ = text;
   }
 
@@ -84,13 +76,18 @@ class ExpressionParser : private ExpressionReader {
   }
 
   NodeIndex add(Operation operation, std::initializer_list<NodeIndex> children) {
-    return add({.operation = operation}, {children.begin(), children.size()});
+    return add({{operation}}, {children.begin(), children.size()});
+  }
+
+  NodeIndex add_indexed(Operation operation, std::size_t index) {
+    Expression::Node node{{operation}};
+    node.index = static_cast<std::uint32_t>(index);
+    return add(node);
   }
 
   NodeIndex add_constant(Value value) {
     result_.constants_.push_back(std::move(value));
-    return add({.operation = Operation::constant,
-                .index = static_cast<std::uint32_t>(result_.constants_.size() - 1)});
+    return add_indexed(Operation::constant, result_.constants_.size() - 1);
   }
 
   std::uint32_t index_of_name(std::string_view name) {
@@ -119,7 +116,7 @@ class ExpressionParser : private ExpressionReader {
                    NodeIndex (ExpressionParser::*operand)()) {
     std::vector<NodeIndex> children{(this->*operand)()};
     while (take_word(word)) children.push_back((this->*operand)());
-    return children.size() == 1 ? children[0] : add({.operation = operation}, children);
+    return children.size() == 1 ? children[0] : add({{operation}}, children);
   }
 
   NodeIndex negation() {
@@ -128,25 +125,33 @@ class ExpressionParser : private ExpressionReader {
     return comparison();
   }
 
+  // a < b < c is (a < b and b < c), with b computed once: both have it for a child.
   NodeIndex comparison() {
-    std::vector<NodeIndex> children{sum()};
-    std::vector<Operation> comparisons;
+    NodeIndex left = sum();
+    std::vector<NodeIndex> comparisons;
+    bool after_list = false;
     while (const auto operation = take_comparison()) {
-      if (!comparisons.empty() && ends_in_list(children.back())) fail("a list is not comparable");
+      if (after_list) fail("a list is not comparable");
       const bool membership = *operation == Operation::in || *operation == Operation::not_in;
-      comparisons.push_back(*operation);
-      children.push_back(membership && list_ahead() ? member_list() : sum());
+      after_list = membership && list_ahead();
+      if (after_list) {
+        comparisons.push_back(membership_of(*operation, left));
+      } else {
+        const NodeIndex right = sum();
+        comparisons.push_back(add(*operation, {left, right}));
+        left = right;
+      }
     }
-    if (comparisons.empty()) return children[0];
-    if (comparisons.size() == 1) return add({.operation = comparisons[0]}, children);
-    Expression::Node chain{.operation = Operation::chain};
-    chain.index = static_cast<std::uint32_t>(result_.comparisons_.size());
-    result_.comparisons_.insert(result_.comparisons_.end(), comparisons.begin(), comparisons.end());
-    return add(chain, children);
+    if (comparisons.empty()) return left;
+    return comparisons.size() == 1 ? comparisons[0] : add({{Operation::logical_and}}, comparisons);
   }
 
-  [[nodiscard]] bool ends_in_list(NodeIndex node) const {
-    return result_.nodes_[node].operation == Operation::list;
+  NodeIndex membership_of(Operation operation, NodeIndex needle) {
+    const bool square = take("[");
+    if (!square) expect("(");
+    std::vector<NodeIndex> children = elements(square ? "]" : ")");
+    children.insert(children.begin(), needle);
+    return add({{.operation = operation, .list = true}}, children);
   }
 
   std::optional<Operation> take_comparison() {
@@ -159,12 +164,6 @@ class ExpressionParser : private ExpressionReader {
     if (take_word("in")) return Operation::in;
     if (take_words("not", "in")) return Operation::not_in;
     return std::nullopt;
-  }
-
-  NodeIndex member_list() {
-    const bool square = take("[");
-    if (!square) expect("(");
-    return add({.operation = Operation::list}, elements(square ? "]" : ")"));
   }
 
   std::vector<NodeIndex> elements(std::string_view close) {
@@ -228,24 +227,23 @@ class ExpressionParser : private ExpressionReader {
     const std::string word = take_name("a value");
     if (word == "True" || word == "False") return add_constant(word == "True");
     if (take("(")) return call(word);
-    return add({.operation = Operation::name, .index = index_of_name(word)});
+    if (words_.contains(word)) return add_constant(word);
+    return add_indexed(Operation::name, index_of_name(word));
   }
 
   NodeIndex call(const std::string& name) {
-    const auto spec = std::find_if(built_ins.begin(), built_ins.end(),
-                                   [&](const BuiltInSpec& each) { return each.name == name; });
-    if (spec == built_ins.end()) {
-      std::string known;
-      for (const auto& each : built_ins) known += fmt::format(" {}", each.name);
-      fail(fmt::format("unknown function '{}'; known:{};", name, known));
-    }
+    const auto found = std::find(built_in_names.begin(), built_in_names.end(), name);
+    if (found == built_in_names.end())
+      fail(fmt::format("unknown function '{}'; known: {};", name, fmt::join(built_in_names, " ")));
+    const auto index = static_cast<std::size_t>(found - built_in_names.begin());
+    const auto [min, max] = arities.at(index);
     const std::vector<NodeIndex> arguments = elements(")");
-    if (arguments.size() < spec->min_arguments || arguments.size() > spec->max_arguments) {
-      fail(fmt::format("{}() takes {}{} argument{}, not {},", name, spec->min_arguments,
-                       spec->max_arguments > spec->min_arguments ? " or more" : "",
-                       spec->max_arguments == 1 ? "" : "s", arguments.size()));
+    if (arguments.size() < min || arguments.size() > max) {
+      fail(fmt::format("{}() takes {}{} argument{}, not {},", name, min,
+                       max > min ? " or more" : "", max == 1 ? "" : "s", arguments.size()));
     }
-    return add({.operation = Operation::call, .function = spec->function}, arguments);
+    return add({{.operation = Operation::call, .function = static_cast<BuiltIn>(index)}},
+               arguments);
   }
 
   // ------------------------------------------------------------------------- lists of constants
@@ -337,18 +335,31 @@ class ExpressionParser : private ExpressionReader {
       values.push_back(result_.names_[i] == name ? Operand::of(value)
                                                  : Operand::failed(Failure::unknown_name, i));
     }
-    result_.root_ = node;
-    const Operand result = result_.evaluate(std::span<const Operand>(values));
+    computed_.resize(result_.nodes_.size());
+    result_.compute(first_of(node), node, values, computed_);
+    const Operand result = computed_[node];
     if (result.is_failure()) result_.throw_failure(result, values);
     return result;
   }
 
+  // The first of the nodes below one: those in between are below it, too.
+  [[nodiscard]] NodeIndex first_of(NodeIndex node) const {
+    NodeIndex first = node;
+    for (const NodeIndex child : result_.children(result_.nodes_[node]))
+      first = std::min(first, first_of(child));
+    return first;
+  }
+
+  const Words& words_;
   Expression result_;
+  std::vector<Operand> computed_;     // by node, of lists of constants
   std::vector<std::uint32_t> depth_;  // of each node's tree
   std::uint32_t level_ = 0;
 };
 
-Expression Expression::parse(std::string_view text) { return ExpressionParser(text).expression(); }
+Expression Expression::parse(std::string_view text, const Words& words) {
+  return ExpressionParser(text, words).expression();
+}
 
 std::vector<Value> Expression::parse_list(std::string_view text) {
   return ExpressionParser(text).list();

@@ -1,5 +1,6 @@
 #include "runtime/language/operand.h"
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -250,20 +251,10 @@ Operand apply_any(Operation operation, Operand left, Operand right) noexcept {
   return real_arithmetic(operation, left.as_double(), right.as_double());
 }
 
-Operand contained(Operation operation, Operand needle, std::span<const Operand> list) noexcept {
-  if (needle.is_failure()) return needle;
-  bool found = false;
-  for (const Operand& element : list) {
-    if (element.is_failure()) return element;
-    found = found || comparison(Operation::equal, needle, element).is_true();
-  }
-  return Operand::of(found == (operation == Operation::in));
-}
+namespace {
 
+// The parser has seen to the number of arguments, the caller to those that have failed.
 Operand call(BuiltIn function, std::span<const Operand> arguments) noexcept {
-  for (const Operand& argument : arguments) {
-    if (argument.is_failure()) return argument;
-  }
   switch (function) {
     case BuiltIn::min:
     case BuiltIn::max:
@@ -282,6 +273,76 @@ Operand call(BuiltIn function, std::span<const Operand> arguments) noexcept {
       break;
   }
   return element_size(arguments[0]);
+}
+
+// `or` stops at the first true operand, `and` at the first false one.
+Operand first_decisive(std::span<const std::uint32_t> nodes, std::span<const Operand> values,
+                       bool stop) noexcept {
+  Operand operand;
+  for (const std::uint32_t node : nodes) {
+    operand = values[node];
+    if (operand.is_failure() || operand.is_true() == stop) break;
+  }
+  return operand;
+}
+
+// Whether the first is among the others, an element at a time: nothing is gathered.
+Operand contained_in(Operation operation, std::span<const std::uint32_t> nodes,
+                     std::span<const Operand> values) noexcept {
+  const Operand& needle = values[nodes[0]];
+  if (needle.is_failure()) return needle;
+  bool found = false;
+  for (const std::uint32_t node : nodes.subspan(1)) {
+    const Operand& element = values[node];
+    if (element.is_failure()) return element;
+    found = found || comparison(Operation::equal, needle, element).is_true();
+  }
+  return Operand::of(found == (operation == Operation::in));
+}
+
+// Of more than two arguments only min, max and gcd have any: they take the third to what the first two gave.
+Operand call_of(BuiltIn function, std::span<const std::uint32_t> nodes,
+                std::span<const Operand> values) noexcept {
+  for (const std::uint32_t node : nodes)
+    if (values[node].is_failure()) return values[node];
+  if (nodes.size() == 1) return call(function, std::span(&values[nodes[0]], 1));
+  std::array<Operand, 2> pair{values[nodes[0]]};
+  for (const std::uint32_t node : nodes.subspan(1)) {
+    pair[1] = values[node];
+    pair[0] = call(function, pair);
+    if (pair[0].is_failure()) break;
+  }
+  return pair[0];
+}
+
+}  // namespace
+
+Operand evaluate(const Action& action, std::span<const std::uint32_t> children,
+                 std::span<const Operand> values) noexcept {
+  const Operation operation = action.operation;
+  switch (operation) {
+    case Operation::negate:
+    case Operation::positive:
+    case Operation::logical_not:
+      return apply(operation, values[children[0]]);
+    case Operation::logical_and:
+    case Operation::logical_or:
+      return first_decisive(children, values, operation == Operation::logical_or);
+    case Operation::conditional: {
+      const Operand& condition = values[children[0]];
+      if (condition.is_failure()) return condition;
+      return values[children[condition.is_true() ? 1 : 2]];
+    }
+    case Operation::in:
+    case Operation::not_in:
+      if (action.list) return contained_in(operation, children, values);
+      break;
+    case Operation::call:
+      return call_of(action.function, children, values);
+    default:
+      break;
+  }
+  return apply(operation, values[children[0]], values[children[1]]);
 }
 
 }  // namespace cudadent

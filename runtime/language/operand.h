@@ -6,10 +6,12 @@
 
 #include <cudadent/cudadent.h>
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace cudadent {
 
@@ -36,12 +38,12 @@ enum class Operation : std::uint8_t {
   not_equal,
   in,
   not_in,
-  list,
   conditional,
-  chain,
   call
 };
 enum class BuiltIn : std::uint8_t { min, max, abs, ceil_div, round_up, pow2_ceil, gcd, size };
+inline constexpr std::array<std::string_view, 8> built_in_names{
+    "min", "max", "abs", "ceil_div", "round_up", "pow2_ceil", "gcd", "size"};
 
 enum class Failure : std::uint8_t {
   unknown_name,  // detail: index of the name
@@ -166,9 +168,16 @@ inline Operand apply(Operation operation, Operand left, Operand right) noexcept 
   }
   return apply_any(operation, left, right);
 }
-// `in` and `not_in` of a list.
-Operand contained(Operation operation, Operand needle, std::span<const Operand> list) noexcept;
-// The number of arguments has been checked by the parser.
-Operand call(BuiltIn function, std::span<const Operand> arguments) noexcept;
+
+// What a node of an expression does.
+struct Action {
+  Operation operation = Operation::constant;
+  BuiltIn function = BuiltIn::min;  // of a call
+  bool list = false;  // of in and not_in: the operands are the needle and the elements
+};
+// The one evaluator of expressions: an action on operands that have been computed, of which `children` are
+// the places in `values`. Neither a constant nor a name. Operands that are not chosen may have failed.
+Operand evaluate(const Action& action, std::span<const std::uint32_t> children,
+                 std::span<const Operand> values) noexcept;
 
 }  // namespace cudadent

@@ -53,6 +53,15 @@ std::optional<DataType> data_type_named(std::string_view name) noexcept {
   return std::nullopt;
 }
 
+const Words& data_type_words() {
+  static const Words words = [] {
+    Words names;
+    for (const auto& row : data_types) names.emplace(row.name);
+    return names;
+  }();
+  return words;
+}
+
 std::string_view name_of(Provenance provenance) noexcept {
   switch (provenance) {
     case Provenance::tuned:

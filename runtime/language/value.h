@@ -4,11 +4,18 @@
 #include <cudadent/cudadent.h>
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <string_view>
 
 namespace cudadent {
+
+// Words that stand for themselves in an expression: bf16 is 'bf16' where it is one of them.
+using Words = std::set<std::string, std::less<>>;
+// The names of all data types: words of every manifest.
+const Words& data_type_words();
 
 // As people write it: 64, 0.5, true, bf16.
 std::string to_text(const Value& value);
