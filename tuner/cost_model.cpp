@@ -9,7 +9,8 @@ namespace {
 SpaceDefinition definition_of(const KernelTemplate& kernel, const Problem& problem,
                               const Values& device_facts) {
   SpaceDefinition definition = space_definition(kernel, problem, device_facts);
-  definition.constraints = {*kernel.prior};
+  definition.let.insert(definition.let.end(), kernel.prior->let.begin(), kernel.prior->let.end());
+  definition.constraints = {kernel.prior->seconds};
   return definition;
 }
 

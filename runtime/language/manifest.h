@@ -144,8 +144,7 @@ struct OperatorManifest {
   std::string reference;
   // Largest ‖out − ref‖ / ‖ref‖ that verifies, by the output's data type's name.
   std::map<std::string, Expression> tolerance;
-  // Of what the manifest says, but for doc, and for what calls are refused: the same kernels do the same.
-  std::string hash;
+  std::string hash;  // manifest_hash.h
 
   [[nodiscard]] std::optional<std::size_t> tensor_index(std::string_view name) const;
   [[nodiscard]] std::optional<std::size_t> scalar_index(std::string_view name) const;
@@ -201,6 +200,12 @@ struct TensorMapSpec {
   std::string dtype;                       // empty: the tensor's
 };
 
+// The seconds that a configuration is predicted to take. No part of any hash, nor of a source.
+struct PriorSpec {
+  std::vector<std::pair<std::string, Expression>> let;  // its own, on top of the template's
+  Expression seconds;
+};
+
 struct KernelTemplate {
   std::string name;
   std::string op;
@@ -214,7 +219,7 @@ struct KernelTemplate {
   std::vector<std::string> default_order;  // as written: a later default may use an earlier one
   std::vector<std::pair<std::string, Expression>> let;
   std::vector<Expression> constraints;
-  std::optional<Expression> prior;
+  std::optional<PriorSpec> prior;
   std::vector<TensorMapSpec> tensor_maps;
   std::vector<WorkspaceSpec> workspaces;
   std::vector<LaunchSpec> launches;
@@ -222,8 +227,7 @@ struct KernelTemplate {
   std::string source_file;    // beside the manifest
   std::string source;         // with shared includes expanded; the prelude goes in front of `body`
   std::string shared_source;  // types, always first
-  // Of source, shared source and manifests, but for what is said of them, and the prior.
-  std::string hash;
+  std::string hash;           // of source, shared source and manifests, see manifest_hash.h
 
   // Null when there is none of this name.
   [[nodiscard]] const ParameterSpec* parameter(std::string_view name) const;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cctype>
 
-#include "runtime/base/hash.h"
 #include "runtime/language/value.h"
 
 namespace cudadent {
@@ -30,14 +29,9 @@ Json manifest_json(std::string_view text, const std::string& origin) {
   }
 }
 
-std::string manifest_hash(Json json, std::initializer_list<const char*> without) {
-  for (const char* field : without) json.erase(field);
-  return content_hash({json.dump()});
-}
-
 void Field::fail(const std::string& reason) const {
-  throw Error(ErrorCode::invalid_manifest,
-              fmt::format("{}: {}: {}", origin_, path_.empty() ? "manifest" : path_, reason));
+  throw Error(ErrorCode::invalid_manifest, fmt::format("{}: {}: {}", context_.origin,
+                                                       path_.empty() ? "manifest" : path_, reason));
 }
 
 void Field::check_object() const {
@@ -51,11 +45,11 @@ void Field::check_array() const {
 Field Field::at(const std::string& key) const {
   check_object();
   if (!json_.contains(key)) fail(fmt::format("\"{}\" is missing", key));
-  return {json_.at(key), origin_, path_.empty() ? key : path_ + "." + key};
+  return {json_.at(key), context_, path_.empty() ? key : path_ + "." + key};
 }
 
 Field Field::element(std::size_t i) const {
-  return {json_.at(i), origin_, fmt::format("{}[{}]", path_, i)};
+  return {json_.at(i), context_, fmt::format("{}[{}]", path_, i)};
 }
 
 void Field::allow_keys(const Names& keys) const {
@@ -68,6 +62,12 @@ void Field::allow_keys(const Names& keys) const {
 std::string Field::text() const {
   if (!json_.is_string()) fail(fmt::format("expected a string, found {}", json_.dump()));
   return json_.get<std::string>();
+}
+
+std::string Field::prose_at(const std::string& key) const {
+  if (!has(key)) return {};
+  const Field member = at(key);
+  return member.json().is_array() ? member.joined_lines() : member.text();
 }
 
 std::string Field::text_or(const std::string& key, const std::string& otherwise) const {
@@ -112,13 +112,46 @@ std::vector<Value> Field::values() const {
   return values;
 }
 
-Expression Field::expression() const {
-  if (!json_.is_string()) return Expression::constant(scalar());
+std::string Field::joined_lines() const {
+  if (json_.empty()) fail("expected text in lines, found an empty list");
+  return fmt::format("{}", fmt::join(texts(), " "));
+}
+
+Expression Field::parsed(const std::string& text) const {
   try {
-    return Expression::parse(json_.get<std::string>());
+    return Expression::parse(text, context_.words);
   } catch (const Error& error) {
     fail(error.what());
   }
+}
+
+Expression Field::expression() const {
+  if (json_.is_string()) return parsed(text());
+  if (json_.is_array()) return parsed(joined_lines());
+  if (json_.is_object()) return parsed(choice());
+  return Expression::constant(scalar());
+}
+
+// A choice as the expression that it stands for: value if condition else …
+std::string Field::choice() const {
+  if (!is_choice())
+    fail("expected an expression: a string, a list of lines, or an object with \"choose\"");
+  allow_keys({"choose", "default"});
+  std::string text;
+  at("choose").each_element([&](const Field& row) {
+    if (!row.json().is_array() || row.json().size() != 2)
+      row.fail(fmt::format("expected [condition, value], found {}", row.json().dump()));
+    text += fmt::format("{} if {} else ", row.element(1).part_of_choice(),
+                        row.element(0).part_of_choice());
+  });
+  if (text.empty()) at("choose").fail("expected at least one row");
+  return text + at("default").expression().text();
+}
+
+std::string Field::part_of_choice() const {
+  const Expression part = expression();
+  const bool needs_parentheses = part.nodes()[part.root()].operation == Operation::conditional;
+  return needs_parentheses ? fmt::format("({})", part.text()) : part.text();
 }
 
 Expression Field::expression(const Names& known) const {
@@ -191,6 +224,15 @@ void check_names(const Field& field, const Expression& expression, const Names& 
     if (!known.contains(name))
       field.fail(fmt::format("expression '{}': unknown name '{}'; known: {}", expression.text(),
                              name, fmt::join(known, ", ")));
+}
+
+void check_words(const Field& field, const Words& words, const Names& known) {
+  for (const auto& word : words)
+    if (known.contains(word))
+      field.fail(
+          fmt::format("\"{}\" is both a word of an option or parameter and the name of a value: an "
+                      "expression could mean either. Rename one",
+                      word));
 }
 
 void fail_used_twice(const Field& field, const std::string& name) {

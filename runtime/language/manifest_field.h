@@ -4,7 +4,6 @@
 #include <cudadent/cudadent.h>
 
 #include <cstddef>
-#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -23,15 +22,19 @@ using Names = std::set<std::string>;
 // Comments are allowed: manifests are written by people. A field that stands twice in one object is an
 // error. Throws Error(invalid_manifest).
 Json manifest_json(std::string_view text, const std::string& origin);
-// Of what a manifest says, whatever its layout and comments, but for these fields.
-std::string manifest_hash(Json json, std::initializer_list<const char*> without);
 
-// A place in a manifest: the JSON there, the file it is in and the way to it. Those outlive it. Everything
-// here throws Error(invalid_manifest) when the manifest is not as it should be.
+// What all fields of a manifest have in common.
+struct ManifestContext {
+  std::string origin;  // the file, for messages
+  Words words;         // that expressions may use without quotes
+};
+
+// A place in a manifest: the JSON there, the manifest it is in and the way to it. Those outlive it.
+// Everything here throws Error(invalid_manifest) when the manifest is not as it should be.
 class Field {
  public:
-  Field(const Json& json, const std::string& origin, std::string path)
-      : json_(json), origin_(origin), path_(std::move(path)) {}
+  Field(const Json& json, const ManifestContext& context, std::string path)
+      : json_(json), context_(context), path_(std::move(path)) {}
 
   [[noreturn]] void fail(const std::string& reason) const;
 
@@ -53,7 +56,12 @@ class Field {
     for (std::size_t i = 0; i < json_.size(); ++i) visit(element(i));
   }
 
+  // The same place, where expressions may use other words.
+  [[nodiscard]] Field in(const ManifestContext& context) const { return {json_, context, path_}; }
+
   [[nodiscard]] std::string text() const;
+  // A member that is for people: a string, or a list of its lines; empty where there is none.
+  [[nodiscard]] std::string prose_at(const std::string& key) const;
   [[nodiscard]] std::string text_or(const std::string& key, const std::string& otherwise) const;
   [[nodiscard]] std::vector<std::string> texts() const;
 
@@ -65,8 +73,10 @@ class Field {
   // among numbers.
   [[nodiscard]] std::vector<Value> values() const;
 
-  // A string is an expression, anything else a constant.
+  // An expression is a string, a list of its lines, or a choice {"choose": [[condition, value], …],
+  // "default": value} of expressions; a number or flag is a constant.
   [[nodiscard]] Expression expression() const;
+  [[nodiscard]] bool is_choice() const { return json_.is_object() && has("choose"); }
   // The same, of known names only.
   [[nodiscard]] Expression expression(const Names& known) const;
   [[nodiscard]] std::vector<Expression> expressions(const Names& known) const;
@@ -80,9 +90,13 @@ class Field {
   void check_object() const;
   void check_array() const;
   [[nodiscard]] Field element(std::size_t i) const;
+  [[nodiscard]] Expression parsed(const std::string& text) const;
+  [[nodiscard]] std::string joined_lines() const;
+  [[nodiscard]] std::string choice() const;
+  [[nodiscard]] std::string part_of_choice() const;
 
   const Json& json_;
-  const std::string& origin_;
+  const ManifestContext& context_;
   std::string path_;
 };
 
@@ -96,6 +110,9 @@ void check_identifier(const Field& field, const std::string& name);
 void check_constant(const Field& field, const std::string& name);
 
 void check_names(const Field& field, const Expression& expression, const Names& known);
+
+// Names of the values and the words of a manifest are distinct, so that no expression is ambiguous.
+void check_words(const Field& field, const Words& words, const Names& known);
 
 [[noreturn]] void fail_used_twice(const Field& field, const std::string& name);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/language/manifest_hash.h"
 #include "runtime/language/manifest_tensors.h"
 #include "runtime/language/value.h"
 
@@ -14,7 +15,6 @@ namespace {
 
 // A data type, or an expression of earlier symbols.
 Expression parse_default_dtype(const Field& field, const OperatorManifest& op) {
-  if (data_type_named(field.text())) return Expression::constant(field.text());
   Expression expression = field.expression();
   Names earlier;
   for (const auto& spec : op.dtypes) earlier.insert(spec.symbol);
@@ -75,7 +75,7 @@ void parse_scalars(const Field& field, OperatorManifest& op) {
   field.each_member([&](const std::string& name, const Field& member) {
     member.allow_keys({"default", "dtype", "in_problem", "least", "most", "doc"});
     const Field otherwise = member.at("default");
-    if (!otherwise.json().is_number() && !otherwise.json().is_string())
+    if (otherwise.json().is_boolean())
       otherwise.fail(
           fmt::format("expected a number or an expression, found {}", otherwise.json().dump()));
     ScalarSpec scalar{.name = name, .otherwise = otherwise.expression(known)};
@@ -98,13 +98,13 @@ void parse_scalars(const Field& field, OperatorManifest& op) {
 }
 
 // The expressions between the parentheses of "rule(…, …)": split at commas outside of any inside.
-std::vector<Expression> parse_arguments(std::string_view text) {
+std::vector<Expression> parse_arguments(std::string_view text, const Words& words) {
   std::vector<Expression> arguments;
   int depth = 0;
   std::size_t start = 0;
   for (std::size_t i = 0; i <= text.size(); ++i) {
     if (i == text.size() || (depth == 0 && text[i] == ',')) {
-      arguments.push_back(Expression::parse(text.substr(start, i - start)));
+      arguments.push_back(Expression::parse(text.substr(start, i - start), words));
       start = i + 1;
     } else if (text[i] == '(' || text[i] == '[') {
       ++depth;
@@ -136,7 +136,8 @@ InputSpec parse_input(const Field& field, const OperatorManifest& op, const Tens
   InputSpec spec;
   if (open != std::string::npos && text.back() == ')' && known != rules.end()) try {
       spec = {known->rule,
-              parse_arguments(std::string_view(text).substr(open + 1, text.size() - open - 2))};
+              parse_arguments(std::string_view(text).substr(open + 1, text.size() - open - 2),
+                              words_of(op))};
     } catch (const Error& error) {
       field.fail(error.what());
     }
@@ -169,19 +170,6 @@ void check_distinct(const Field& field, const OperatorManifest& op) {
   for (const auto& scalar : op.scalars) add(scalar.name);
 }
 
-// The manifest without what says which calls are refused.
-Json without_refusals(Json json) {
-  const auto erase = [&](const char* group, std::initializer_list<const char*> keys) {
-    if (!json.contains(group) || !json.at(group).is_object()) return;
-    for (auto& member : json.at(group))
-      if (member.is_object())
-        for (const char* key : keys) member.erase(key);
-  };
-  erase("tensors", {"in_place"});
-  erase("scalars", {"least", "most"});
-  return json;
-}
-
 }  // namespace
 
 Names problem_names(const OperatorManifest& op) {
@@ -193,23 +181,36 @@ Names problem_names(const OperatorManifest& op) {
   return names;
 }
 
+void add_words(const std::vector<Value>& values, Words& words) {
+  for (const auto& value : values)
+    if (const auto* word = std::get_if<std::string>(&value)) words.insert(*word);
+}
+
+Words words_of(const OperatorManifest& op) {
+  Words words = data_type_words();
+  for (const auto& option : op.options) add_words(option.values, words);
+  return words;
+}
+
 OperatorManifest parse_operator(std::string_view text, const std::string& origin) {
   const Json json = manifest_json(text, origin);
-  const Field root(json, origin, "");
+  ManifestContext context{origin, data_type_words()};
+  const Field root(json, context, "");
   root.allow_keys({"$schema", "op", "doc", "dtypes", "options", "tensors", "scalars", "requires",
                    "tuning_key", "flops", "bytes", "inputs", "reference", "tolerance"});
   OperatorManifest op;
   op.origin = origin;
   op.name = root.at("op").text();
   check_identifier(root.at("op"), op.name);
-  op.doc = root.text_or("doc", "");
-  op.hash = manifest_hash(without_refusals(json), {"$schema", "doc"});
+  op.doc = root.prose_at("doc");
   if (root.has("dtypes")) parse_dtypes(root.at("dtypes"), op);
   if (root.has("options")) parse_options(root.at("options"), op);
+  context.words = words_of(op);
   parse_tensors(root.at("tensors"), op);
   if (root.has("scalars")) parse_scalars(root.at("scalars"), op);
   check_distinct(root, op);
   const auto known = problem_names(op);
+  check_words(root, context.words, known);
   op.requires_ = root.expressions_at("requires", known);
   if (root.has("tuning_key"))
     root.at("tuning_key").each_member([&](const std::string& name, const Field& member) {
@@ -231,6 +232,7 @@ OperatorManifest parse_operator(std::string_view text, const std::string& origin
       if (!data_type_named(name)) member.fail(fmt::format("unknown data type \"{}\"", name));
       op.tolerance[name] = member.expression(known);
     });
+  op.hash = manifest_hash(op);
   return op;
 }
 

@@ -2,12 +2,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
 
 #include "runtime/language/backend_kind.h"
 #include "runtime/language/device.h"
 #include "runtime/language/manifest.h"
 #include "runtime/language/manifest_field.h"
+#include "runtime/language/manifest_hash.h"
 #include "runtime/language/manifest_operator.h"
 #include "runtime/language/value.h"
 
@@ -44,17 +44,10 @@ void parse_parameters(const Field& field, KernelTemplate& kernel) {
 
 void parse_defaults(const Field& field, Names known, KernelTemplate& kernel) {
   field.each_member([&](const std::string& name, const Field& member) {
-    const ParameterSpec* parameter = kernel.parameter(name);
-    if (parameter == nullptr) member.fail(fmt::format("\"{}\" is not a parameter", name));
-    Expression expression = member.expression();
-    // A string that is one of the parameter's values is that value, not an expression.
-    const auto& values = parameter->values;
-    if (member.json().is_string() &&
-        std::find(values.begin(), values.end(), Value(member.text())) != values.end())
-      expression = Expression::constant(member.text());
-    check_names(member, expression, known);
+    if (kernel.parameter(name) == nullptr)
+      member.fail(fmt::format("\"{}\" is not a parameter", name));
+    kernel.defaults.emplace(name, member.expression(known));
     known.insert(name);  // later defaults may build on earlier ones
-    kernel.defaults.emplace(name, std::move(expression));
     kernel.default_order.push_back(name);
   });
 }
@@ -87,20 +80,25 @@ void parse_workspaces(const Field& field, const Names& known, KernelTemplate& ke
 
 // What a tensor map describes: a tensor, a workspace, or an expression that gives the name of one.
 Expression parse_described(const Field& field, const Names& known, const OperatorManifest& op,
-                           const KernelTemplate& kernel, const TensorMapSpec& map) {
-  const std::string text = field.text_or("tensor", map.name);
-  if (op.tensor_index(text)) return Expression::constant(text);
-  const bool is_workspace = kernel.workspace_index(text).has_value();
-  if (!is_workspace && is_word(text))
-    field.fail(fmt::format("\"{}\" is neither a tensor nor a workspace", text));
+                           const KernelTemplate& kernel, const TensorMapSpec& map,
+                           ManifestContext context) {
+  for (const auto& tensor : op.tensors) context.words.insert(tensor.name);
+  for (const auto& workspace : kernel.workspaces) context.words.insert(workspace.name);
+  Expression described = Expression::constant(map.name);
+  if (field.has("tensor")) described = field.at("tensor").in(context).expression();
+  const bool is_named = described.names().empty();
+  const std::string name = is_named ? to_text(described.evaluate(Scope())) : described.text();
+  if (is_named && op.tensor_index(name)) return described;
+  if (is_named ? !kernel.workspace_index(name) : is_word(name))
+    field.fail(fmt::format("\"{}\" is neither a tensor nor a workspace", name));
+  check_names(field, described, known);
   if (map.dtype.empty())
     field.fail("a tensor map of anything but a tensor named outright needs \"dtype\"");
-  if (is_workspace) return Expression::constant(text);
-  return field.at("tensor").expression(known);
+  return described;
 }
 
 void parse_tensor_maps(const Field& field, const Names& known, const OperatorManifest& op,
-                       KernelTemplate& kernel) {
+                       KernelTemplate& kernel, const ManifestContext& context) {
   field.each_member([&](const std::string& name, const Field& member) {
     check_new_identifier(member, name, known);
     member.allow_keys(
@@ -109,7 +107,7 @@ void parse_tensor_maps(const Field& field, const Names& known, const OperatorMan
     map.name = name;
     map.when = member.expression_at("when", known);
     map.dtype = member.text_or("dtype", "");
-    map.tensor = parse_described(member, known, op, kernel, map);
+    map.tensor = parse_described(member, known, op, kernel, map, context);
     map.dimensions = member.at("dims").expressions(known);
     map.box = member.at("box").expressions(known);
     map.strides = member.expressions_at("strides", known);
@@ -140,7 +138,7 @@ Names names_of_arguments(const Field& root, const OperatorManifest& op,
 
 ArgumentSpec parse_argument(const Field& field, const Names& known, const Names& arguments) {
   ArgumentSpec argument;
-  if (field.json().is_object()) {
+  if (field.json().is_object() && !field.is_choice()) {
     field.allow_keys({"value", "type"});
     argument.value = field.at("value").expression();
     argument.type = field.text_or("type", "");
@@ -180,48 +178,32 @@ void parse_launches(const Field& field, const Names& known, const Names& argumen
   if (kernel.launches.empty()) field.fail("a template launches at least one kernel");
 }
 
-// The text with each of the names in the place of which a text stands replaced, but not within quotes.
-std::string with_parts(const std::string& text, const std::map<std::string, std::string>& parts) {
-  std::string result;
-  char quote = 0;
-  for (std::size_t i = 0; i < text.size();) {
-    std::size_t end = i + 1;
-    if (quote == 0)
-      while (is_word_letter(text[i]) && end < text.size() && is_word_letter(text[end])) ++end;
-    const std::string piece = text.substr(i, end - i);
-    const auto part = quote == 0 ? parts.find(piece) : parts.end();
-    result += part == parts.end() ? piece : part->second;
-    if (text[i] == quote)
-      quote = 0;
-    else if (quote == 0 && (text[i] == '\'' || text[i] == '"'))
-      quote = text[i];
-    i = end;
-  }
-  return result;
+PriorSpec parse_prior_of_parts(const Field& field, Names known) {
+  PriorSpec prior;
+  field.each_member([&](const std::string& name, const Field& member) {
+    check_identifier(member, name);
+    prior.let.emplace_back(name, member.expression(known));
+    if (!known.insert(name).second) fail_used_twice(member, name);
+  });
+  prior.seconds = prior.let.back().second;
+  prior.let.pop_back();
+  return prior;
 }
 
-// An expression, or parts with names in order, of which "seconds" is the last. Parts are put in their places: what
-// several have in common is computed once all the same, as a compiled prior has equal parts once.
-std::optional<Expression> parse_prior(const Field& root, const Names& known) {
-  if (!root.has("prior")) return std::nullopt;
-  const Field field = root.at("prior");
-  if (!field.json().is_object()) return field.expression(known);
-  Names names = known;
-  std::map<std::string, std::string> parts;
-  std::optional<Expression> seconds;
-  field.each_member([&](const std::string& name, const Field& member) {
-    if (seconds) member.fail("\"seconds\" is the last part of a prior");
-    check_identifier(member, name);
-    static_cast<void>(member.expression(names));  // its errors are about what is written here
-    if (!names.insert(name).second) fail_used_twice(member, name);
-    const std::string text = with_parts(member.text(), parts);
-    if (name == "seconds")
-      seconds = Expression::parse(text);
-    else
-      parts[name] = "(" + text + ")";
-  });
-  if (!seconds) field.fail("a prior of parts needs \"seconds\", the last of them");
-  return seconds;
+// An expression, or an object of one and of names for its parts. `known` are the template's.
+PriorSpec parse_prior(const Field& field, Names known) {
+  if (!field.json().is_object() || field.is_choice()) return {{}, field.expression(known)};
+  if (!field.has("let") && field.json().size() > 1) return parse_prior_of_parts(field, known);
+  field.allow_keys({"let", "seconds"});
+  PriorSpec prior;
+  if (field.has("let"))
+    field.at("let").each_member([&](const std::string& name, const Field& member) {
+      check_identifier(member, name);
+      prior.let.emplace_back(name, member.expression(known));
+      if (!known.insert(name).second) fail_used_twice(member, name);
+    });
+  prior.seconds = field.at("seconds").expression(known);
+  return prior;
 }
 
 }  // namespace
@@ -229,7 +211,8 @@ std::optional<Expression> parse_prior(const Field& root, const Names& known) {
 KernelTemplate parse_template(std::string_view text, const std::string& origin,
                               const OperatorManifest& op) {
   const Json json = manifest_json(text, origin);
-  const Field root(json, origin, "");
+  ManifestContext context{origin, words_of(op)};
+  const Field root(json, context, "");
   root.allow_keys({"$schema", "template", "backend", "doc", "source", "requires", "compile_time",
                    "parameters", "default", "let", "constraints", "prior", "tensor_maps",
                    "workspace", "launches", "compile_options"});
@@ -246,14 +229,15 @@ KernelTemplate parse_template(std::string_view text, const std::string& origin,
     root.at("backend").fail(
         fmt::format("\"{}\" is not {}", kernel.backend, fmt::join(names, " or ")));
   }
-  kernel.doc = root.text_or("doc", "");
+  kernel.doc = root.prose_at("doc");
   kernel.source_file = root.text_or("source", kernel.name + std::string(backend->source_suffix));
 
   Names known = problem_names(op);
   for (const auto& [name, value] : Device{}.facts()) known.insert(name);
+  if (root.has("parameters")) parse_parameters(root.at("parameters"), kernel);
+  for (const auto& parameter : kernel.parameters) add_words(parameter.values, context.words);
   kernel.requires_ = root.expressions_at("requires", known);
   if (root.has("compile_time")) kernel.compile_time = parse_compile_time(root, known);
-  if (root.has("parameters")) parse_parameters(root.at("parameters"), kernel);
   if (root.has("default")) parse_defaults(root.at("default"), known, kernel);
   const auto add_name = [&](const Field& field, const std::string& name) {
     if (op.scalar_index(name) || op.tensor_index(name) || !known.insert(name).second)
@@ -268,13 +252,14 @@ KernelTemplate parse_template(std::string_view text, const std::string& origin,
       kernel.let.emplace_back(name, std::move(expression));
     });
   kernel.constraints = root.expressions_at("constraints", known);
-  kernel.prior = parse_prior(root, known);
+  check_words(root, context.words, known);
+  if (root.has("prior")) kernel.prior = parse_prior(root.at("prior"), known);
   if (root.has("workspace")) parse_workspaces(root.at("workspace"), known, kernel);
-  if (root.has("tensor_maps")) parse_tensor_maps(root.at("tensor_maps"), known, op, kernel);
+  if (root.has("tensor_maps"))
+    parse_tensor_maps(root.at("tensor_maps"), known, op, kernel, context);
   parse_launches(root.at("launches"), known, names_of_arguments(root, op, kernel), kernel);
   if (root.has("compile_options")) kernel.compile_options = root.at("compile_options").texts();
-  // What is tried first changes nothing of what was measured.
-  kernel.hash = manifest_hash(json, {"$schema", "doc", "prior"});
+  kernel.hash = manifest_hash(kernel);
   return kernel;
 }
 

@@ -219,7 +219,7 @@ void parse_tensors(const Field& field, OperatorManifest& op) {
         {"shape", "strides", "dtype", "role", "optional", "any_alignment", "in_place", "doc"});
     TensorSpec tensor;
     tensor.name = name;
-    tensor.doc = member.text_or("doc", "");
+    tensor.doc = member.prose_at("doc");
     tensor.shapes = parse_alternatives(member.at("shape"), deciders, "shape", parse_shape);
     if (member.has("strides"))
       tensor.strides = parse_alternatives(member.at("strides"), deciders, "strides", parse_strides);

@@ -16,14 +16,14 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// Of two parameters, A and B, and of "last", which is 10/A.
+// Of two parameters, A and B, of "last", which is 10/A, and of the prior's own "twice" of that.
 KernelTemplate kernel_with_prior(const char* prior) {
   KernelTemplate kernel;
   kernel.name = "made";
   kernel.parameters.push_back({"A", Expression::parse_list("[0, 1, 2]")});
   kernel.parameters.push_back({"B", Expression::parse_list("['x', 'y']")});
   kernel.let.emplace_back("last", Expression::parse("10 // A"));
-  kernel.prior = Expression::parse(prior);
+  kernel.prior = {{{"twice", Expression::parse("2*last")}}, Expression::parse(prior)};
   return kernel;
 }
 
@@ -57,8 +57,10 @@ TEST_CASE("a compiled prior says what its expression says, for every template th
       const TuningSpace space(space_definition(*kernel, problem, device));
       for (int i = 0; i < 50; ++i) {
         const Values configuration = space.configuration(random() % space.size());
-        const Values visible = evaluate_let(*kernel, problem, configuration, device.facts());
-        const double expected = as_real(kernel->prior->evaluate(Scope(visible)), "prior");
+        Values visible = evaluate_let(*kernel, problem, configuration, device.facts());
+        for (const auto& [name, expression] : kernel->prior->let)
+          visible[name] = expression.evaluate(Scope(visible));
+        const double expected = as_real(kernel->prior->seconds.evaluate(Scope(visible)), "prior");
         CHECK(model(configuration) == doctest::Approx(expected).epsilon(1e-12));
         ++compared;
       }
@@ -78,6 +80,7 @@ TEST_CASE("a prior that fails for a configuration puts it last") {
                                model({{"A", std::int64_t{2}}, {"B", std::string("y")}})};
   };
   CHECK(costs("last + device.sm") == std::vector<double>{infinity, 95});
+  CHECK(costs("twice if A > 0 else 7") == std::vector<double>{7, 10});
   CHECK(costs("A if B == 'x' else rows*1.5") == std::vector<double>{0, 12});
   CHECK(costs("3") == std::vector<double>{3, 3});
   CHECK(costs("unheard_of") == std::vector<double>{infinity, infinity});

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "runtime/language/value.h"
 #include "tests/support/errors.h"
@@ -130,19 +132,108 @@ TEST_CASE("what calls are refused is no part of an operator's hash") {
   CHECK(limited.hash == op.hash);
 }
 
-TEST_CASE("a prior of parts is the expression that they make together") {
+TEST_CASE("a prior has names of its own, which are no part of the template") {
   const auto op = parse_operator(good_operator, "gemm/op.json");
   const auto with_prior = [&](const char* prior) {
     return parse_template(changed(good_template, "/prior", prior), "", op);
   };
-  const auto whole =
-      with_prior(R"json("2*(BM + 1) if ORDER == 'twice' else (BM + 1)*(2*(BM + 1))")json");
-  const auto parts = with_prior(
-      R"json({"more": "BM + 1", "doubled": "2*more", "seconds": "doubled if ORDER == 'twice' else more*doubled"})json");
-  const Values values{{"BM", std::int64_t{64}}, {"ORDER", std::string("rows")}};
-  CHECK(as_real(parts.prior->evaluate(Scope(values)), "") == 65 * 130);
-  CHECK(parts.prior->evaluate(Scope(values)) == whole.prior->evaluate(Scope(values)));
-  CHECK(parts.hash == whole.hash);
+  const auto kernel = with_prior(
+      R"({"let": {"more": "smem + 1", "doubled": "2*more"}, "seconds": "more*doubled"})");
+  CHECK(kernel.prior->let.size() == 2);
+  CHECK(kernel.prior->let.at(1).first == "doubled");
+  CHECK(kernel.prior->seconds.text() == "more*doubled");
+  CHECK(kernel.let.size() == 2);
+  CHECK(kernel.hash == with_prior(R"("BM")").hash);
+  CHECK(kernel.hash == parse_template(changed(good_template, "/prior", nullptr), "", op).hash);
+}
+
+// Of expressions, however they are written.
+TEST_CASE("expressions as lines, choices as tables, words without quotes") {
+  const auto op = parse_operator(good_operator, "gemm/op.json");
+  const auto let_of = [&](const char* value) {
+    const auto kernel = parse_template(changed(good_template, "/let/twice", value), "", op);
+    return std::pair(kernel.let.at(1).second.text(), kernel.hash);
+  };
+  const auto plain = let_of(R"("BM + 2*smem")");
+  CHECK(let_of(R"(["BM", "  + 2*smem"])").second == plain.second);
+  CHECK(let_of(R"(["BM", "  + 2*smem"])").first == "BM   + 2*smem");
+  CHECK(let_of(R"json("(BM+(2 * smem))")json").second == plain.second);
+  CHECK(let_of(R"("BM + smem*2")").second != plain.second);
+
+  const auto chain = let_of(R"("1 if ORDER == 'rows' else 2.5 if BM > 64 else 3*smem")");
+  const auto table = let_of(R"({"choose": [["ORDER == rows", 1], [["BM", "> 64"], 2.5]],
+                                "default": "3*smem"})");
+  CHECK(table.first == "1 if ORDER == rows else 2.5 if BM > 64 else 3*smem");
+  CHECK(table.second == chain.second);
+  const auto nested = let_of(R"({"choose": [["m > 1 if BM == 64 else True",
+                                             {"choose": [["n > 1", "BM"]], "default": false}]],
+                                 "default": {"choose": [["k > 1", 4]], "default": "5"}})");
+  CHECK(nested.first ==
+        "(BM if n > 1 else False) if (m > 1 if BM == 64 else True) else 4 if k > 1 else 5");
+  CHECK(let_of(R"("2 if dtype == bf16 else 1")").second ==
+        let_of(R"("2 if dtype == 'bf16' else 1")").second);
+}
+
+TEST_CASE("what is wrong in lines, tables and words") {
+  const auto error = [](const char* value) { return template_error("/let/twice", value); };
+  CHECK(mentions(error(R"(["BM +", "smem +"])"), {"let.twice", "BM + smem +", "at the end"}));
+  CHECK(mentions(error(R"(["BM", 1])"), {"let.twice[1]", "expected a string"}));
+  CHECK(mentions(error("[]"), {"let.twice", "empty list"}));
+  CHECK(mentions(error("{}"), {"let.twice", "\"choose\""}));
+  CHECK(mentions(error(R"({"choose": [["BM > 1", 2]]})"), {"let.twice", "\"default\""}));
+  CHECK(mentions(error(R"({"choose": [], "default": 1})"), {"let.twice.choose", "one row"}));
+  CHECK(mentions(error(R"({"choose": ["BM > 1", 2], "default": 1})"),
+                 {"let.twice.choose[0]", "[condition, value]", "BM > 1"}));
+  CHECK(mentions(error(R"({"choose": [["BM >", 2]], "default": 1})"),
+                 {"let.twice.choose[0][0]", "BM >"}));
+  CHECK(mentions(error(R"({"choose": [["BM > 1", "late"]], "default": 1})"),
+                 {"let.twice", "'late'"}));
+  CHECK(mentions(error(R"({"choose": [["BM > 1", 2]], "default": 1, "otherwise": 3})"),
+                 {"let.twice", "otherwise"}));
+  CHECK(mentions(error(R"("1 if ORDER == row else 2")"), {"let.twice", "unknown name 'row'"}));
+  // A word that a name hides would be a wrong answer rather than an error.
+  CHECK(mentions(template_error("/parameters/ORDER", R"(["k", "columns"])"),
+                 {"\"k\"", "word", "Rename"}));
+  CHECK(mentions(operator_error("/options/act", R"(["none", "m"])"), {"\"m\"", "word", "Rename"}));
+}
+
+TEST_CASE("whatever a manifest says is in its hash, but what is for people and the prior") {
+  const auto op = parse_operator(good_operator, "");
+  const auto other = [](const ordered_json& value) -> ordered_json {
+    if (value.is_boolean()) return !value.get<bool>();
+    if (value.is_number()) return value.get<int>() + 1;
+    return value.get<std::string>() + " + 1";
+  };
+  // The hash with each value of a manifest changed in turn: of those that are still one.
+  const auto hashes = [&](const char* text, auto hash_of) {
+    std::map<std::string, std::string> result;
+    const auto flat = ordered_json::parse(text, nullptr, true, true).flatten();
+    for (const auto& [pointer, value] : flat.items()) {
+      if (value.is_null() || value.is_structured()) continue;
+      try {
+        result[pointer] = hash_of(changed(text, pointer.c_str(), other(value).dump().c_str()));
+      } catch (const Error&) {
+      }
+    }
+    return result;
+  };
+  const auto of_template = hashes(
+      good_template, [&](const std::string& text) { return parse_template(text, "", op).hash; });
+  const auto of_operator =
+      hashes(good_operator, [](const std::string& text) { return parse_operator(text, "").hash; });
+  const auto is_said = [](const std::string& pointer) {
+    return pointer.find("/doc") == std::string::npos && pointer.find("/prior") != 0;
+  };
+  CHECK(of_template.size() >= 25);
+  CHECK(of_operator.size() > 15);
+  for (const auto& [pointer, hash] : of_template) {
+    CAPTURE(pointer);
+    CHECK((hash != parse_template(good_template, "", op).hash) == is_said(pointer));
+  }
+  for (const auto& [pointer, hash] : of_operator) {
+    CAPTURE(pointer);
+    CHECK((hash != op.hash) == is_said(pointer));
+  }
 }
 
 TEST_CASE("a template's manifest") {
@@ -161,7 +252,7 @@ TEST_CASE("a template's manifest") {
   CHECK(kernel.default_order == std::vector<std::string>{"BM", "ORDER"});
   CHECK(kernel.let.at(1).first == "twice");
   CHECK(kernel.workspaces.at(0).zeroed == Zeroed::every_launch);
-  CHECK(kernel.tensor_maps.at(0).tensor.text() == "'a'");
+  CHECK(kernel.tensor_maps.at(0).tensor.text() == "a");
   CHECK(kernel.launches.at(0).arguments.at(3).name == "partials");
   CHECK(kernel.launches.at(0).arguments.at(6).type == "i64");
   CHECK(kernel.compile_options == std::vector<std::string>{"-O3"});
@@ -233,7 +324,8 @@ TEST_CASE("an operator's manifest says what is wrong where") {
   CHECK(mentions(operator_error("/inputs/c", R"manifest("normal(0, 1)")manifest"),
                  {"inputs.c", "not an input"}));
   CHECK(mentions(operator_error("/tolerance/f33", "1"), {"tolerance.f33", "unknown data type"}));
-  CHECK(mentions(operator_error("/tolerance/bf16", "[1]"), {"tolerance.bf16", "not a number"}));
+  CHECK(mentions(operator_error("/tolerance/bf16", "[1]"),
+                 {"tolerance.bf16[0]", "expected a string"}));
 }
 
 TEST_CASE("dimensions that follow from others") {
@@ -386,7 +478,8 @@ TEST_CASE("a template's manifest says what is wrong where") {
   CHECK(mentions(template_error("/launches/0/args", nullptr), {"launches[0]", "\"args\""}));
   CHECK(mentions(template_error("/launches/0/args/0", R"("d")"),
                  {"launches[0].args[0]", "unknown name 'd'"}));
-  CHECK(mentions(template_error("/launches/0/args/0", "[]"), {"launches[0].args[0]", "[]"}));
+  CHECK(
+      mentions(template_error("/launches/0/args/0", "[]"), {"launches[0].args[0]", "empty list"}));
   CHECK(
       mentions(template_error("/launches/0/args/6/type", R"("i16")"), {"args[6].type", "\"i16\""}));
   CHECK(mentions(template_error("/launches/0/args/6/typ", R"("i32")"),
@@ -411,14 +504,15 @@ TEST_CASE("a template's manifest says what is wrong where") {
   CHECK(
       mentions(template_error("/constraints/0", R"("smem < limit")"), {"constraints", "'limit'"}));
   CHECK(mentions(template_error("/prior", R"("BM +")"), {"prior", "BM +"}));
-  CHECK(mentions(template_error("/prior", R"({"part": "BM"})"), {"prior", "\"seconds\""}));
-  CHECK(mentions(template_error("/prior", R"({"part": "BM +", "seconds": "part"})"),
-                 {"prior.part", "BM +"}));
-  CHECK(mentions(template_error("/prior", R"({"seconds": "later", "later": "BM"})"),
-                 {"prior.seconds", "'later'"}));
-  CHECK(mentions(template_error("/prior", R"({"seconds": "BM", "later": "BM"})"),
-                 {"prior.later", "last"}));
-  CHECK(mentions(template_error("/prior", R"({"BM": "1", "seconds": "BM"})"), {"prior.BM", "BM"}));
+  CHECK(mentions(template_error("/prior", R"({"let": {"part": "BM"}})"), {"prior", "\"seconds\""}));
+  CHECK(mentions(template_error("/prior", R"({"let": {"part": "BM +"}, "seconds": "part"})"),
+                 {"prior.let.part", "BM +"}));
+  CHECK(
+      mentions(template_error("/prior", R"({"let": {"a": "later", "later": "BM"}, "seconds": 1})"),
+               {"prior.let.a", "'later'"}));
+  CHECK(mentions(template_error("/prior", R"({"let": {"BM": "1"}, "seconds": "BM"})"),
+                 {"prior.let.BM", "BM"}));
+  CHECK(mentions(template_error("/constraints/0", R"("more < 2")"), {"constraints", "'more'"}));
   CHECK(mentions(template_error("/compile_options", R"("-O3")"), {"compile_options", "array"}));
 }
 
