@@ -166,8 +166,7 @@ std::unique_ptr<Core> make_core(std::shared_ptr<Session> session, const std::str
   if (required != 1) core->sole_output = std::nullopt;
   for (const auto& dtype : core->info.dtypes) {
     auto& otherwise = core->dtype_defaults.emplace_back();
-    if (!dtype.otherwise.empty())
-      otherwise = Expression::parse(dtype.otherwise, data_type_words());
+    if (!dtype.otherwise.empty()) otherwise = Expression::parse(dtype.otherwise, data_type_words());
   }
   add_options(*core);
   add_parameters(*core);

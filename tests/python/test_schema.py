@@ -113,7 +113,7 @@ def test_the_template_schema_refuses(changes):
 
 
 def test_reserved_names_are_those_the_library_refuses():
-    source = (TEMPLATES.parent / "runtime" / "manifest_field.cpp").read_text(encoding="utf-8")
+    source = (TEMPLATES.parent / "runtime" / "language" / "manifest_field.cpp").read_text(encoding="utf-8")
     listed = re.search(r"std::set<std::string> reserved\{(.*?)\};", source, re.DOTALL)[1]
     for name in ("operator", "template"):
         schema = json.loads((TEMPLATES / "schema" / f"{name}.schema.json").read_text("utf-8"))

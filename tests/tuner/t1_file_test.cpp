@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include "runtime/language/value.h"
 #include "tests/support/errors.h"
+#include "tests/support/golden.h"
 
 namespace {
 
@@ -37,6 +39,18 @@ TEST_CASE("a T1 file is a tuning space") {
     }
   }
   CHECK(space.size() == expected);
+}
+
+TEST_CASE("golden: what a T1 file is understood as") {
+  const SpaceDefinition space = parse_t1(small, "small");
+  std::string text;
+  for (const auto& parameter : space.parameters) {
+    text += parameter.name + ":";
+    for (const auto& value : parameter.values) text += " " + to_literal(value);
+    text += "\n";
+  }
+  for (const auto& constraint : space.constraints) text += constraint.tree() + "\n";
+  check_golden("t1.txt", text);
 }
 
 TEST_CASE("conditions may be missing") {
