@@ -21,7 +21,7 @@ using Log = std::function<void(LogLevel, std::string_view)>;
 struct BackendRow {
   const BackendKind* kind;
   int (*count)(std::string* why_none);
-  std::unique_ptr<Backend> (*open)(int ordinal, const Environment& environment, Log log);
+  std::unique_ptr<Backend> (*open)(int ordinal, const Environment& environment, Log&& log);
   std::unique_ptr<Compiler> (*compiler)(const Environment& environment, Supervision supervision);
   void (*name_compiler)(Environment& environment);
 };
@@ -41,7 +41,7 @@ constexpr std::array rows{
         .kind = &cuda_kind,
         .count = [](std::string* why_none) { return cuda_device_count(why_none); },
         .open = [](int ordinal, const Environment& environment,
-                   Log) { return make_cuda_backend(ordinal, environment); },
+                   Log&&) { return make_cuda_backend(ordinal, environment); },
         .compiler = [](const Environment& environment, Supervision) -> std::unique_ptr<Compiler> {
           return std::make_unique<cuda::CudaCompiler>(cuda::nvrtc_search(environment));
         },
@@ -49,7 +49,7 @@ constexpr std::array rows{
     BackendRow{.kind = &host_kind,
                .count = [](std::string*) { return 1; },
                .open = [](int, const Environment& environment,
-                          Log log) { return make_host_backend(environment, std::move(log)); },
+                          Log&& log) { return make_host_backend(environment, std::move(log)); },
                .compiler = [](const Environment& environment,
                               Supervision supervision) -> std::unique_ptr<Compiler> {
                  return std::make_unique<HostCompiler>(environment.host_compiler, supervision);
