@@ -72,8 +72,8 @@ Binary EmulatorBackend::compile(const Specialization& specialization) {
                                 "-ffp-contract=off",
                                 "-fno-math-errno",
                                 "-ftrivial-auto-var-init=pattern",
-                                "-fsanitize=alignment,bounds,shift,integer-divide-by-zero,"
-                                "signed-integer-overflow",
+                                "-fsanitize=alignment,bounds,shift,integer-divide-by-zero",
+                                "-fsanitize=signed-integer-overflow",
                                 "-Wl,--as-needed",
                                 "-fvisibility=hidden",
                                 "-w",

@@ -191,8 +191,7 @@ void Grid::tensor_load(const TensorCopy& copy) {
     raise(fmt::format("{}: a box row of {} bytes with a swizzle of {} is not emulated",
                       copy.instruction, load.map.row_bytes(), load.map.swizzle_bytes));
   const U32 bytes = load.map.box_bytes(), alignment = load.map.alignment();
-  start_load(std::move(load), copy.shared, copy.barrier, copy.blocks, bytes, alignment,
-             copy.instruction);
+  start_load(load, copy.shared, copy.barrier, copy.blocks, bytes, alignment, copy.instruction);
 }
 
 void Grid::check_bulk(const BulkCopy& copy) {
@@ -208,8 +207,7 @@ void Grid::bulk_load(const BulkCopy& copy) {
   PendingLoad load;
   load.bulk = copy;
   check_bulk(copy);
-  start_load(std::move(load), copy.shared, copy.barrier, copy.blocks, copy.bytes, 16,
-             copy.instruction);
+  start_load(load, copy.shared, copy.barrier, copy.blocks, copy.bytes, 16, copy.instruction);
 }
 
 namespace {
@@ -233,8 +231,8 @@ void load_box(const PendingLoad& load, std::byte* shared) {
 }  // namespace
 
 void Grid::arrive_load(std::size_t index) {
-  const PendingLoad load = std::move(loads_[index]);
-  loads_[index] = std::move(loads_.back());
+  const PendingLoad load = loads_[index];
+  loads_[index] = loads_.back();
   loads_.pop_back();
   const char* instruction = load.is_tensor ? load.tensor.instruction : load.bulk.instruction;
   Block* block = load.block;

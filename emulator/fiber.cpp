@@ -56,7 +56,7 @@ cudadent_emulator_begin:
 
 void make_context(Context& context, void* stack, std::size_t bytes, void (*entry)(void*),
                   void* argument) {
-  auto* top = static_cast<std::uint64_t*>(stack) + bytes / sizeof(std::uint64_t);
+  auto* top = reinterpret_cast<std::uint64_t*>(static_cast<std::byte*>(stack) + bytes);
   *--top = 0;  // where a debugger stops
   *--top = 0;
   *--top = reinterpret_cast<std::uint64_t>(&cudadent_emulator_begin);

@@ -195,9 +195,9 @@ void multiply_fragments(Collective& lanes) {
       for (int e = 0; e < per; ++e) {
         const int at = step * half + first + e;
         for (int upper = 0; upper < 2; ++upper)
-          a[static_cast<std::size_t>((group + 8 * upper) * 32 + at)] =
+          a[place_in(32, group + 8 * upper, at)] =
               packed_value(a_type, mine.a[2 * step + upper], e);
-        b[static_cast<std::size_t>(group * 32 + at)] = packed_value(b_type, mine.b[step], e);
+        b[place_in(32, group, at)] = packed_value(b_type, mine.b[step], e);
       }
   }
   for (int lane = 0; lane < 32; ++lane) {
@@ -205,9 +205,7 @@ void multiply_fragments(Collective& lanes) {
     for (int i = 0; i < 4; ++i) {
       const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
       float sum = mine.d[i];
-      for (int at = 0; at < k; ++at)
-        sum += a[static_cast<std::size_t>(row * 32 + at)] *
-               b[static_cast<std::size_t>(column * 32 + at)];
+      for (int at = 0; at < k; ++at) sum += a[place_in(32, row, at)] * b[place_in(32, column, at)];
       mine.d[i] = sum;
     }
   }

@@ -53,12 +53,6 @@ struct Operand {
   int rows, k;
 };
 
-// How many floats from the start of a warpgroup's row.
-std::size_t place_in(int n, int row, int column) {
-  return static_cast<std::size_t>(row) * static_cast<std::size_t>(n) +
-         static_cast<std::size_t>(column);
-}
-
 // Calls f(index of the accumulator, row, column) for those that a thread of a warpgroup holds.
 template <class F>
 void for_accumulators(int thread, int n, F&& f) {
@@ -106,7 +100,7 @@ void Grid::join(Warp& warp, const Collective& lanes) {
   };
   if (step.joined == 0) {
     step.product = of(0);
-    step.values.resize(static_cast<std::size_t>(64 * step.product.n));
+    step.values.resize(place_in(step.product.n, 64, 0));
   }
   // Is d the result of a product that is still under way?
   for (std::size_t i = number - group.first; i-- > 0 && !group.steps[i].done;)
@@ -163,8 +157,7 @@ std::vector<float> decode(const Operand& operand, const std::byte* shared, Compl
           descriptor.address(static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(k), bytes,
                              operand.transposed);
       const auto at = swizzled(linear, descriptor.swizzle_bytes);
-      values[static_cast<std::size_t>(row * operand.k + k)] =
-          load_element(operand.element, shared + at);
+      values[place_in(operand.k, row, k)] = load_element(operand.element, shared + at);
     }
   return values;
 }
@@ -195,15 +188,13 @@ void Grid::read_operands(WarpgroupStep& step, Block& block) {
   const auto rows = operand(product.b, product.b_descriptor, product.b_transposed, n);
   step.b.resize(rows.size());
   for (int column = 0; column < n; ++column)
-    for (int at = 0; at < k; ++at)
-      step.b[static_cast<std::size_t>(at * n + column)] =
-          rows[static_cast<std::size_t>(column * k + at)];
+    for (int at = 0; at < k; ++at) step.b[place_in(n, at, column)] = rows[place_in(k, column, at)];
 }
 
 // Reads what lies in registers, as late as can be: they must not have changed.
 void Grid::read_registers(WarpgroupStep& step) {
   const WarpgroupProduct& product = step.product;
-  step.a_matrix.resize(static_cast<std::size_t>(64 * product.k));
+  step.a_matrix.resize(place_in(product.k, 64, 0));
   const int per = 4 / bytes_of(product.a);
   for (int thread = 0; thread < 128; ++thread) {
     const auto& held = step.a_values[static_cast<std::size_t>(thread)];
@@ -215,7 +206,7 @@ void Grid::read_registers(WarpgroupStep& step) {
         const int column = word / 2 * 4 * per + thread % 4 * per + e;
         const auto* bytes =
             reinterpret_cast<const std::byte*>(&held[static_cast<std::size_t>(word)]);
-        step.a_matrix[static_cast<std::size_t>(row * product.k + column)] =
+        step.a_matrix[place_in(product.k, row, column)] =
             load_element(product.a, bytes + e * bytes_of(product.a));
       }
   }
@@ -235,8 +226,8 @@ bool Grid::execute_next(Warpgroup& group, Block& block) {
   for (int row = 0; row < 64; ++row) {
     float* sums = step.values.data() + place_in(n, row, 0);
     for (int at = 0; at < k; ++at) {
-      const float factor = a[static_cast<std::size_t>(row * k + at)];
-      const float* values = b.data() + static_cast<std::size_t>(at * n);
+      const float factor = a[place_in(k, row, at)];
+      const float* values = b.data() + place_in(n, at, 0);
       for (int column = 0; column < n; ++column) sums[column] += factor * values[column];
     }
   }

@@ -16,7 +16,7 @@ BUILD = ROOT / "build" / "release"
 PASSED = ROOT / "build" / "lint"
 CLANG_TIDY = ROOT / ".venv" / "bin" / "clang-tidy"
 # Not the tests (doctest's macros are not ours to lint) nor what is generated.
-ROOMS = ("runtime/", "cache/", "tuner/", "api/", "bindings/", "cli/")
+ROOMS = ("runtime/", "cache/", "tuner/", "api/", "bindings/", "cli/", "emulator/")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 
 
