@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("api", "bindings", "cache", "cli", "emulator", "include", "runtime", "tuner")
 FILE_LINES, FUNCTION_LINES = 400, 60
 
-# What is still longer, with its length today: it may shrink, but not grow. Delete a line when it is no longer true.
+# What is still longer, with its length today: it may shrink, but not grow. What is no longer too long is a fault too, so
+# that the lists stay true.
 FILES_LEFT: dict[str, int] = {
     "cache/formats/exchange.cpp": 476,
     "include/cudadent/cudadent.h": 402,  # one header is what users include
@@ -76,6 +77,7 @@ def kind_of(head: str, outside: str) -> str:
 
 def main() -> int:
     failures = files = count = 0
+    left = set(FILES_LEFT) | set(FUNCTIONS_LEFT)
     for room in ROOMS:
         for file in sorted((ROOT / room).rglob("*")):
             if file.suffix not in {".h", ".cpp"}:
@@ -84,14 +86,21 @@ def main() -> int:
             path = file.relative_to(ROOT).as_posix()
             text = file.read_text(encoding="utf-8")
             lines = text.count("\n")
+            if lines > FILE_LINES:
+                left.discard(path)
             if lines > FILES_LEFT.get(path, FILE_LINES):
                 failures += 1
                 print(f"{path}: {lines} lines; {FILE_LINES} are the most: which of its subjects can have a file of its own?")
             for name, start, length in functions_of(text):
                 count += 1
+                if length > FUNCTION_LINES:
+                    left.discard(f"{path}: {name}")
                 if length > FUNCTIONS_LEFT.get(f"{path}: {name}", FUNCTION_LINES):
                     failures += 1
                     print(f"{path}:{start}: {name} has {length} lines; {FUNCTION_LINES} are the most")
+    for name in sorted(left):
+        failures += 1
+        print(f"{name} is no longer too long: take it off the list in scripts/check_sizes.py")
     print(f"sizes: {files} files, {count} functions, {failures} faults")
     return 1 if failures else 0
 
