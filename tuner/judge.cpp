@@ -27,10 +27,10 @@ constexpr std::size_t most_walks = 4;  // from the best of which walks lead down
 constexpr std::size_t most_steps = 150;     // asking about so many each
 constexpr std::size_t most_corrected = 40;  // of a template, the least predicted
 constexpr std::size_t most_evidence = 12;   // winners a template, the nearest
-constexpr double problem_reach = 4;         // octaves over which a prior's error tells of another
-constexpr double configuration_reach = 4;   // the same of parameters
+constexpr double problem_reach = 1;         // octaves over which a prior's error tells of another
+constexpr double configuration_reach = 2;   // the same of parameters
 constexpr double evidence_for_nothing =
-    0.5;  // a prior's being right, in winners that are as near as can be
+    1;  // a prior's being right, in winners that are as near as can be
 
 // |log2| of two numbers' ratio; 1 where values differ otherwise.
 double difference(const Value& a, const Value& b) {
