@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <thread>
 
 #include "cache/records.h"
@@ -19,6 +20,9 @@ namespace {
 using Clock = TuningRun::Clock;
 
 constexpr double improvement = 0.99;  // of the best: what patience counts as progress
+// By how much of its budget a run may be longer, to measure what it compiled while the problem was laid out. A second is
+// hardly more than opening a worker and laying out take.
+constexpr double overtime = 0.5;
 
 class CandidateSearch {
  public:
@@ -68,8 +72,10 @@ class CandidateSearch {
       if (in_turns)
         evaluate_together(pool);
       else if (auto compiled = wait_for(pool);
-               compiled && (!out_of_time() || run_.is_essential(compiled->candidate)))
+               compiled && (!out_of_time() || is_worth_overtime(compiled->candidate)))
         evaluate(std::move(*compiled));
+      else if (compiled)
+        first_under_way_.erase(compiled->candidate);
     }
   }
 
@@ -108,6 +114,15 @@ class CandidateSearch {
 
   [[nodiscard]] bool out_of_time() const { return time_left() <= 0; }
 
+  [[nodiscard]] bool overtime_is_over() const {
+    return seconds_since(run_.start) > (1 + overtime) * run_.options.budget.seconds;
+  }
+
+  [[nodiscard]] bool is_worth_overtime(Candidate candidate) const {
+    return run_.is_essential(candidate) ||
+           (first_under_way_.contains(candidate) && !overtime_is_over());
+  }
+
   // To begin with another candidate, as long as they took to compile so far: a run that is over waits for those
   // under way.
   [[nodiscard]] bool too_late() const {
@@ -116,12 +131,14 @@ class CandidateSearch {
   }
 
   // Why to stop; empty to go on. No budget is too short for the defaults and what would be launched without
-  // tuning: who asks for little time must not get something slower than that, or nothing.
+  // tuning: who asks for little time must not get something slower than that, or nothing. What else was compiled
+  // while the problem was laid out is measured in overtime.
   [[nodiscard]] std::string stop_reason() const {
     if (run_.cancelled()) return "cancelled";
     if (run_.lost()) return "device lost";
     const Budget& budget = run_.options.budget;
-    if (out_of_time() && essentials_measured()) return "time";
+    if (out_of_time() && essentials_measured() && (first_under_way_.empty() || overtime_is_over()))
+      return "time";
     if (budget.trials > 0 && new_trials_ >= budget.trials) return "trials";
     if (budget.patience > 0 && since_improvement_ >= budget.patience) return "patience";
     // Asked for a number of trials, a run makes them.
@@ -177,6 +194,8 @@ class CandidateSearch {
   void submit(CompilePool& pool, Candidate candidate) {
     try {
       pool.submit(candidate, run_.specialization(candidate));
+      if (std::count(run_.first.begin(), run_.first.end(), candidate) > 0)
+        first_under_way_.insert(candidate);
     } catch (const Error& error) {
       // Valid by its constraints, but what it would launch is not: a trial that failed.
       Compiled failed{candidate, {}, std::nullopt, error};
@@ -210,6 +229,7 @@ class CandidateSearch {
   }
 
   void evaluate(Compiled compiled) {
+    first_under_way_.erase(compiled.candidate);
     Trial trial;
     trial.kernel_template = run_.space->member_of(compiled.candidate).kernel_template->name;
     trial.configuration = compiled.specialization.configuration;
@@ -239,6 +259,7 @@ class CandidateSearch {
   Strategy& strategy_;
   std::vector<PriorCheck> prior_checks_;        // by member of the space
   std::map<Candidate, std::size_t> submitted_;  // with its place in the order
+  std::set<Candidate> first_under_way_;         // of the first candidates, those being compiled
   std::int64_t new_trials_ = 0, since_improvement_ = 0;
 };
 
