@@ -153,7 +153,9 @@ CUDADENT_API std::string_view name_of(Provenance provenance) noexcept;
 // row have not improved the best by 1 %, or when the strategy expects no improvement worth its time. What is
 // negative or NaN is refused: Error(invalid_argument).
 struct Budget {
-  double seconds = 60;  // wall-clock; 0 or infinity: no limit; defaults are measured in any case
+  // Wall-clock; 0 or infinity: no limit. Defaults are measured in any case, and what was compiled while the problem was
+  // laid out for up to half as long again.
+  double seconds = 60;
   std::int64_t trials = 0;      // measured configurations; 0 means no limit
   std::int64_t patience = 0;    // 0 means no limit
   bool until_converged = true;  // false: go on even when the strategy expects nothing more

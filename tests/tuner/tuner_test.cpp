@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <limits>
 #include <map>
+#include <thread>
 
 #include "cache/sqlite.h"
 #include "runtime/language/value.h"
@@ -169,6 +171,23 @@ TEST_CASE("no budget is too short for the defaults") {
   CHECK(measured == std::vector<std::string>{"kinds", "other"});
   CHECK(kind_of(result.winner.configuration) == "slow");
   CHECK(result.winner.seconds == doctest::Approx(result.default_seconds));
+}
+
+TEST_CASE("what was compiled while the problem was laid out is measured, though the time is over") {
+  Tuning{}.tune();  // compiles everything: that must not take time below
+  Tuning tuning;
+  make_kinds(tuning, {"slow", "fast"});
+  TuneOptions options;
+  options.budget.seconds = 2;
+  const auto start = std::chrono::steady_clock::now();
+  tuning.backend.on_compile = [&](const Specialization& specialization) {
+    if (specialization.kernel_template->name == "host_reference")  // as the problem is laid out
+      std::this_thread::sleep_until(start + std::chrono::milliseconds(2050));
+  };
+  const TuneResult result = tuning.tune(options);
+  CHECK(result.stopped_by == "time");
+  CHECK(by_kind(result).size() == 2);
+  CHECK(kind_of(result.winner.configuration) == "fast");
 }
 
 TEST_CASE("patience ends a run that makes no progress") {
