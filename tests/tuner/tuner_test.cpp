@@ -174,9 +174,15 @@ TEST_CASE("no budget is too short for the defaults") {
 }
 
 TEST_CASE("what was compiled while the problem was laid out is measured, though the time is over") {
-  Tuning{}.tune();  // compiles everything: that must not take time below
+  const std::string judged = replaced(kinds_template, "\"let\"",
+                                      "\"prior\": \"1e-6*(2 if KIND == 'fast' else 1)\", \"let\"");
+  {
+    Tuning compiled;  // everything, once in this process: that must not take time below
+    compiled.folder.write("twice/kinds.json", judged);
+    compiled.tune();
+  }
   Tuning tuning;
-  make_kinds(tuning, {"slow", "fast"});
+  tuning.folder.write("twice/kinds.json", judged);
   TuneOptions options;
   options.budget.seconds = 2;
   const auto start = std::chrono::steady_clock::now();
@@ -186,7 +192,7 @@ TEST_CASE("what was compiled while the problem was laid out is measured, though 
   };
   const TuneResult result = tuning.tune(options);
   CHECK(result.stopped_by == "time");
-  CHECK(by_kind(result).size() == 2);
+  CHECK(result.trials.size() > 2);  // more than what no budget is too short for
   CHECK(kind_of(result.winner.configuration) == "fast");
 }
 
