@@ -178,22 +178,9 @@ void parse_launches(const Field& field, const Names& known, const Names& argumen
   if (kernel.launches.empty()) field.fail("a template launches at least one kernel");
 }
 
-PriorSpec parse_prior_of_parts(const Field& field, Names known) {
-  PriorSpec prior;
-  field.each_member([&](const std::string& name, const Field& member) {
-    check_identifier(member, name);
-    prior.let.emplace_back(name, member.expression(known));
-    if (!known.insert(name).second) fail_used_twice(member, name);
-  });
-  prior.seconds = prior.let.back().second;
-  prior.let.pop_back();
-  return prior;
-}
-
 // An expression, or an object of one and of names for its parts. `known` are the template's.
 PriorSpec parse_prior(const Field& field, Names known) {
   if (!field.json().is_object() || field.is_choice()) return {{}, field.expression(known)};
-  if (!field.has("let") && field.json().size() > 1) return parse_prior_of_parts(field, known);
   field.allow_keys({"let", "seconds"});
   PriorSpec prior;
   if (field.has("let"))

@@ -1,5 +1,6 @@
 """The JSON schemas of manifests agree with the built-in manifests, and with what is refused."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -39,6 +40,39 @@ def test_manifests_keep_to_the_schema(path):
     assert not errors
 
 
+def texts(value):
+    """Whatever may be an expression: strings, and lists of lines as one."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        if value and all(isinstance(line, str) for line in value):
+            yield " ".join(value)
+        for one in value:
+            yield from texts(one)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            if name != "doc":
+                yield from texts(one)
+
+
+def is_chain(text):
+    """Whether it is an expression with a if b else c if d else e in it."""
+    try:
+        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except SyntaxError:
+        return False
+    return any(isinstance(n, ast.IfExp) and isinstance(n.orelse, ast.IfExp) for n in nodes)
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_manifests_are_laid_out_for_people(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [number for number, line in enumerate(lines, 1) if len(line) > 110] == []
+    # Words need no quotes, and a choice of more than two is a table.
+    assert [text for text in texts(read(path)) if "'" in text] == []
+    assert [text for text in texts(read(path)) if is_chain(text)] == []
+
+
 def test_there_are_manifests():
     assert len(MANIFESTS) >= 8
 
@@ -59,6 +93,10 @@ def test_there_are_manifests():
         {"scalars": {"eps": {"default": True}}},
         {"scalars": {"eps": {"default": 1, "dtype": "f64"}}},
         {"inputs": {"x": "sorted(1, 2)"}},
+        {"doc": 1},
+        {"flops": []},
+        {"flops": {"choose": [["m > 1", 2]]}},
+        {"flops": {"choose": [["m > 1"]], "default": 1}},
     ],
     ids=str,
 )
@@ -102,6 +140,10 @@ def test_the_operator_schema_knows_strides():
         {"parameters": {"A": [1, 1]}},
         {"workspace": {"w": {"zero": True}}},
         {"tensor_maps": {"a": {"dims": ["m"]}}},
+        {"prior": {"let": {"a": "m"}}},
+        {"prior": {"a": "m", "seconds": "a"}},
+        {"let": {"a": ["m", 1]}},
+        {"let": {"a": {"choose": [], "default": 1}}},
     ],
     ids=str,
 )
@@ -110,6 +152,25 @@ def test_the_template_schema_refuses(changes):
     template = {"template": "plain", "backend": "host", "launches": [launch]}
     assert validator("template").is_valid(template)
     assert not validator("template").is_valid({**template, **changes})
+
+
+def test_the_template_schema_knows_lines_and_choices():
+    choice = {
+        "choose": [["m > 1", 64], [["n > 1", "and k > 1"], ["m", "+ 1"]]],
+        "default": {"choose": [["k > 1", True]], "default": "n"},
+    }
+    template = {
+        "template": "plain",
+        "backend": "host",
+        "doc": ["One line", "and another."],
+        "let": {"A": choice, "B": ["m", "+ n"]},
+        "constraints": ["A > 1", ["A", "< 2"], choice],
+        "prior": {"let": {"C": choice}, "seconds": ["C", "+ 1"]},
+        "launches": [{"entry": "copy", "grid": [choice], "args": ["a", choice, ["m", "+ 1"]]}],
+    }
+    assert validator("template").is_valid(template)
+    for prior in ("1e-6*m", ["1e-6", "*m"], choice):
+        assert validator("template").is_valid({**template, "prior": prior})
 
 
 def test_reserved_names_are_those_the_library_refuses():
