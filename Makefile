@@ -12,8 +12,9 @@ help:
 setup:
 	@scripts/setup.sh
 
-demo: setup
-	@scripts/build.sh release cudadent-tune
+demo:
+	@scripts/setup.sh demo
+	@scripts/build.sh demo
 	@scripts/demo.sh
 
 test: setup

@@ -14,12 +14,12 @@ namespace {
 
 constexpr auto busy_timeout = std::chrono::seconds(10);
 
-std::filesystem::path place_of(const std::filesystem::path& file) {
+std::filesystem::path full_path(const std::filesystem::path& file) {
   return std::filesystem::absolute(file).lexically_normal();
 }
 
 sqlite::Connection open_for_change(const std::filesystem::path& file, std::string_view attempt) {
-  sqlite::Connection connection = open_database(place_of(file), busy_timeout);
+  sqlite::Connection connection = open_database(full_path(file), busy_timeout);
   connection.attempt(attempt);
   if (connection.read_only())
     connection.fail("it or its folder cannot be written",
@@ -101,7 +101,7 @@ void merge_run(sqlite::Connection& connection, const RunRecord& theirs, MergeRep
 // One at a time: together they may be larger than the memory.
 void merge_binaries(sqlite::Connection& connection, const std::filesystem::path& file,
                     MergeReport& report) {
-  sqlite::Connection other = open_layer(place_of(file), busy_timeout);
+  sqlite::Connection other = open_layer(full_path(file), busy_timeout);
   other.attempt("read binaries from");
   sqlite::Query names = other.query("SELECT DISTINCT specialization_hash FROM binaries");
   while (names.step()) {
@@ -210,7 +210,7 @@ bool compact(sqlite::Connection& connection) {
 
 Contents read_contents(const std::filesystem::path& file, const std::string& op,
                        const std::string& device_kind) {
-  sqlite::Connection connection = open_layer(place_of(file), busy_timeout);
+  sqlite::Connection connection = open_layer(full_path(file), busy_timeout);
   connection.attempt("read");
   const sqlite::Transaction one_moment(connection, sqlite::Transaction::Kind::read);
   return all_contents(connection, op, device_kind);

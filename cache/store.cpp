@@ -234,7 +234,7 @@ std::vector<ProblemRecord> Store::problems(const std::string& op, const std::str
 
 namespace {
 
-auto key_of(const WinnerRecord& record) {
+auto winner_key(const WinnerRecord& record) {
   return std::tie(record.problem.op, record.problem.device_kind, record.problem.tuning_key);
 }
 
@@ -292,9 +292,9 @@ std::vector<WinnerRecord> Store::winners(const std::string& op, const std::strin
   // Stable: of one key, the first is of the store's own database or the
   // earliest layer.
   std::stable_sort(records.begin(), records.end(),
-                   [](const auto& a, const auto& b) { return key_of(a) < key_of(b); });
+                   [](const auto& a, const auto& b) { return winner_key(a) < winner_key(b); });
   records.erase(std::unique(records.begin(), records.end(),
-                            [](const auto& a, const auto& b) { return key_of(a) == key_of(b); }),
+                            [](const auto& a, const auto& b) { return winner_key(a) == winner_key(b); }),
                 records.end());
   return records;
 }

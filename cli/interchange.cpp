@@ -27,17 +27,17 @@ std::string counts_text(const MergeReport::Counts& counts) {
   return fmt::format("{} added, {} replaced, {} kept", counts.added, counts.replaced, counts.kept);
 }
 
-nlohmann::json to_json(const MergeReport::Counts& counts) {
+nlohmann::json counts_json(const MergeReport::Counts& counts) {
   return {{"added", counts.added}, {"replaced", counts.replaced}, {"kept", counts.kept}};
 }
 
 void print_report(const MergeReport& report, bool json, bool dry_run) {
   if (json)
     return print_json({{"dry_run", dry_run},
-                       {"winners", to_json(report.winners)},
-                       {"trials", to_json(report.trials)},
-                       {"runs", to_json(report.runs)},
-                       {"binaries", to_json(report.binaries)}});
+                       {"winners", counts_json(report.winners)},
+                       {"trials", counts_json(report.trials)},
+                       {"runs", counts_json(report.runs)},
+                       {"binaries", counts_json(report.binaries)}});
   print_table({{"winners", counts_text(report.winners)},
                {"trials", counts_text(report.trials)},
                {"runs", counts_text(report.runs)},

@@ -25,14 +25,14 @@ json number(double value) {
   return rounded;
 }
 
-json to_json(const Cell& cell) {
+json json_of(const Cell& cell) {
   json object{{"text", cell.text}};
   if (cell.order) object["order"] = number(*cell.order);
   if (!cell.target.empty()) object["target"] = cell.target;
   return object;
 }
 
-json to_json(const Axis& axis) {
+json json_of(const Axis& axis) {
   static constexpr std::array names{"", "seconds", "FLOP/s", "B/s", "percent"};
   json object{{"label", axis.label}, {"unit", names[static_cast<std::size_t>(axis.unit)]}};
   if (axis.logarithmic) object["log"] = true;
@@ -41,7 +41,7 @@ json to_json(const Axis& axis) {
   return object;
 }
 
-json to_json(const Series& series) {
+json json_of(const Series& series) {
   static constexpr std::array marks{"bars", "boxes", "ticks", "points", "line", "steps", "band"};
   static constexpr std::array tints{"", "good", "bad", "neutral", "reference"};
   json values = json::array();
@@ -75,7 +75,7 @@ json block_json(const Table& table) {
   json rows = json::array();
   for (const auto& row : table.rows) {
     auto& cells = rows.emplace_back(json::array());
-    for (const Cell& cell : row) cells.push_back(to_json(cell));
+    for (const Cell& cell : row) cells.push_back(json_of(cell));
   }
   return {{"kind", "table"},
           {"caption", table.caption},
@@ -86,12 +86,12 @@ json block_json(const Table& table) {
 
 json block_json(const Figure& figure) {
   json series = json::array();
-  for (const Series& one : figure.series) series.push_back(to_json(one));
+  for (const Series& one : figure.series) series.push_back(json_of(one));
   return {{"kind", "figure"},
           {"title", figure.title},
           {"caption", figure.caption},
-          {"x", to_json(figure.x)},
-          {"y", to_json(figure.y)},
+          {"x", json_of(figure.x)},
+          {"y", json_of(figure.y)},
           {"categories", figure.categories},
           {"horizontal", figure.horizontal},
           {"stacked", figure.stacked},

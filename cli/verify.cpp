@@ -28,7 +28,7 @@ struct Checked {
   bool fixed = false;
 };
 
-nlohmann::json to_json(const Checked& checked) {
+nlohmann::json checked_json(const Checked& checked) {
   auto entrants = nlohmann::json::array();
   for (const auto& entrant : checked.check.entrants)
     entrants.push_back({{"role", entrant.role},
@@ -118,7 +118,7 @@ void run_verify(VerifyCommand& command) {
     ++done;
     if (checked.check.state != WinnerState::wins) ++bad;
     if (command.common.json)
-      json.push_back(to_json(checked));
+      json.push_back(checked_json(checked));
     else
       print_checked(checked);
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/build.sh [release|debug|asan|tsan] [target…]: configures and builds build/<preset>.
+# scripts/build.sh [release|demo|debug|asan|tsan] [target…]: configures and builds build/<preset>.
 # Run scripts/setup.sh first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ shift || true
 options=()
 if [[ "$preset" == release || "$preset" == debug ]]; then
   options+=(-DCUDADENT_PYTHON=ON "-DPython_EXECUTABLE=$PWD/.venv/bin/python")
-else
+elif [[ "$preset" != demo ]]; then
   # What a precompiled header needs, see cudadent_precompile_headers.
   export CCACHE_SLOPPINESS=pch_defines,time_macros
   [[ -n "${CXX:-}" ]] || options+=("-DCMAKE_CXX_COMPILER=$(sanitizer_compiler)")

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # cudadent looks for NVRTC in the environment's Python packages, among other places.
 export VIRTUAL_ENV="$PWD/.venv"
-program=build/release/cudadent-tune
+program=build/demo/cudadent-tune
 mkdir -p build/demo
 export CUDADENT_CACHE="$PWD/build/demo/cudadent.db"
 rm -f "$CUDADENT_CACHE"*

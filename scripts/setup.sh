@@ -1,20 +1,35 @@
 #!/usr/bin/env bash
-# Installs what building and testing need and this machine lacks: Debian or Ubuntu packages, and a Python
-# environment in .venv. Does nothing, and touches no network, when nothing changed since it last ran.
+# scripts/setup.sh [demo]: installs what building and testing need and this machine lacks: Debian or Ubuntu packages,
+# and a Python environment in .venv. For `demo` only what the program needs, which is no Python without a GPU.
+# Does nothing, and touches no network, when nothing changed since it last ran.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(g++ cmake ninja-build ccache git ca-certificates
-          libsqlite3-dev libxxhash-dev libfmt-dev nlohmann-json3-dev libcli11-dev doctest-dev zlib1g-dev libjs-chart.js
-          python3 python3-dev python3-venv)
-requirements=scripts/requirements.txt
+purpose=${1:-all}
+packages=(g++ cmake ninja-build ccache
+          libsqlite3-dev libxxhash-dev libfmt-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libjs-chart.js)
+requirements=(-r scripts/requirements.txt)
+if [[ "$purpose" == demo ]]; then
+  requirements=()
+  if nvidia-smi -L >/dev/null 2>&1; then
+    packages+=(python3 python3-dev python3-venv)
+    # NVRTC, without what the line says of the platform.
+    requirements=("$(sed -n 's/^\(nvidia-cuda-nvrtc[^;]*\);.*/\1/p' scripts/requirements.txt)")
+  fi
+else
+  packages+=(git ca-certificates doctest-dev python3 python3-dev python3-venv)
+fi
 
 # The root folder counts: a virtual environment cannot be moved or copied.
-stamp="$( { pwd; cat scripts/setup.sh "$requirements"; } | sha256sum | cut -d' ' -f1)"
-if [[ "$(cat .venv/.stamp 2>/dev/null)" == "$stamp" ]] && .venv/bin/python -c '' 2>/dev/null &&
-   command -v g++ cmake ninja >/dev/null; then
-  exit 0
-fi
+stamp_for() { { pwd; echo "$1"; cat scripts/setup.sh scripts/requirements.txt; } | sha256sum | cut -d' ' -f1; }
+stamp=$(stamp_for "$purpose")
+# What serves everything serves the demo.
+for made in "$stamp" "$(stamp_for all)"; do
+  if [[ "$(cat .venv/.stamp 2>/dev/null)" == "$made" ]] && .venv/bin/python -c '' 2>/dev/null &&
+     command -v g++ cmake ninja >/dev/null; then
+    exit 0
+  fi
+done
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -53,16 +68,18 @@ if command -v apt-get >/dev/null; then
   for package in "${packages[@]}"; do
     installed "$package" || missing+=("$package")
   done
-  # One can do without Clang, so nothing fails where it cannot be had.
-  read -r -a clang <<<"$(clang_packages)"
-  if ((${#clang[@]} == 0)) && can_install; then
-    update || true
+  if [[ "$purpose" == all ]]; then
+    # One can do without Clang, so nothing fails where it cannot be had.
     read -r -a clang <<<"$(clang_packages)"
+    if ((${#clang[@]} == 0)) && can_install; then
+      update || true
+      read -r -a clang <<<"$(clang_packages)"
+    fi
+    for package in "${clang[@]}"; do
+      installed "$package" || { can_install && missing+=("$package"); } || clang=()
+    done
+    ((${#clang[@]})) || echo "setup: no Clang 16 to 19 here: GCC builds for the sanitizers, in twice the time"
   fi
-  for package in "${clang[@]}"; do
-    installed "$package" || { can_install && missing+=("$package"); } || clang=()
-  done
-  ((${#clang[@]})) || echo "setup: no Clang 16 to 19 here: GCC builds for the sanitizers, in twice the time"
 
   if ((${#missing[@]})); then
     echo "setup: installing ${missing[*]}"
@@ -79,7 +96,7 @@ if command -v apt-get >/dev/null; then
     fi
   fi
 else
-  for tool in g++ cmake ninja python3; do
+  for tool in g++ cmake ninja; do
     command -v "$tool" >/dev/null || {
       echo "setup: $tool is missing, and this is no Debian or Ubuntu: see docs/dependencies.md" >&2
       exit 1
@@ -88,6 +105,9 @@ else
 fi
 
 # ------------------------------------------------------------------------------- Python environment
+
+# Where there is nothing to put into it, none is made.
+((${#requirements[@]})) || exit 0
 
 # The first one that can build extension modules: it has its headers, and venv.
 python=
@@ -107,5 +127,5 @@ fi
 echo "setup: making .venv"
 rm -f .venv/.stamp
 quietly "$python" -m venv --clear .venv
-quietly .venv/bin/python -m pip install --disable-pip-version-check -r "$requirements"
+quietly .venv/bin/python -m pip install --disable-pip-version-check "${requirements[@]}"
 echo "$stamp" >.venv/.stamp

@@ -19,7 +19,7 @@ namespace cudadent {
 namespace {
 
 constexpr std::uint64_t other_seed = 0x5EED;  // not that of a tuning run
-constexpr int samples_a_round = 2;
+constexpr int samples_per_round = 2;
 constexpr std::size_t most_rounds = 20;
 
 class WinnerComparison {
@@ -127,7 +127,7 @@ class WinnerComparison {
       runner.made_at = measurer_.restarts();
     }
     if (!runner.executable || trial.status != TrialStatus::ok) return std::nullopt;
-    auto samples = measurer_.time(*runner.executable, samples_a_round, 0, trial);
+    auto samples = measurer_.time(*runner.executable, samples_per_round, 0, trial);
     if (samples.empty()) return std::nullopt;
     return *std::min_element(samples.begin(), samples.end());
   }

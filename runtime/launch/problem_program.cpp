@@ -18,7 +18,7 @@ Extents shape_of(const Tensor& tensor) noexcept {
 }
 
 // A tensor's dimensions, that which it lacks among them, with what is stepped over to get along them.
-struct Layout {
+struct TensorLayout {
   std::array<std::int64_t, max_rank> shape{}, strides{};
   std::size_t rank = 0;
   [[nodiscard]] Extents extents() const noexcept { return {shape.data(), rank}; }
@@ -282,7 +282,7 @@ bool ProblemProgram::read_layouts(Result& result, bool& no_work) const noexcept 
   for (const TensorProgram& program : tensors_) {
     const Tensor& tensor = *result.tensors[program.place];
     if (!program.any_alignment) address_bits |= reinterpret_cast<std::uintptr_t>(tensor.data);
-    Layout layout;
+    TensorLayout layout;
     if (program.missing_extent) {
       const auto extent = whole_number(values[*program.missing_extent]);
       if (!extent) return false;

@@ -23,7 +23,7 @@ std::size_t index_of(const ParameterSpec& parameter, const Value& value) {
   return static_cast<std::size_t>(found - parameter.values.begin());
 }
 
-std::string list(const std::vector<Value>& values) {
+std::string literal_list(const std::vector<Value>& values) {
   std::vector<std::string> texts;
   for (const auto& value : values) texts.push_back(to_literal(value));
   return fmt::format("{}", fmt::join(texts, ", "));
@@ -41,10 +41,10 @@ std::string why_ill_formed(const KernelTemplate& kernel, const Configuration& co
     const auto found = configuration.find(parameter.name);
     if (found == configuration.end())
       return fmt::format("parameter {} has no value; expected one of {}", parameter.name,
-                         list(parameter.values));
+                         literal_list(parameter.values));
     if (index_of(parameter, found->second) == parameter.values.size())
       return fmt::format("{}={} is not allowed; expected one of {}", parameter.name,
-                         to_text(found->second), list(parameter.values));
+                         to_text(found->second), literal_list(parameter.values));
   }
   return {};
 }

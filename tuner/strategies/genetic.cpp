@@ -10,7 +10,7 @@ namespace {
 constexpr std::size_t population_size = 20;
 constexpr std::size_t tournament = 3;
 constexpr double mutation = 0.1;  // of a parameter
-constexpr int attempts = 32;      // children bred before going elsewhere
+constexpr int breeding_attempts = 32;      // children bred before going elsewhere
 
 // Keeps the fastest of those measured; breeds from two that won a tournament: each parameter from one
 // or the other, now and then a random value, repaired by taking over fewer where the mixture is not
@@ -41,7 +41,7 @@ class Genetic : public Strategy {
 
   std::optional<Candidate> next() {
     if (asked_ < population_size || population_.size() < 2) return anywhere_.next(ledger_);
-    for (int i = 0; i < attempts; ++i) {
+    for (int i = 0; i < breeding_attempts; ++i) {
       const auto child = breed(parent(), parent());
       if (child && ledger_.claim(*child)) return child;
     }

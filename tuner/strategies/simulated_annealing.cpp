@@ -9,8 +9,8 @@ namespace {
 constexpr double first_temperature = 0.3;  // of the logarithm of time
 constexpr double last_temperature = 0.01;
 constexpr double cooling = 0.98;      // a result
-constexpr std::size_t patience = 40;  // results without acceptance before a restart
-constexpr int attempts = 24;          // moves looked for before going elsewhere
+constexpr std::size_t restart_patience = 40;  // results without acceptance before a restart
+constexpr int move_attempts = 24;          // moves looked for before going elsewhere
 
 // Walks from neighbour to neighbour, also to slower ones while it is hot: by how much is compared on
 // the logarithm of time. When it has cooled and no longer moves it is heated up again, at the best.
@@ -33,7 +33,7 @@ class SimulatedAnnealing : public Strategy {
       base_ = observation.candidate;
       energy_ = energy;
       since_accepted_ = 0;
-    } else if (++since_accepted_ >= patience) {
+    } else if (++since_accepted_ >= restart_patience) {
       reheat();
     }
   }
@@ -49,7 +49,7 @@ class SimulatedAnnealing : public Strategy {
   std::optional<Candidate> next() {
     if (!base_) return anywhere_.next(ledger_);
     Candidate at = *base_;
-    for (int i = 0; i < attempts; ++i) {
+    for (int i = 0; i < move_attempts; ++i) {
       // Near moves twice as often as far ones; across what is known already.
       const auto kind = random_.below(3) == 0 ? Neighbourhood::hamming : Neighbourhood::adjacent;
       const auto moves = space_.neighbours(at, kind);

@@ -206,13 +206,6 @@ std::string log_of(const Nvrtc& nvrtc, Program program) {
   return log;
 }
 
-std::string_view next_line(std::string_view& text) {
-  const auto end = text.find('\n');
-  const std::string_view line = text.substr(0, end);
-  text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
-  return line;
-}
-
 std::string first_error(std::string_view log) {
   for (std::string_view rest = log; !rest.empty();) {
     const std::string_view line = next_line(rest);

@@ -98,6 +98,8 @@ struct Cubin {
 Cubin compile_cubin(const Nvrtc& nvrtc, const std::string& source, const std::string& name,
                     const std::string& architecture, std::span<const std::string> options);
 
+// Takes the first line off a text, and returns it without its end.
+std::string_view next_line(std::string_view& text);
 // What ptxas -v says about each kernel in a log, in the order of the log.
 std::vector<KernelResources> parse_resources(std::string_view log);
 // Adds what only the image knows (bytes of constant memory, kernels the log does not mention).

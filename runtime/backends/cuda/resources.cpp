@@ -6,14 +6,14 @@
 
 namespace cudadent::cuda {
 
-namespace {
-
 std::string_view next_line(std::string_view& text) {
   const auto end = text.find('\n');
   const std::string_view line = text.substr(0, end);
   text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
   return line;
 }
+
+namespace {
 
 // What follows `prefix` in a line, up to a quote or the end; empty when the prefix is not there.
 std::string_view after(std::string_view line, std::string_view prefix) {
