@@ -3,7 +3,26 @@
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
-find_package(SQLite3 REQUIRED)
+# What must be installed and is not, as "what (Debian package)": said in one line, below.
+set(missing)
+
+if(CUDADENT_SELF_CONTAINED)
+  # Both find modules take a static library by its file name.
+  foreach(variable IN ITEMS SQLite3_LIBRARY ZLIB_LIBRARY)
+    if(NOT "${${variable}}" MATCHES "\\.a$")
+      unset(${variable} CACHE)
+    endif()
+  endforeach()
+  find_library(SQLite3_LIBRARY libsqlite3.a)
+  find_library(ZLIB_LIBRARY libz.a)
+  if(NOT SQLite3_LIBRARY)
+    list(APPEND missing "libsqlite3.a (libsqlite3-dev)")
+  endif()
+endif()
+find_package(SQLite3 QUIET)
+if(NOT SQLite3_FOUND AND NOT missing)
+  list(APPEND missing "SQLite 3 (libsqlite3-dev)")
+endif()
 # Recorded spaces are mostly kept compressed; without zlib they must be decompressed by hand.
 find_package(ZLIB QUIET)
 
@@ -21,11 +40,11 @@ function(cudadent_header_only name)
   endif()
   find_path(${name}_INCLUDE_DIR ${arg_HEADER})
   mark_as_advanced(${name}_INCLUDE_DIR)
-  if(NOT ${name}_INCLUDE_DIR)
-    message(FATAL_ERROR "cudadent: <${arg_HEADER}> not found. Install ${arg_DEBIAN} (Debian, Ubuntu), "
-                        "or name the folder that holds include/${arg_HEADER} in CMAKE_PREFIX_PATH.")
+  if(${name}_INCLUDE_DIR)
+    target_include_directories(${name} SYSTEM INTERFACE "${${name}_INCLUDE_DIR}")
+  else()
+    set(missing ${missing} "<${arg_HEADER}> (${arg_DEBIAN})" PARENT_SCOPE)
   endif()
-  target_include_directories(${name} SYSTEM INTERFACE "${${name}_INCLUDE_DIR}")
 endfunction()
 
 # Headers only here, too: what they declare is compiled once, by runtime/base/fmt.cpp.
@@ -42,4 +61,12 @@ endif()
 if(CUDADENT_TESTS)
   cudadent_header_only(cudadent_doctest PACKAGE doctest TARGET doctest::doctest
       HEADER doctest/doctest.h DEBIAN doctest-dev)
+endif()
+
+if(missing)
+  list(JOIN missing ", " missing_text)
+  list(TRANSFORM missing REPLACE ".*\\((.*)\\)" "\\1" OUTPUT_VARIABLE missing_packages)
+  list(JOIN missing_packages " " missing_packages)
+  # One line: pip shows it among others, broken where CMake pleases.
+  message(FATAL_ERROR "\ncudadent: not found: ${missing_text}. On Debian or Ubuntu: apt-get install ${missing_packages}; elsewhere name a folder that holds include/ and lib/ in CMAKE_PREFIX_PATH.\n")
 endif()

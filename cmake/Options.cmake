@@ -59,6 +59,15 @@ if(CUDADENT_SANITIZE)
   target_link_options(cudadent_options INTERFACE ${sanitize})
 endif()
 
+# What CUDADENT_SELF_CONTAINED asks of programs and modules. What they contain is nobody else's: another SQLite or
+# libstdc++ in the process must not be mixed up with it. (Debian's archives are no PIC, but will do while hidden.)
+function(cudadent_contain_all target)
+  if(CUDADENT_SELF_CONTAINED)
+    target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc "LINKER:--exclude-libs,ALL")
+    target_link_libraries(${target} PRIVATE m)
+  endif()
+endfunction()
+
 # With CUDADENT_UNITY, the sources of a folder are compiled as one: templates of fmt, JSON and the standard library are
 # read, instantiated and optimised once per folder instead of once per source. That takes a third of the processor time.
 # Builds that are made once do so (scripts/demo.sh, pip install .). Others do not: they compile what changed, and find a
@@ -85,8 +94,14 @@ endfunction()
 # Sanitizer builds read the headers that many sources include once, with Clang: a third less to compile (with GCC a
 # tenth, which its own reading takes back). Other builds do not, so that a source that forgets an include is found,
 # and so that ccache can share what it knows between clones.
+# A second target names one that is compiled alike, whose precompiled header serves both.
 function(cudadent_precompile_headers target)
   if(NOT CUDADENT_SANITIZE OR NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    return()
+  endif()
+  if(ARGC GREATER 1)
+    target_precompile_headers(${target} REUSE_FROM ${ARGV1})
+    target_compile_options(${target} PRIVATE "SHELL:-Xclang -fno-pch-timestamp")
     return()
   endif()
   target_precompile_headers(${target} PRIVATE

@@ -1,26 +1,56 @@
 #!/usr/bin/env bash
-# Builds and installs the Python package as pip would, into a scratch folder, and uses it from there.
+# Builds the wheel, looks at which libraries it needs, installs it into an empty environment in a root folder that has
+# nothing but Python and glibc, and uses it there: tests/install/use_wheel.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-target=$PWD/build/wheel-test
-rm -rf "$target"
-# The tools of .venv instead of a fresh environment; the compiler and flags of the release build, so that
-# ccache knows most of the objects already.
-export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1 CXX="${CXX:-c++}"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
-    --no-index -C cmake.define.CUDADENT_WERROR=ON --target "$target" .
-cd "$target"
-PYTHONPATH=$target "$OLDPWD/.venv/bin/python" -c 'import cudadent; print(cudadent.__version__)'
-if [[ -e bin/cudadent-tune ]]; then
-  bin/cudadent-tune --version
-  # Where the machine has Chart.js, the program carries it.
-  PYTHONPATH=$target "$OLDPWD/.venv/bin/python" - <<'PY'
-import cudadent
-with cudadent.Runtime("host", cache="report.db") as runtime:
-    runtime.tune("rms_norm", rows=4, columns=64, dtype="f32", budget="1 trials")
-PY
-  if [[ -e /usr/share/javascript/chart.js/chart.min.js ]]; then
-    bin/cudadent-tune report --db report.db --html report.html
-  fi
+wheel=$PWD/$(scripts/wheel.sh -C cmake.define.CUDADENT_WERROR=ON | tail -n 1)
+python=$PWD/.venv/bin/python
+scratch=$PWD/build/wheel-test
+rm -rf "$scratch"
+mkdir -p "$scratch"
+
+# ------------------------------------------------------------------------------ what it needs
+
+"$python" -m zipfile -e "$wheel" "$scratch/unpacked"
+needed=$(find "$scratch/unpacked" -type f \( -name '*.so' -o -name 'cudadent-*' \) -exec objdump -p {} + |
+         awk '/NEEDED/ { print $2 }' | sort -u)
+echo "needs: ${needed//$'\n'/ }"
+if grep -v -E '^(libc|libm|libdl|librt|libpthread|ld-linux-x86-64|ld-linux-aarch64)\.so\.[0-9]+$' <<<"$needed"; then
+  echo "check_wheel: these libraries are not glibc's" >&2
+  exit 1
 fi
+
+# ----------------------------------------------------- with a compiler: an environment of its own
+
+# What is tuned here is launched below, where there is no compiler.
+"$python" -m venv "$scratch/env"
+"$scratch/env/bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$wheel"
+export CUDADENT_SHIPPED=none
+unset PYTHONPATH CUDADENT_WORKER
+[[ ! -e /usr/share/javascript/chart.js/chart.min.js ]] || export CHARTS=yes
+(cd "$scratch" && env/bin/python "$OLDPWD/tests/install/use_wheel.py" tune wheel.db)
+
+# --------------------------------------------------------------- without: Python and glibc only
+
+root=$scratch/root
+scripts/bare_root.sh "$root" "$python"
+cp "$wheel" tests/install/use_wheel.py "$scratch/wheel.db" "$root/tmp/"
+# The extra "nvrtc" names this package; it is large, so it is not fetched again.
+nvrtc=$("$python" -c 'import nvidia, os; print(os.path.realpath(list(nvidia.__path__)[0]))' 2>/dev/null || true)
+if [[ -n "$nvrtc" ]]; then cp -r "$nvrtc" "$root/tmp/nvidia"; fi
+
+inside=(env -i HOME=/tmp PATH=/usr/local/bin CUDADENT_SHIPPED=none)
+enter=(chroot "$root")
+((EUID == 0)) || enter=(unshare --map-root-user --root="$root")
+if ! "${enter[@]}" "${inside[@]}" /python -c '' 2>"$scratch/enter.log"; then
+  cat "$scratch/enter.log"
+  echo "not done: this machine lets nobody enter another root folder, so the wheel was used in an environment only"
+  exit 0
+fi
+"${enter[@]}" "${inside[@]}" /python -m venv /tmp/env
+"${enter[@]}" "${inside[@]}" /tmp/env/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+    "/tmp/$(basename "$wheel")"
+if [[ -n "$nvrtc" ]]; then mv "$root/tmp/nvidia" "$root"/tmp/env/lib/python3.*/site-packages/nvidia; fi
+"${enter[@]}" "${inside[@]}" /tmp/env/bin/python /tmp/use_wheel.py launch /tmp/wheel.db
+rm -rf "$root" "$scratch/env"

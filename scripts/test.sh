@@ -8,12 +8,9 @@ logs=build/logs
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0
 
-# Tests never see the user's database nor the winners that ship, and find NVRTC and the program where we put them.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-export CUDADENT_CACHE="$scratch/cudadent.db" CUDADENT_SHIPPED=none VIRTUAL_ENV="$PWD/.venv"
-export PATH="$PWD/build/release:$PWD/.venv/bin:$PATH"
-unset CUDADENT_DEVICE CUDADENT_TEMPLATE_PATH
+. scripts/environment.sh
 
 # step <name> <command…>: runs a command; counts nothing.
 step() {
