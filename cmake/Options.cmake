@@ -36,6 +36,11 @@ elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   target_compile_options(cudadent_options INTERFACE
       -Wno-missing-field-initializers -Wno-sign-conversion -Wno-error=deprecated-declarations)
 endif()
+if(CUDADENT_UNITY)
+  # What is in another source is not in the way of this one.
+  target_compile_options(cudadent_options INTERFACE
+      -Wno-shadow $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+endif()
 if(CUDADENT_SANITIZE)
   set(sanitize -fsanitize=${CUDADENT_SANITIZE} -fno-omit-frame-pointer)
   if(CUDADENT_SANITIZE MATCHES "undefined")

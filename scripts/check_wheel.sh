@@ -4,7 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-wheel=$PWD/$(scripts/wheel.sh -C cmake.define.CUDADENT_WERROR=ON | tail -n 1)
+# Compiled as build/release is, so that ccache has most of the objects already.
+wheel=$PWD/$(CXX="${CXX:-c++}" scripts/wheel.sh -C cmake.define.CUDADENT_WERROR=ON \
+    -C cmake.define.CUDADENT_UNITY=OFF | tail -n 1)
 python=$PWD/.venv/bin/python
 scratch=$PWD/build/wheel-test
 rm -rf "$scratch"
