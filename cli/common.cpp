@@ -11,15 +11,15 @@
 
 namespace cudadent::cli {
 
-void CommonOptions::add_to(CLI::App& command) {
-  command.add_flag("--json", json, "print JSON for programs");
-  command.add_option("--device", device, "auto, host, cuda, cuda:N")->capture_default_str();
-  command.add_option("--db", database, "the database file (default: the user's cache)");
-  command.add_flag("--no-shipped", no_shipped, "without the winners that ship with cudadent");
+void CommonOptions::add_to(const Command& command) {
+  command.flag("--json", json, "print JSON for programs");
+  command.option("--device", device, "auto, host, cuda, cuda:N").show_default();
+  command.option("--db", database, "the database file (default: the user's cache)");
+  command.flag("--no-shipped", no_shipped, "without the winners that ship with cudadent");
   command
-      .add_option("--templates", template_paths,
-                  "a folder with operators and templates of your own; may be repeated")
-      ->allow_extra_args(false);  // else the operator after it would be taken for a folder
+      .option("--templates", template_paths,
+              "a folder with operators and templates of your own; may be repeated")
+      .one_value_at_a_time();  // else the operator after it would be taken for a folder
 }
 
 RuntimeOptions CommonOptions::runtime_options() const {
@@ -40,11 +40,11 @@ TemplateLibrary CommonOptions::library() const {
   return TemplateLibrary(folders);
 }
 
-void ProblemWords::add_to(CLI::App& command, bool op_required) {
-  auto* name = command.add_option("op", op, "the operator: gemm, rms_norm, …");
-  if (op_required) name->required();
-  command.add_option("problem", words,
-                     "name=value words: dimensions, data types, options (m=4096 dtype=bf16)");
+void ProblemWords::add_to(const Command& command, bool op_required) {
+  const auto name = command.option("op", op, "the operator: gemm, rms_norm, …");
+  if (op_required) name.required();
+  command.option("problem", words,
+                 "name=value words: dimensions, data types, options (m=4096 dtype=bf16)");
 }
 
 Values ProblemWords::values() const {

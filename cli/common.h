@@ -3,13 +3,13 @@
 
 #include <cudadent/cudadent.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "api/parts.h"
+#include "cli/command_line.h"
 
 namespace cudadent::cli {
 
@@ -20,7 +20,7 @@ struct CommonOptions {
   bool no_shipped = false;
   std::vector<std::string> template_paths;
 
-  void add_to(CLI::App& command);
+  void add_to(const Command& command);
   [[nodiscard]] RuntimeOptions runtime_options() const;
   [[nodiscard]] TemplateLibrary library() const;
 };
@@ -30,24 +30,24 @@ struct ProblemWords {
   std::string op;
   std::vector<std::string> words;
 
-  void add_to(CLI::App& command, bool op_required = true);
+  void add_to(const Command& command, bool op_required = true);
   // Throws Error(invalid_argument) for a word without "=", and for a name that is there twice.
   [[nodiscard]] Values values() const;
 };
 
 // A command adds itself to the program; its work runs when the command line asked for it.
-void add_devices(CLI::App& program);
-void add_ops(CLI::App& program);
-void add_tune(CLI::App& program);
-void add_run(CLI::App& program);
-void add_show(CLI::App& program);
-void add_space(CLI::App& program);
-void add_report(CLI::App& program);
-void add_replay(CLI::App& program);
-void add_compile(CLI::App& program);
-void add_sweep(CLI::App& program);
-void add_interchange(CLI::App& program);  // export, import, merge, prune
-void add_verify(CLI::App& program);
+void add_devices(const Command& program);
+void add_ops(const Command& program);
+void add_tune(const Command& program);
+void add_run(const Command& program);
+void add_show(const Command& program);
+void add_space(const Command& program);
+void add_report(const Command& program);
+void add_replay(const Command& program);
+void add_compile(const Command& program);
+void add_sweep(const Command& program);
+void add_interchange(const Command& program);  // export, import, merge, prune
+void add_verify(const Command& program);
 
 // Facts for "sm_90a" without such a device, else those of the device named.
 Device device_facts(const std::string& name);

@@ -136,29 +136,29 @@ void run_compile(const CompileCommand& command) {
 
 }  // namespace
 
-void add_compile(CLI::App& program) {
-  auto* command = program.add_subcommand(
+void add_compile(const Command& program) {
+  const auto command = program.subcommand(
       "compile", "compile templates for an architecture, without such a device; resource use");
   auto state = std::make_shared<CompileCommand>();
-  state->common.add_to(*command);
-  state->problem.add_to(*command);
+  state->common.add_to(command);
+  state->problem.add_to(command);
   command
-      ->add_option("--arch", state->architecture,
-                   "sm_75, sm_80, …, sm_90a, or host; default: the device's")
-      ->excludes("--device");
-  command->add_option("--template", state->only, "only this template; may be repeated")
-      ->allow_extra_args(false);
+      .option("--arch", state->architecture,
+              "sm_75, sm_80, …, sm_90a, or host; default: the device's")
+      .excludes("--device");
+  command.option("--template", state->only, "only this template; may be repeated")
+      .one_value_at_a_time();
   command
-      ->add_option("--set", state->parameters,
-                   "a parameter's value, BM=128; the rest are defaults; may be repeated")
-      ->allow_extra_args(false);
+      .option("--set", state->parameters,
+              "a parameter's value, BM=128; the rest are defaults; may be repeated")
+      .one_value_at_a_time();
   command
-      ->add_flag("--dump-source", state->dump_source,
-                 "print the whole generated source instead of compiling")
-      ->excludes("--json");
-  command->add_option("--output", state->output,
-                      "write the binary (a cubin or shared object), or the source, here");
-  command->callback([state] { run_compile(*state); });
+      .flag("--dump-source", state->dump_source,
+            "print the whole generated source instead of compiling")
+      .excludes("--json");
+  command.option("--output", state->output,
+                 "write the binary (a cubin or shared object), or the source, here");
+  command.run([state] { run_compile(*state); });
 }
 
 }  // namespace cudadent::cli

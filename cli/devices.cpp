@@ -51,11 +51,11 @@ void run_devices(const CommonOptions& options) {
 
 }  // namespace
 
-void add_devices(CLI::App& program) {
-  auto* command = program.add_subcommand("devices", "list the devices of this machine");
+void add_devices(const Command& program) {
+  const auto command = program.subcommand("devices", "list the devices of this machine");
   auto options = std::make_shared<CommonOptions>();
-  options->add_to(*command);
-  command->callback([options] { run_devices(*options); });
+  options->add_to(command);
+  command.run([options] { run_devices(*options); });
 }
 
 }  // namespace cudadent::cli

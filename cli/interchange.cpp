@@ -245,77 +245,76 @@ void run_prune(const PruneCommand& command) {
                  : " free for what comes next (the file is in use and keeps its size)");
 }
 
-void add_export(CLI::App& program) {
-  auto* command = program.add_subcommand("export", "write winners and trials to a file");
+void add_export(const Command& program) {
+  const auto command = program.subcommand("export", "write winners and trials to a file");
   auto state = std::make_shared<ExportCommand>();
-  state->common.add_to(*command);
-  state->problem.add_to(*command, false);
+  state->common.add_to(command);
+  state->problem.add_to(command, false);
   command
-      ->add_option("--format", state->format,
-                   "json (to import again), t4 or kernel_tuner (trials of one problem)")
-      ->check(CLI::IsMember({"json", "t4", "kernel_tuner"}))
-      ->capture_default_str();
-  command->add_flag("--trials", state->trials, "with every trial, not only winners");
+      .option("--format", state->format,
+              "json (to import again), t4 or kernel_tuner (trials of one problem)")
+      .one_of({"json", "t4", "kernel_tuner"})
+      .show_default();
+  command.flag("--trials", state->trials, "with every trial, not only winners");
   command
-      ->add_flag("--ship", state->ship,
-                 "as cache/shipped/ holds winners: of templates as they are now, nothing else")
-      ->excludes("--trials")
-      ->excludes("--format");
+      .flag("--ship", state->ship,
+            "as cache/shipped/ holds winners: of templates as they are now, nothing else")
+      .excludes("--trials")
+      .excludes("--format");
   command
-      ->add_option("--from", state->from,
-                   "a database, or a folder of them, to take together in the place of --db; may "
-                   "be repeated")
-      ->allow_extra_args(false)
-      ->excludes("--db");
-  command->add_option("--device-kind", state->device_kind, "of this kind only, as show names it");
-  command->add_option("-o,--output", state->output, "a file, or a folder with / at its end")
-      ->capture_default_str();
-  command->callback([state] { run_export(*state); });
+      .option("--from", state->from,
+              "a database, or a folder of them, to take together in the place of --db; may "
+              "be repeated")
+      .one_value_at_a_time()
+      .excludes("--db");
+  command.option("--device-kind", state->device_kind, "of this kind only, as show names it");
+  command.option("-o,--output", state->output, "a file, or a folder with / at its end")
+      .show_default();
+  command.run([state] { run_export(*state); });
 }
 
-void add_import(CLI::App& program) {
-  auto* command = program.add_subcommand(
-      "import", "take over an export, T4 results or a Kernel Tuner cache file");
+void add_import(const Command& program) {
+  const auto command =
+      program.subcommand("import", "take over an export, T4 results or a Kernel Tuner cache file");
   auto state = std::make_shared<ImportCommand>();
-  state->common.add_to(*command);
-  command->add_option("file", state->file, "what to import")->required();
-  command->add_option("--op", state->op, "T4, Kernel Tuner: the name to keep it under");
-  command->add_option("--device-kind", state->device_kind,
-                      "T4, Kernel Tuner: where it was measured");
-  command->add_flag("--dry-run", state->dry_run, "only say what would change");
-  command->callback([state] { run_import(*state); });
+  state->common.add_to(command);
+  command.option("file", state->file, "what to import").required();
+  command.option("--op", state->op, "T4, Kernel Tuner: the name to keep it under");
+  command.option("--device-kind", state->device_kind, "T4, Kernel Tuner: where it was measured");
+  command.flag("--dry-run", state->dry_run, "only say what would change");
+  command.run([state] { run_import(*state); });
 }
 
-void add_merge(CLI::App& program) {
-  auto* command = program.add_subcommand("merge", "take over what other databases know");
+void add_merge(const Command& program) {
+  const auto command = program.subcommand("merge", "take over what other databases know");
   auto state = std::make_shared<MergeCommand>();
-  state->common.add_to(*command);
-  command->add_option("others", state->others, "database files, which are only read")->required();
-  command->add_flag("--binaries", state->binaries, "compiled kernels, too");
-  command->add_flag("--dry-run", state->dry_run, "only say what would change");
-  command->callback([state] { run_merge(*state); });
+  state->common.add_to(command);
+  command.option("others", state->others, "database files, which are only read").required();
+  command.flag("--binaries", state->binaries, "compiled kernels, too");
+  command.flag("--dry-run", state->dry_run, "only say what would change");
+  command.run([state] { run_merge(*state); });
 }
 
-void add_prune(CLI::App& program) {
-  auto* command = program.add_subcommand("prune", "make the database smaller");
+void add_prune(const Command& program) {
+  const auto command = program.subcommand("prune", "make the database smaller");
   auto state = std::make_shared<PruneCommand>();
-  state->common.add_to(*command);
-  command->add_option("--older-than", state->older_than,
-                      "trials, runs and binaries stored longer ago: 90d, 12h");
-  command->add_flag("--winners", state->winners, "with --older-than: winners, too")
-      ->needs("--older-than");
-  command->add_flag("--outdated", state->templates,
-                    "trials and winners of templates that have changed since");
-  command->add_option("--device-kind", state->device_kind, "everything of a kind of device");
-  command->add_flag("--failed", state->failed, "trials that failed");
-  command->add_flag("--binaries", state->binaries, "compiled kernels that no winner uses");
-  command->add_flag("--dry-run", state->dry_run, "only say what would go");
-  command->callback([state] { run_prune(*state); });
+  state->common.add_to(command);
+  command.option("--older-than", state->older_than,
+                 "trials, runs and binaries stored longer ago: 90d, 12h");
+  command.flag("--winners", state->winners, "with --older-than: winners, too")
+      .needs("--older-than");
+  command.flag("--outdated", state->templates,
+               "trials and winners of templates that have changed since");
+  command.option("--device-kind", state->device_kind, "everything of a kind of device");
+  command.flag("--failed", state->failed, "trials that failed");
+  command.flag("--binaries", state->binaries, "compiled kernels that no winner uses");
+  command.flag("--dry-run", state->dry_run, "only say what would go");
+  command.run([state] { run_prune(*state); });
 }
 
 }  // namespace
 
-void add_interchange(CLI::App& program) {
+void add_interchange(const Command& program) {
   add_export(program);
   add_import(program);
   add_merge(program);

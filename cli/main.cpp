@@ -13,11 +13,10 @@ namespace {
 
 // The exit code of the words given; what goes wrong is on standard error.
 int run(int argc, char** argv) {
-  CLI::App program(
-      "Finds, by measurement, the fastest configuration of a kernel, and remembers it.",
-      "cudadent-tune");
-  program.set_version_flag("--version", std::string(version()));
-  program.require_subcommand(1);
+  CommandLine line(
+      "cudadent-tune",
+      "Finds, by measurement, the fastest configuration of a kernel, and remembers it.", version());
+  const Command program = line.program();
   add_devices(program);
   add_ops(program);
   add_tune(program);
@@ -31,12 +30,7 @@ int run(int argc, char** argv) {
   add_interchange(program);
   add_verify(program);
   try {
-    program.parse(argc, argv);
-    return 0;
-  } catch (const CLI::RuntimeError& error) {
-    return error.get_exit_code();  // all that there is to say has been said
-  } catch (const CLI::ParseError& error) {
-    return program.exit(error) == 0 ? 0 : 2;
+    return line.run(argc, argv);
   } catch (const Error& error) {
     const bool interrupted = error.code() == ErrorCode::cancelled;
     fmt::print(stderr, "cudadent-tune: {}{}\n", interrupted ? "interrupted: " : "", error.what());

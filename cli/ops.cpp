@@ -100,12 +100,12 @@ void run_ops(const CommonOptions& options) {
 
 }  // namespace
 
-void add_ops(CLI::App& program) {
-  auto* command = program.add_subcommand(
+void add_ops(const Command& program) {
+  const auto command = program.subcommand(
       "ops", "list operators, their templates and parameters, and which fit the device");
   auto options = std::make_shared<CommonOptions>();
-  options->add_to(*command);
-  command->callback([options] { run_ops(*options); });
+  options->add_to(command);
+  command.run([options] { run_ops(*options); });
 }
 
 }  // namespace cudadent::cli

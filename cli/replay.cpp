@@ -146,41 +146,38 @@ void run_replay(ReplayCommand command) {
 
 }  // namespace
 
-void add_replay(CLI::App& program) {
-  auto* command = program.add_subcommand(
+void add_replay(const Command& program) {
+  const auto command = program.subcommand(
       "replay", "compare search strategies on recorded spaces: how close to the optimum, how soon");
   auto state = std::make_shared<ReplayCommand>();
   command
-      ->add_option("file", state->files,
-                   "T4 files, Kernel Tuner cache files (gzip or not), or databases")
-      ->required()
-      ->check(CLI::ExistingFile);
-  command->add_option("--strategy", state->strategies, "names separated by commas, or all")
-      ->delimiter(',')
-      ->capture_default_str();
+      .option("file", state->files,
+              "T4 files, Kernel Tuner cache files (gzip or not), or databases")
+      .required()
+      .existing_file();
+  command.option("--strategy", state->strategies, "names separated by commas, or all")
+      .separated_by(',')
+      .show_default();
   command
-      ->add_option("--budget", state->budgets,
-                   "evaluations after which to report, separated by commas")
-      ->delimiter(',')
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000}))
-      ->capture_default_str();
+      .option("--budget", state->budgets, "evaluations after which to report, separated by commas")
+      .separated_by(',')
+      .within(std::uint64_t{1}, std::uint64_t{1'000'000})
+      .show_default();
   command
-      ->add_option("--repeat", state->options.repeats,
-                   "runs of each strategy, with seeds of their own")
-      ->check(CLI::Range(1, 100'000))
-      ->capture_default_str();
-  command->add_option("--seed", state->options.seed, "of the first run")->capture_default_str();
-  command->add_option("--batch", state->options.batch, "candidates asked for at once")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command->add_option("--threads", state->options.threads, "0: one a core")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  command->add_option("--problem", state->problem,
-                      "which one of a database: a part of its description");
-  command->add_option("--plot", state->plot, "write a page with the curves to this file");
-  command->add_flag("--json", state->json, "whole curves as JSON");
-  command->callback([state] { run_replay(*state); });
+      .option("--repeat", state->options.repeats, "runs of each strategy, with seeds of their own")
+      .within(1, 100'000)
+      .show_default();
+  command.option("--seed", state->options.seed, "of the first run").show_default();
+  command.option("--batch", state->options.batch, "candidates asked for at once")
+      .within(1, 4096)
+      .show_default();
+  command.option("--threads", state->options.threads, "0: one a core")
+      .within(0, 1024)
+      .show_default();
+  command.option("--problem", state->problem, "which one of a database: a part of its description");
+  command.option("--plot", state->plot, "write a page with the curves to this file");
+  command.flag("--json", state->json, "whole curves as JSON");
+  command.run([state] { run_replay(*state); });
 }
 
 }  // namespace cudadent::cli

@@ -75,16 +75,16 @@ void run_report(const ReportCommand& command) {
 
 }  // namespace
 
-void add_report(CLI::App& program) {
-  auto* command =
-      program.add_subcommand("report", "write what is known of problems as a page for a browser");
+void add_report(const Command& program) {
+  const auto command =
+      program.subcommand("report", "write what is known of problems as a page for a browser");
   auto state = std::make_shared<ReportCommand>();
-  state->common.add_to(*command);
-  state->problem.add_to(*command, false);
-  command->add_option("--html", state->html, "the file to write, one page that needs no other")
-      ->required();
-  command->callback([state, command] {
-    state->device_given = command->count("--device") > 0;
+  state->common.add_to(command);
+  state->problem.add_to(command, false);
+  command.option("--html", state->html, "the file to write, one page that needs no other")
+      .required();
+  command.run([state, command] {
+    state->device_given = command.given("--device");
     run_report(*state);
   });
 }

@@ -174,18 +174,17 @@ void run_run(const RunCommand& command) {
 
 }  // namespace
 
-void add_run(CLI::App& program) {
-  auto* command =
-      program.add_subcommand("run", "launch a problem with what the cache says, check and time it");
+void add_run(const Command& program) {
+  const auto command =
+      program.subcommand("run", "launch a problem with what the cache says, check and time it");
   auto state = std::make_shared<RunCommand>();
-  state->common.add_to(*command);
-  state->problem.add_to(*command);
-  command
-      ->add_option("--on-miss", state->on_miss, "when the cache has no winner: tune, nearest, fail")
-      ->check(CLI::IsMember({"tune", "nearest", "fail"}))
-      ->capture_default_str();
-  command->add_flag("--skip-check", state->skip_check, "neither verify nor time");
-  command->callback([state] { run_run(*state); });
+  state->common.add_to(command);
+  state->problem.add_to(command);
+  command.option("--on-miss", state->on_miss, "when the cache has no winner: tune, nearest, fail")
+      .one_of({"tune", "nearest", "fail"})
+      .show_default();
+  command.flag("--skip-check", state->skip_check, "neither verify nor time");
+  command.run([state] { run_run(*state); });
 }
 
 }  // namespace cudadent::cli

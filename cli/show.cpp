@@ -161,13 +161,13 @@ void run_show(const ShowCommand& command) {
 
 }  // namespace
 
-void add_show(CLI::App& program) {
-  auto* command = program.add_subcommand("show", "list winners, and what was tried");
+void add_show(const Command& program) {
+  const auto command = program.subcommand("show", "list winners, and what was tried");
   auto state = std::make_shared<ShowCommand>();
-  state->common.add_to(*command);
-  state->problem.add_to(*command, false);
-  command->add_flag("--trials", state->trials, "every trial of each winner's problem, best first");
-  command->callback([state] { run_show(*state); });
+  state->common.add_to(command);
+  state->problem.add_to(command, false);
+  command.flag("--trials", state->trials, "every trial of each winner's problem, best first");
+  command.run([state] { run_show(*state); });
 }
 
 }  // namespace cudadent::cli

@@ -86,22 +86,22 @@ void run_space(const SpaceCommand& command) {
 
 }  // namespace
 
-void add_space(CLI::App& program) {
-  auto* command = program.add_subcommand("space",
-                                         "list the configurations valid for a problem, or those of "
-                                         "a T1 file (a name ending in .json)");
+void add_space(const Command& program) {
+  const auto command =
+      program.subcommand("space",
+                         "list the configurations valid for a problem, or those of "
+                         "a T1 file (a name ending in .json)");
   auto state = std::make_shared<SpaceCommand>();
-  state->common.add_to(*command);
-  state->problem.add_to(*command);
-  command->get_option("--device")
-      ->description(
-          "auto, host, cuda, cuda:N, or an architecture such as sm_90a, which needs no device");
-  command->add_option("--template", state->only, "only this template; may be repeated")
-      ->allow_extra_args(false);
-  command->add_flag("--count", state->count, "only how many there are");
-  command->add_option("--limit", state->limit, "configurations listed a template")
-      ->capture_default_str();
-  command->callback([state] { run_space(*state); });
+  state->common.add_to(command);
+  state->problem.add_to(command);
+  command.describe(
+      "--device",
+      "auto, host, cuda, cuda:N, or an architecture such as sm_90a, which needs no device");
+  command.option("--template", state->only, "only this template; may be repeated")
+      .one_value_at_a_time();
+  command.flag("--count", state->count, "only how many there are");
+  command.option("--limit", state->limit, "configurations listed a template").show_default();
+  command.run([state] { run_space(*state); });
 }
 
 }  // namespace cudadent::cli

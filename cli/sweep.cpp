@@ -136,34 +136,34 @@ void run_command(const SweepCommand& command) {
   const bool to_the_end = run_sweep(jobs, opened.devices, options);
   view.finish();
   for (const auto& runtime : opened.runtimes) check_remembered(*runtime);
-  if (!to_the_end) throw CLI::RuntimeError(130);  // as a shell says of an interrupted program
+  if (!to_the_end) throw Exit{130};  // as a shell says of an interrupted program
   if (std::any_of(jobs.begin(), jobs.end(),
                   [](const SweepJob& job) { return job.state == SweepState::failed; }))
-    throw CLI::RuntimeError(1);
+    throw Exit{1};
 }
 
 }  // namespace
 
-void add_sweep(CLI::App& program) {
-  auto* command = program.add_subcommand("sweep", "tune many problems, listed in a JSON file");
+void add_sweep(const Command& program) {
+  const auto command = program.subcommand("sweep", "tune many problems, listed in a JSON file");
   auto state = std::make_shared<SweepCommand>();
-  state->common.add_to(*command);
-  command->add_option("file", state->file, "the problems: lists, ranges, suites (docs/sweeps.md)");
-  command->add_option("--devices", state->devices,
-                      "all (every GPU, else the host), or a list: cuda:0,cuda:1");
-  command->add_option("--budget", state->budget, "time for all problems together, by priority");
-  command->add_option("--per-problem", state->per_problem, "30s, 2m, or a number of trials");
+  state->common.add_to(command);
+  command.option("file", state->file, "the problems: lists, ranges, suites (docs/sweeps.md)");
+  command.option("--devices", state->devices,
+                 "all (every GPU, else the host), or a list: cuda:0,cuda:1");
+  command.option("--budget", state->budget, "time for all problems together, by priority");
+  command.option("--per-problem", state->per_problem, "30s, 2m, or a number of trials");
   std::vector<std::string> names;
   for (const auto& [name, doc] : strategies()) names.push_back(name);
-  command->add_option("--strategy", state->strategy, fmt::format("{}", fmt::join(names, ", ")))
-      ->capture_default_str();
-  command->add_option("--seed", state->seed, "of inputs and search")->capture_default_str();
-  command->add_option("--compile-workers", state->compile_workers,
-                      "for each device; 0: the cores, shared");
-  command->add_flag("--fresh", state->fresh, "tune again what has a winner");
-  command->add_flag("--dry-run", state->dry_run, "list the problems and what is known of them");
-  command->add_flag("--list-suites", state->list_suites, "list the suites a sweep can name");
-  command->callback([state] { run_command(*state); });
+  command.option("--strategy", state->strategy, fmt::format("{}", fmt::join(names, ", ")))
+      .show_default();
+  command.option("--seed", state->seed, "of inputs and search").show_default();
+  command.option("--compile-workers", state->compile_workers,
+                 "for each device; 0: the cores, shared");
+  command.flag("--fresh", state->fresh, "tune again what has a winner");
+  command.flag("--dry-run", state->dry_run, "list the problems and what is known of them");
+  command.flag("--list-suites", state->list_suites, "list the suites a sweep can name");
+  command.run([state] { run_command(*state); });
 }
 
 }  // namespace cudadent::cli

@@ -173,7 +173,7 @@ void run_tune(const TuneCommand& command) {
           stderr,
           "cudadent-tune: interrupted; the winner is the best of what was measured so far, and "
           "tuning again goes on from there\n");
-      throw CLI::RuntimeError(130);
+      throw Exit{130};
     }
   } catch (...) {
     clear_line();
@@ -183,43 +183,38 @@ void run_tune(const TuneCommand& command) {
 
 }  // namespace
 
-void add_tune(CLI::App& program) {
-  auto* command = program.add_subcommand("tune", "find the fastest configuration for a problem");
+void add_tune(const Command& program) {
+  const auto command = program.subcommand("tune", "find the fastest configuration for a problem");
   auto state = std::make_shared<TuneCommand>();
-  state->common.add_to(*command);
-  state->problem.add_to(*command);
+  state->common.add_to(command);
+  state->problem.add_to(command);
   std::vector<std::string> names;
   for (const auto& [name, doc] : strategies()) names.push_back(name);
-  command->add_option("--budget", state->budget, "30s, 2m, or a number of trials")
-      ->capture_default_str();
-  command->add_option("--strategy", state->strategy, fmt::format("{}", fmt::join(names, ", ")))
-      ->capture_default_str();
-  command->add_option("--seed", state->seed, "of inputs and search")->capture_default_str();
-  command->add_option("--patience", state->patience,
-                      "stop after this many trials without 1 % of improvement (0: never)");
-  command->add_option("--compile-workers", state->compile_workers, "0: one a core");
-  const std::map<std::string, Isolation> isolations{{"auto", Isolation::automatic},
-                                                    {"worker", Isolation::worker},
-                                                    {"in_process", Isolation::in_process}};
+  command.option("--budget", state->budget, "30s, 2m, or a number of trials").show_default();
+  command.option("--strategy", state->strategy, fmt::format("{}", fmt::join(names, ", ")))
+      .show_default();
+  command.option("--seed", state->seed, "of inputs and search").show_default();
+  command.option("--patience", state->patience,
+                 "stop after this many trials without 1 % of improvement (0: never)");
+  command.option("--compile-workers", state->compile_workers, "0: one a core");
   command
-      ->add_option("--isolation", state->isolation,
-                   "where candidates run: worker, in_process, or auto (a worker if one starts)")
-      ->transform(CLI::CheckedTransformer(isolations))
-      ->default_str("auto");
+      .option("--isolation", state->isolation,
+              "where candidates run: worker, in_process, or auto (a worker if one starts)")
+      .show_default("auto");
   command
-      ->add_option("--compile-timeout", state->compile_timeout,
-                   "seconds a candidate may take to compile, in a worker")
-      ->capture_default_str();
+      .option("--compile-timeout", state->compile_timeout,
+              "seconds a candidate may take to compile, in a worker")
+      .show_default();
   command
-      ->add_option("--run-timeout", state->run_timeout,
-                   "seconds a launch of a candidate may take, in a worker")
-      ->capture_default_str();
-  command->add_flag("--to-the-end", state->to_the_end,
-                    "use the whole budget even when nothing more is expected of it");
-  command->add_option("--template", state->only, "only this template; may be repeated")
-      ->allow_extra_args(false);
-  command->add_flag("--fresh", state->fresh, "measure again what the cache already knows");
-  command->callback([state] { run_tune(*state); });
+      .option("--run-timeout", state->run_timeout,
+              "seconds a launch of a candidate may take, in a worker")
+      .show_default();
+  command.flag("--to-the-end", state->to_the_end,
+               "use the whole budget even when nothing more is expected of it");
+  command.option("--template", state->only, "only this template; may be repeated")
+      .one_value_at_a_time();
+  command.flag("--fresh", state->fresh, "measure again what the cache already knows");
+  command.run([state] { run_tune(*state); });
 }
 
 }  // namespace cudadent::cli

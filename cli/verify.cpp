@@ -130,27 +130,27 @@ void run_verify(VerifyCommand& command) {
   if (command.fix) check_remembered(runtime);
   if (interrupted()) {
     fmt::print(stderr, "cudadent-tune: interrupted\n");
-    throw CLI::RuntimeError(130);
+    throw Exit{130};
   }
-  if (bad > 0) throw CLI::RuntimeError(1);
+  if (bad > 0) throw Exit{1};
 }
 
 }  // namespace
 
-void add_verify(CLI::App& program) {
-  auto* command = program.add_subcommand(
+void add_verify(const Command& program) {
+  const auto command = program.subcommand(
       "verify", "measure winners again; exit code 1 when one no longer wins or verifies");
   auto state = std::make_shared<VerifyCommand>();
-  state->common.add_to(*command);
-  state->problem.add_to(*command, false);
+  state->common.add_to(command);
+  state->problem.add_to(command, false);
   command
-      ->add_option("--challengers", state->rules.challengers,
-                   "how many of the fastest known trials it is compared with")
-      ->capture_default_str();
-  command->add_option("--margin", state->margin_percent, "per cent: slower by more is to lose")
-      ->capture_default_str();
-  command->add_flag("--fix", state->fix, "put the best of those compared in the place of who lost");
-  command->callback([state] { run_verify(*state); });
+      .option("--challengers", state->rules.challengers,
+              "how many of the fastest known trials it is compared with")
+      .show_default();
+  command.option("--margin", state->margin_percent, "per cent: slower by more is to lose")
+      .show_default();
+  command.flag("--fix", state->fix, "put the best of those compared in the place of who lost");
+  command.run([state] { run_verify(*state); });
 }
 
 }  // namespace cudadent::cli
