@@ -42,17 +42,18 @@ cp "$wheel" tests/install/use_wheel.py "$scratch/wheel.db" "$root/tmp/"
 nvrtc=$("$python" -c 'import nvidia, os; print(os.path.realpath(list(nvidia.__path__)[0]))' 2>/dev/null || true)
 if [[ -n "$nvrtc" ]]; then cp -r "$nvrtc" "$root/tmp/nvidia"; fi
 
-inside=(env -i HOME=/tmp PATH=/usr/local/bin CUDADENT_SHIPPED=none)
-enter=(chroot "$root")
-((EUID == 0)) || enter=(unshare --map-root-user --root="$root")
-if ! "${enter[@]}" "${inside[@]}" /python -c '' 2>"$scratch/enter.log"; then
+enter=("$(PATH=$PATH:/usr/sbin command -v chroot)" "$root")
+((EUID == 0)) || enter=("$(command -v unshare)" --map-root-user --root="$root")
+# inside <program> <argument…>: in that root, without this environment.
+inside() { env -i HOME=/tmp PATH=/nothing CUDADENT_SHIPPED=none ${CHARTS:+CHARTS=$CHARTS} "${enter[@]}" "$@"; }
+if ! inside /python -c '' 2>"$scratch/enter.log"; then
   cat "$scratch/enter.log"
   echo "not done: this machine lets nobody enter another root folder, so the wheel was used in an environment only"
   exit 0
 fi
-"${enter[@]}" "${inside[@]}" /python -m venv /tmp/env
-"${enter[@]}" "${inside[@]}" /tmp/env/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+inside /python -m venv /tmp/env
+inside /tmp/env/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
     "/tmp/$(basename "$wheel")"
 if [[ -n "$nvrtc" ]]; then mv "$root/tmp/nvidia" "$root"/tmp/env/lib/python3.*/site-packages/nvidia; fi
-"${enter[@]}" "${inside[@]}" /tmp/env/bin/python /tmp/use_wheel.py launch /tmp/wheel.db
+inside /tmp/env/bin/python /tmp/use_wheel.py launch /tmp/wheel.db
 rm -rf "$root" "$scratch/env"
