@@ -2,8 +2,8 @@
 
     python benchmarks/attention.py --work FOLDER [--group forward] … [--output FILE] [--chart FILE]
 
-Tunes each problem once, from nothing: winners that ship with cudadent are left out, unless
-CUDADENT_SHIPPED says which. (FOLDER keeps winners and what is done, so an interrupted run goes on.)
+Tunes each problem once, from an empty cache: winners that ship with cudadent are left out, unless
+CUDADENT_SHIPPED names some. (FOLDER keeps winners and progress, so an interrupted run resumes.)
 Then times, in turns, on random inputs, the L2 cache flushed before each run:
 
     cudadent   the winner
@@ -431,7 +431,7 @@ def print_group(group, rows):
         )
     for name in names:
         ratios = [row["times_as_fast"][name] for row in rows if name in row["times_as_fast"]]
-        print(f"over {name}: geometric mean {geometric_mean(ratios):.3f}, least {min(ratios):.3f}")
+        print(f"over {name}: geometric mean {geometric_mean(ratios):.3f}, minimum {min(ratios):.3f}")
 
 
 def means(rows_of_groups):
@@ -480,7 +480,7 @@ def main():
     summary = means(rows_of_groups)
     for question, found in summary.items():
         print(
-            f"{question}: geometric mean {found['mean']:.3f}, least {found['least']:.3f} "
+            f"{question}: geometric mean {found['mean']:.3f}, minimum {found['least']:.3f} "
             f"({found['problems']} of {found['of']} problems)"
         )
     versions = {name: version_of(module) for name, module in FLASH_ATTENTION.items()}

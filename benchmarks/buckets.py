@@ -2,7 +2,7 @@
 
     python benchmarks/buckets.py --work FOLDER [--weights 4096x4096] [--output FILE]
 
-The key of a matrix product has its number of rows m in buckets. For the first and the last m of some
+The tuning key of a matrix product puts its number of rows m into buckets. For the first and the last m of some
 buckets: tunes both exactly, then times, in turns, each m with its own winner and with the other's, which is
 what it gets when the other was tuned first.
 """

@@ -12,9 +12,9 @@ in one process, on random inputs, the L2 cache flushed before each run:
     cublas    torch.mm as it comes
     cudnn     scaled_dot_product_attention, cuDNN's backend; flash's is timed too
 
-and prints how many times as fast as cuBLAS, or cuDNN, each is: the geometric mean, the least, and the worst problems.
+and prints how many times as fast as cuBLAS, or cuDNN, each is: the geometric mean, the minimum, and the worst problems.
 Where cuDNN refuses a problem, flash stands for it, and the row says so. --prepare compiles what is launched untuned
-on so many threads beforehand. --isolation says where candidates run.
+beforehand, on that number of threads. --isolation says where candidates run.
 
 --device host rehearses it on the processor, in f32, on tiny problems, without peers: the columns are then over
 "alone".
@@ -394,7 +394,7 @@ def print_summary(part, rows, worst):
     for name, ratios in columns.items():
         slowest = sorted(rows, key=lambda row, name=name: row["ratios"].get(name, math.inf))[:worst]
         listed = ", ".join(f"{row['problem']} {row['ratios'][name]:.2f}" for row in slowest)
-        print(f"  {name:8} geometric mean {geometric_mean(ratios):.3f}, least {min(ratios):.3f}: {listed}")
+        print(f"  {name:8} geometric mean {geometric_mean(ratios):.3f}, minimum {min(ratios):.3f}: {listed}")
     misses = sorted(said["miss_seconds"] for row in rows for said in (row["launched"]["shipped"],))
     print(f"  from call to launch, compiled before: median {misses[len(misses) // 2] * 1e3:.1f} ms\n")
     return {
@@ -420,7 +420,7 @@ def main():
     parser.add_argument("--budgets", default="1,2", help="seconds of tuning; empty: none")
     parser.add_argument("--isolation", default="auto", choices=("auto", "worker", "in_process"))
     parser.add_argument("--prepare", type=int, default=16, help="threads that compile beforehand")
-    parser.add_argument("--rounds", type=int, default=15, help="at least so many")
+    parser.add_argument("--rounds", type=int, default=15, help="minimum number")
     parser.add_argument("--worst", type=int, default=5, help="problems that are listed")
     parser.add_argument("--limit", type=float, default=math.inf, help="begin nothing after seconds")
     parser.add_argument(

@@ -3,7 +3,7 @@
     python benchmarks/gains.py FOLDER [--operator attention] [--pattern REGEX]
 
 FOLDER is what gemm.py or attention.py was given as --work. For each problem: the best time of any
-configuration, and how many times as long the best one takes without a part, among what the search
+configuration, and the ratio of the best time without a part to it, among what the search
 has measured ("–" where it measured none). A search spends its time on good configurations, so these
 are bounds from above of what a part gains, near to it where many were measured; the count is given.
 """

@@ -2,8 +2,8 @@
 
     python benchmarks/gemm.py --work FOLDER [--group table] … [--output FILE] [--chart FILE.svg]
 
-Tunes each problem once, from nothing: winners that ship with cudadent are left out, unless CUDADENT_SHIPPED says
-which. (FOLDER keeps winners and what is done, so an interrupted run goes on.) Then
+Tunes each problem once, from an empty cache: winners that ship with cudadent are left out, unless CUDADENT_SHIPPED
+names some. (FOLDER keeps winners and progress, so an interrupted run resumes.) Then
 times, in turns, on random inputs, the L2 cache flushed before each run:
 
     cudadent   the winner

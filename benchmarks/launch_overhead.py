@@ -3,9 +3,9 @@
     python benchmarks/launch_overhead.py [--json FILE] [--calls N] [--batches N] [--members]
 
 One process, one stream, tensors too small for the GPU to be the bottleneck: matrix products and
-norms of 64 × 64, attention of 64 tokens, and of a token each of four sequences in pages. A batch
+norms of 64 × 64, attention of 64 tokens, and of one token for each of four sequences in pages. A batch
 of calls is timed on the host clock without synchronising inside it; the median over batches is
-reported, in microseconds a call. The bare launch is cuLaunchKernel of an empty kernel through
+reported, in microseconds per call. The bare launch is cuLaunchKernel of an empty kernel through
 ctypes, less what an equal ctypes call of a function that does nothing (cuDriverGetVersion) costs
 beyond its work: an upper bound of what a loop in C pays.
 

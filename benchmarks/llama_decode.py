@@ -3,11 +3,11 @@
     python benchmarks/llama_decode.py [--on-miss tune|nearest|background …] [--budget 60s] [--json FILE]
 
 Random weights: 6 layers of 4096, 32 heads on 8, bf16, one sequence. After a prompt of 512 tokens it decodes 128
-greedily, one forward pass a token, with a cache that grows (DynamicCache), so that each step is a shape of its
+greedily, one forward pass per token, with a cache that grows (DynamicCache), so that each step is a shape of its
 own. `sdpa` is what transformers takes by default; `cudadent` is registered by hand, as below. Each implementation
 decodes once before anything is timed: what is tuned or compiled is then (its time is printed), and the logits of
 both are compared, given the same tokens. Then they take turns, --rounds times; a round's ratio is ours over sdpa's
-tokens a second, of decoding alone.
+tokens per second, of decoding alone.
 
 What a user gets without a word is --on-miss tune with the default budget and the winners that ship. Several words
 are done one after another: "--on-miss nearest tune" says what tuning is worth. On a machine without a GPU: --device cpu --layers 2 --hidden 64 --heads 4 --kv-heads 2 --prompt 24 --tokens 8
@@ -187,7 +187,7 @@ def compare(arguments, model, prompt, on_miss):
     ratios = [speeds["ratio"] for speeds in result["rounds"]]
     result["ratio"] = statistics.median(ratios)
     result["launched"] = explain(arguments, arguments.prompt + arguments.tokens)
-    print(f"  ratio: median {result['ratio']:.3f}, least {min(ratios):.3f}")
+    print(f"  ratio: median {result['ratio']:.3f}, minimum {min(ratios):.3f}")
     print(f"  the last step launched {result['launched']}")
     return result
 

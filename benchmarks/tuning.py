@@ -12,9 +12,9 @@ The parts, each of which keeps what it has done in FOLDER, shape by shape, and i
     compare  times all winners and torch.mm in turns in one process, the L2 cache flushed before each
              run, and compares medians
 
-Without --part all are done in this order. A part that was interrupted goes on where it was; --limit
+Without --part all are done in this order. A part that was interrupted resumes; --limit
 ends the program before a shape that would take it beyond so many seconds. A problem's winners come
-out of databases of their own, one a search.
+from databases of their own, one per search.
 
 `--device host` runs the same on the processor, in f32, on tiny shapes unless --shapes says otherwise:
 a rehearsal, without Triton.

@@ -67,6 +67,6 @@ if(missing)
   list(JOIN missing ", " missing_text)
   list(TRANSFORM missing REPLACE ".*\\((.*)\\)" "\\1" OUTPUT_VARIABLE missing_packages)
   list(JOIN missing_packages " " missing_packages)
-  # One line: pip shows it among others, broken where CMake pleases.
-  message(FATAL_ERROR "\ncudadent: not found: ${missing_text}. On Debian or Ubuntu: apt-get install ${missing_packages}; elsewhere name a folder that holds include/ and lib/ in CMAKE_PREFIX_PATH.\n")
+  # CMake leaves a line that is indented in one piece.
+  message(FATAL_ERROR "\n  cudadent: not found: ${missing_text}. On Debian or Ubuntu: apt-get install ${missing_packages}; elsewhere name a folder that holds include/ and lib/ in CMAKE_PREFIX_PATH.\n")
 endif()

@@ -172,3 +172,23 @@ def test_the_tutorial_is_tested():
     kinds = [block.kind for block in BLOCKS if block.document == "writing-a-template.md"]
     assert kinds.count("file") >= 9
     assert {"run", "python", "c++"} <= set(kinds)
+
+
+TEXTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere_and_tables_can_be_read(document):
+    text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, _ = target.partition("#")
+        if path and "://" not in path:
+            assert (document.parent / path).exists(), f"{document.name} links to {target}"
+    for line in text.splitlines():
+        if line.startswith("|"):
+            longest = max(line.split("|"), key=len)
+            assert len(longest) <= 600, f"{document.name}: a table cell of {len(longest)} characters"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
