@@ -22,3 +22,10 @@ export CUDADENT_CACHE="$prefix/cudadent.db"
 built examples/cpp build/install-examples
 build/install-examples/quickstart 2
 build/install-examples/own_kernel
+
+# A build that lacks something says so in one line, with what to install.
+if cmake -S . -B build/install-lacking -G Ninja -DCMAKE_DISABLE_FIND_PACKAGE_SQLite3=ON >build/install-lacking.log 2>&1; then
+  echo "check_install: configured without SQLite" >&2
+  exit 1
+fi
+grep 'cudadent: not found: SQLite 3 (libsqlite3-dev)\. .* apt-get install libsqlite3-dev;' build/install-lacking.log
