@@ -129,6 +129,7 @@ function(cudadent_add_library name)
     add_library(${name} SHARED $<TARGET_OBJECTS:cudadent_objects>)
     target_link_libraries(${name} PRIVATE SQLite::SQLite3 Threads::Threads ${CMAKE_DL_LIBS}
         $<$<BOOL:${ZLIB_FOUND}>:ZLIB::ZLIB> $<BUILD_INTERFACE:cudadent_options>)
+    cudadent_contain_all(${name})
     set_target_properties(${name} PROPERTIES
         VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
   endif()
