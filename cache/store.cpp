@@ -293,9 +293,10 @@ std::vector<WinnerRecord> Store::winners(const std::string& op, const std::strin
   // earliest layer.
   std::stable_sort(records.begin(), records.end(),
                    [](const auto& a, const auto& b) { return winner_key(a) < winner_key(b); });
-  records.erase(std::unique(records.begin(), records.end(),
-                            [](const auto& a, const auto& b) { return winner_key(a) == winner_key(b); }),
-                records.end());
+  records.erase(
+      std::unique(records.begin(), records.end(),
+                  [](const auto& a, const auto& b) { return winner_key(a) == winner_key(b); }),
+      records.end());
   return records;
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t best_trials_listed = 10, failures_listed = 20;
 
-std::string first_line(const std::string& text) {
+std::string short_line(const std::string& text) {
   constexpr std::size_t max_length = 240;
   const std::string line = text.substr(0, text.find('\n'));
   return line.size() <= max_length ? line : line.substr(0, max_length) + "…";
@@ -82,7 +82,7 @@ Table failure_table(const ProblemReport& report) {
   for (const auto& record : report.trials) {
     const Trial& trial = record.trial;
     if (trial.status == TrialStatus::ok) continue;
-    auto& [count, example] = ways[{std::string(name_of(trial.status)), first_line(trial.message)}];
+    auto& [count, example] = ways[{std::string(name_of(trial.status)), short_line(trial.message)}];
     ++count;
     if (example == nullptr) example = &trial;
   }

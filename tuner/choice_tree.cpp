@@ -9,13 +9,13 @@
 
 namespace cudadent {
 
-using choices::complete;
+using choices::last_node;
 using choices::saturating_add;
 
 ChoiceTree::ChoiceTree(std::size_t parameters, std::vector<std::vector<std::uint16_t>> points)
     : parameters_(parameters), nodes_(2) {
   std::iota(parameters_.begin(), parameters_.end(), 0U);
-  nodes_[complete].size = 1;
+  nodes_[last_node].size = 1;
   std::sort(points.begin(), points.end());
   points.erase(std::unique(points.begin(), points.end()), points.end());
   root_ = add(points, 0);
@@ -23,7 +23,7 @@ ChoiceTree::ChoiceTree(std::size_t parameters, std::vector<std::vector<std::uint
 
 // The subtree of points that agree in the first `depth` positions.
 std::uint32_t ChoiceTree::add(Points sorted, std::size_t depth) {
-  if (depth == parameters_.size()) return complete;
+  if (depth == parameters_.size()) return last_node;
   std::vector<Edge> edges;
   Node node;
   while (!sorted.empty()) {

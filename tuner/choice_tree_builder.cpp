@@ -10,8 +10,8 @@
 
 namespace cudadent {
 
-using choices::complete;
 using choices::IndexSet;
+using choices::last_node;
 using choices::Memory;
 using choices::mixed;
 using choices::nothing;
@@ -32,7 +32,7 @@ class ChoiceTreeBuilder {
     for (std::size_t i = 0; i < values_.size(); ++i) values_[i] = program.nodes()[i].constant;
     make_levels(specs);
     tree_.nodes_.resize(2);
-    tree_.nodes_[complete].size = 1;
+    tree_.nodes_[last_node].size = 1;
     tree_.root_ = build(0, no_failure);
   }
 
@@ -148,7 +148,7 @@ class ChoiceTreeBuilder {
       const bool kept = std::all_of(
           level.checks.begin(), level.checks.end(),
           [&](const auto& check) { return level.lanes[lane_of_[check.root] * count + i] != 0; });
-      if (kept) level.edges.push_back({0, complete, static_cast<std::uint16_t>(i)});
+      if (kept) level.edges.push_back({0, last_node, static_cast<std::uint16_t>(i)});
     }
     return true;
   }
@@ -181,7 +181,7 @@ class ChoiceTreeBuilder {
   std::uint32_t build(std::size_t depth, std::uint32_t failure) {
     if (depth == levels_.size()) {
       if (failure != no_failure) program_.report_failure(failure, positions_);
-      return complete;
+      return last_node;
     }
     if (++visits_ % 4096 == 0) Cancellation::check();
     Level& level = levels_[depth];

@@ -11,8 +11,8 @@
 
 namespace cudadent::choices {
 
-inline constexpr std::uint32_t complete = 0;  // the node below the last choice
-inline constexpr std::uint32_t nothing = 1;   // the node that holds no choice
+inline constexpr std::uint32_t last_node = 0;  // the node below the last choice
+inline constexpr std::uint32_t nothing = 1;    // the node that holds no choice
 
 inline std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
   std::uint64_t sum = 0;

@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::size_t population_size = 20;
 constexpr std::size_t tournament = 3;
-constexpr double mutation = 0.1;  // of a parameter
-constexpr int breeding_attempts = 32;      // children bred before going elsewhere
+constexpr double mutation = 0.1;       // of a parameter
+constexpr int breeding_attempts = 32;  // children bred before going elsewhere
 
 // Keeps the fastest of those measured; breeds from two that won a tournament: each parameter from one
 // or the other, now and then a random value, repaired by taking over fewer where the mixture is not

@@ -8,9 +8,9 @@ namespace {
 
 constexpr double first_temperature = 0.3;  // of the logarithm of time
 constexpr double last_temperature = 0.01;
-constexpr double cooling = 0.98;      // a result
+constexpr double cooling = 0.98;              // a result
 constexpr std::size_t restart_patience = 40;  // results without acceptance before a restart
-constexpr int move_attempts = 24;          // moves looked for before going elsewhere
+constexpr int move_attempts = 24;             // moves looked for before going elsewhere
 
 // Walks from neighbour to neighbour, also to slower ones while it is hot: by how much is compared on
 // the logarithm of time. When it has cooled and no longer moves it is heated up again, at the best.
