@@ -25,6 +25,11 @@ ldd "$program" "$root$home/lib/$version"/lib-dynload/*.so |
   grep -o -E '/[^ ]+\.so[^ ]*' | grep -v ":$" | sort -u | while read -r library; do
   [[ "$library" == "$root"* ]] || copied "$library"
 done
+# The rest of glibc, which others are linked with.
+libc=$(ldd "$program" | grep -o -E '/[^ ]+/libc\.so\.6')
+for part in libpthread.so.0 libdl.so.2 librt.so.1 libutil.so.1; do
+  [[ ! -e "$(dirname "$libc")/$part" ]] || copied "$(dirname "$libc")/$part"
+done
 # Where the loader looks first.
 [[ ! -e /etc/ld.so.cache ]] || ldconfig -r "$root" 2>/dev/null || true
 if ((EUID == 0)); then mknod -m 666 "$root/dev/null" c 1 3; else : >"$root/dev/null"; fi

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Builds the wheel, looks at which libraries it needs, installs it into an empty environment in a root folder that has
-# nothing but Python and glibc, and uses it there: tests/install/use_wheel.py.
+# scripts/check_wheel.sh [WHEEL]: builds the wheel, unless one is named, looks at which libraries it needs, installs it into
+# an empty environment in a root folder that has nothing but Python and glibc, and uses it there:
+# tests/install/use_wheel.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Compiled as build/release is, so that ccache has most of the objects already.
-wheel=$PWD/$(CXX="${CXX:-c++}" scripts/wheel.sh -C cmake.define.CUDADENT_WERROR=ON \
-    -C cmake.define.CUDADENT_UNITY=OFF | tail -n 1)
+if [[ -n "${1:-}" ]]; then
+  wheel=$(realpath "$1")
+else
+  # Compiled as build/release is, so that ccache has most of the objects already.
+  wheel=$PWD/$(CXX="${CXX:-c++}" scripts/wheel.sh -C cmake.define.CUDADENT_WERROR=ON \
+      -C cmake.define.CUDADENT_UNITY=OFF | tail -n 1)
+fi
 python=$PWD/.venv/bin/python
 scratch=$PWD/build/wheel-test
 rm -rf "$scratch"
@@ -38,14 +43,14 @@ unset PYTHONPATH CUDADENT_WORKER
 root=$scratch/root
 scripts/bare_root.sh "$root" "$python"
 cp "$wheel" tests/install/use_wheel.py "$scratch/wheel.db" "$root/tmp/"
-# The extra "nvrtc" names this package; it is large, so it is not fetched again.
-nvrtc=$("$python" -c 'import nvidia, os; print(os.path.realpath(list(nvidia.__path__)[0]))' 2>/dev/null || true)
-if [[ -n "$nvrtc" ]]; then cp -r "$nvrtc" "$root/tmp/nvidia"; fi
-
-enter=("$(PATH=$PATH:/usr/sbin command -v chroot)" "$root")
-((EUID == 0)) || enter=("$(command -v unshare)" --map-root-user --root="$root")
-# inside <program> <argument…>: in that root, without this environment.
-inside() { env -i HOME=/tmp PATH=/nothing CUDADENT_SHIPPED=none ${CHARTS:+CHARTS=$CHARTS} "${enter[@]}" "$@"; }
+# inside <program> <argument…>: in that root, with /proc, and without this environment.
+as_root=()
+((EUID == 0)) || as_root=(--map-root-user)
+inside() {
+  PATH=$PATH:/usr/sbin unshare --mount "${as_root[@]}" sh -c 'mount --rbind /proc "$0/proc" && exec env -i \
+      HOME=/tmp PATH=/nothing CUDADENT_SHIPPED=none CHARTS="$CHARTS" "$(command -v chroot)" "$0" "$@"' "$root" "$@"
+}
+export CHARTS=${CHARTS:-}
 if ! inside /python -c '' 2>"$scratch/enter.log"; then
   cat "$scratch/enter.log"
   echo "not done: this machine lets nobody enter another root folder, so the wheel was used in an environment only"
@@ -54,6 +59,14 @@ fi
 inside /python -m venv /tmp/env
 inside /tmp/env/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
     "/tmp/$(basename "$wheel")"
-if [[ -n "$nvrtc" ]]; then mv "$root/tmp/nvidia" "$root"/tmp/env/lib/python3.*/site-packages/nvidia; fi
 inside /tmp/env/bin/python /tmp/use_wheel.py launch /tmp/wheel.db
+
+# The package that the extra "nvrtc" names, from .venv, since it is large. A library of NVIDIA's in it needs libstdc++.
+nvrtc=$("$python" -c 'import nvidia, os; print(os.path.realpath(list(nvidia.__path__)[0]))' 2>/dev/null || true)
+if [[ -n "$nvrtc" ]]; then
+  cp -r "$nvrtc" "$root"/tmp/env/lib/python3.*/site-packages/
+  libraries=$(find "$nvrtc" -name 'libnvrtc-builtins.so*' -exec ldd {} + | grep -o -E '/[^ ]+/lib(stdc\+\+|gcc_s)\.so[^ ]*' | sort -u)
+  for library in $libraries; do cp -L "$library" "$root$library"; done
+  inside /tmp/env/bin/python /tmp/use_wheel.py compile /tmp/wheel.db
+fi
 rm -rf "$root" "$scratch/env"

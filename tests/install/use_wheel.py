@@ -1,7 +1,11 @@
-"""Uses an installed wheel: `use_wheel.py tune DATABASE` with a C++ compiler, then `use_wheel.py launch DATABASE`
-on a machine that has none, nor NumPy, nor anything else but Python. Started by scripts/check_wheel.sh."""
+"""Uses an installed wheel, step by step, as scripts/check_wheel.sh says:
 
-import array
+use_wheel.py tune DATABASE     with a C++ compiler
+use_wheel.py launch DATABASE   on a machine that has none, nor NumPy, nor anything else but Python
+use_wheel.py compile DATABASE  with NVRTC
+"""
+
+import ctypes
 import json
 import math
 import os
@@ -16,15 +20,18 @@ PROBLEM = ["rms_norm", f"rows={ROWS}", f"columns={COLUMNS}", "dtype=f32"]
 
 
 class Tensor:
-    """Memory with a shape, as NumPy describes it."""
+    """Memory with a shape, as NumPy describes it; aligned, as that of the problem that was tuned."""
 
     def __init__(self, values, *shape):
-        self.values = array.array("f", values)
+        self.memory = (ctypes.c_char * (4 * len(values) + 64))()
+        start = -ctypes.addressof(self.memory) % 64
+        self.values = (ctypes.c_float * len(values)).from_buffer(self.memory, start)
+        self.values[:] = values
         self.__array_interface__ = {
             "version": 3,
             "typestr": "<f4",
             "shape": shape,
-            "data": (self.values.buffer_info()[0], False),
+            "data": (ctypes.addressof(self.values), False),
         }
 
 
@@ -71,24 +78,31 @@ def compile_for_gpu():
     return f"NVRTC compiled {len(compiled)} specializations for sm_90a"
 
 
+def worker():
+    program = os.path.join(os.path.dirname(cudadent.__file__), "cudadent-worker")
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def report(database):
+    page = database + ".html"
+    said_by("report", "--db", database, "--html", page)
+    return f"a report of {os.path.getsize(page)} bytes"
+
+
 def main():
     what, database = sys.argv[1:]
-    print(f"cudadent {cudadent.__version__} in {sys.prefix}")
-    print(said_by("--version").strip())
-    print(tune(database) if what == "tune" else launch(database))
-    if what == "launch":
+    print(f"cudadent {cudadent.__version__} in {sys.prefix}, cudadent-tune {said_by('--version').strip()}, {worker()}")
+    if what == "tune":
+        print(tune(database))
+        print(launch(database))
+    elif what == "launch":
+        print(launch(database))
         print(without_compiler(database))
-        try:
-            import nvidia  # noqa: F401
-        except ImportError:
-            print("no NVRTC here")
-        else:
-            print(compile_for_gpu())
-    # Chart.js is in the program, where the machine that built it has it.
-    if os.environ.get("CHARTS"):
-        page = database + ".html"
-        said_by("report", "--db", database, "--html", page)
-        print(f"a report of {os.path.getsize(page)} bytes")
+        # Chart.js is in the program, where the machine that built it has it.
+        if os.environ.get("CHARTS"):
+            print(report(database))
+    else:
+        print(compile_for_gpu())
 
 
 if __name__ == "__main__":
