@@ -8,19 +8,16 @@
 #include <charconv>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string_view>
 #include <system_error>
+
+#include "runtime/base/files.h"
 
 namespace cudadent {
 
 namespace {
 
-std::string contents_of(const std::string& file) {
-  std::ifstream stream(file);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
+std::string contents_of(const std::string& file) { return read_file(file).value_or(""); }
 
 struct ProcessStatus {
   char state = 0;          // 0 where unknown

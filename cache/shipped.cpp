@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <tuple>
 
 #include "cache/formats/portable.h"
 #include "runtime/base/environment.h"
+#include "runtime/base/files.h"
 
 namespace cudadent {
 
@@ -37,11 +36,8 @@ std::vector<WinnerRecord> winners_in(const EmbeddedFile& file) {
 }
 
 std::string text_of(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  if (!stream) throw Error(ErrorCode::cache_failed, fmt::format("cannot read {}", file.string()));
-  return text.str();
+  if (auto text = read_file(file)) return *std::move(text);
+  throw Error(ErrorCode::cache_failed, fmt::format("cannot read {}", file.string()));
 }
 
 std::shared_ptr<const ShippedWinners> winners_of_folder(const fs::path& folder) {

@@ -2,10 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "runtime/base/files.h"
 #include "runtime/language/value.h"
 
 namespace cudadent {
@@ -85,11 +84,9 @@ SpaceDefinition parse_t1(const std::string& text, const std::string& name) {
 }
 
 SpaceDefinition read_t1(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  std::ostringstream text;
-  if (stream) text << stream.rdbuf();
-  if (!stream) refuse(file.string(), "it cannot be read");
-  return parse_t1(std::move(text).str(), file.string());
+  const auto text = read_file(file);
+  if (!text) refuse(file.string(), "it cannot be read");
+  return parse_t1(*text, file.string());
 }
 
 }  // namespace cudadent

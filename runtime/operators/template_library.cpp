@@ -4,11 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 
+#include "runtime/base/files.h"
 #include "runtime/base/hash.h"
 #include "runtime/language/backend_kind.h"
 
@@ -18,13 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string read_file(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  if (!stream)
-    throw Error(ErrorCode::invalid_manifest, fmt::format("cannot read {}", path.string()));
-  return text.str();
+std::string text_of(const fs::path& path) {
+  if (auto text = read_file(path)) return *std::move(text);
+  throw Error(ErrorCode::invalid_manifest, fmt::format("cannot read {}", path.string()));
 }
 
 std::string_view first_folder(std::string_view path) { return path.substr(0, path.find('/')); }
@@ -92,7 +87,7 @@ std::string operator_folder_name(const fs::path& folder) {
               real = fs::weakly_canonical(folder).filename().string();
   if (name == real) return name;
   const auto manifest =
-      nlohmann::json::parse(read_file(folder / "op.json"), nullptr, false, true /* comments */);
+      nlohmann::json::parse(text_of(folder / "op.json"), nullptr, false, true /* comments */);
   const auto op = manifest.find("op");  // the end, where it is no object
   return op != manifest.end() && *op == nlohmann::json(real) ? real : name;
 }
@@ -113,7 +108,7 @@ void TemplateLibrary::add_folder(const fs::path& folder) {
   const std::lock_guard lock(mutex_);
   FolderWalk([this](const fs::path& file, const fs::path& relative) {
     const std::string path = relative.generic_string();
-    files_[path] = {path, file.string(), [file] { return read_file(file); }};
+    files_[path] = {path, file.string(), [file] { return text_of(file); }};
   }).walk(absolute, prefix);
   entries_.clear();
 }

@@ -5,10 +5,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "runtime/base/files.h"
 
 namespace cudadent {
 
@@ -22,13 +22,11 @@ nlohmann::json parse_json(std::string_view text, const std::string& origin) {
 }
 
 nlohmann::json read_json(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  std::error_code ignored;
-  if (!stream || std::filesystem::is_directory(file, ignored))
+  const auto text = read_file(file);
+  if (!text)
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("cannot read {}: no such file, or not readable", file.string()));
-  return parse_json(text, file.string());
+  return parse_json(*text, file.string());
 }
 
 JsonReader::JsonReader(const nlohmann::json& json, std::string place)

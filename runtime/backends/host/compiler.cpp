@@ -15,12 +15,12 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <sstream>
 #include <string_view>
 #include <thread>
 #include <utility>
 
 #include "runtime/base/cancellation.h"
+#include "runtime/base/files.h"
 
 extern char** environ;
 
@@ -122,12 +122,7 @@ Outcome run_program(const std::vector<std::string>& command, const std::string& 
   return outcome;
 }
 
-std::string read_text(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return text.str();
-}
+std::string read_text(const std::string& path) { return read_file(path).value_or(""); }
 
 bool succeeded(const Outcome& outcome) {
   return outcome.started() && !outcome.timed_out && WIFEXITED(outcome.status) &&
