@@ -53,7 +53,8 @@ void count(MergeReport::Counts& counts, Verdict verdict) {
 
 Verdict compare(const WinnerRecord& ours, const WinnerRecord& theirs) {
   const bool same_measure = ours.problem.problem_key == theirs.problem.problem_key &&
-                            ours.template_hash == theirs.template_hash;
+                            ours.template_hash == theirs.template_hash &&
+                            ours.objective == theirs.objective;
   const bool better = same_measure && ours.seconds != theirs.seconds
                           ? theirs.seconds < ours.seconds
                           : theirs.created > ours.created;

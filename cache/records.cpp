@@ -3,13 +3,14 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 #include <utility>
 
+#include "cache/fields.h"
 #include "runtime/language/value.h"
 
 namespace cudadent {
@@ -23,15 +24,14 @@ std::string text_of(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-// The numbers of KernelResources by the names the database uses.
-constexpr std::array<std::pair<const char*, std::int64_t KernelResources::*>, 5> resource_fields = {
-    {
-        {"registers", &KernelResources::registers},
-        {"spill_bytes", &KernelResources::spill_bytes},
-        {"local_bytes", &KernelResources::local_bytes},
-        {"shared_bytes", &KernelResources::shared_bytes},
-        {"constant_bytes", &KernelResources::constant_bytes},
-    }};
+// Calls `visit(name, number)` for each number of KernelResources.
+template <class Resources, class Visit>
+void each_number(Resources& resources, const Visit& visit) {
+  each_field<KernelResources>([&](const auto& field) {
+    if constexpr (!std::is_same_v<decltype(field.member), std::string KernelResources::*>)
+      visit(field.name, resources.*field.member);
+  });
+}
 
 }  // namespace
 
@@ -64,9 +64,9 @@ std::string encode_resources(const std::vector<KernelResources>& resources) {
   json list = json::array();
   for (const KernelResources& kernel : resources) {
     json object = {{"entry", kernel.entry}};
-    for (const auto& [name, field] : resource_fields) {
-      if (kernel.*field >= 0) object[name] = kernel.*field;
-    }
+    each_number(kernel, [&](const char* name, std::int64_t number) {
+      if (number >= 0) object[name] = number;
+    });
     list.push_back(std::move(object));
   }
   return text_of(list);
@@ -77,12 +77,27 @@ std::vector<KernelResources> decode_resources(std::string_view text) {
   std::vector<KernelResources> resources;
   for (const json& object : list.get_ref<const json::array_t&>()) {
     KernelResources kernel{.entry = object.at("entry").get<std::string>()};
-    for (const auto& [name, field] : resource_fields) {
-      if (object.contains(name)) kernel.*field = object.at(name).get<std::int64_t>();
-    }
+    each_number(kernel, [&](const char* name, std::int64_t& number) {
+      if (object.contains(name)) number = object.at(name).get<std::int64_t>();
+    });
     resources.push_back(std::move(kernel));
   }
   return resources;
+}
+
+std::string encode_figures(const Figures& figures) {
+  json object = json::object();
+  for (const auto& [name, value] : figures)
+    if (std::isfinite(value)) object[name] = value;
+  return text_of(object);
+}
+
+Figures decode_figures(std::string_view text) {
+  const json object = json::parse(text);
+  Figures figures;
+  for (const auto& [name, value] : object.get_ref<const json::object_t&>())
+    figures[name] = value.get<double>();
+  return figures;
 }
 
 bool is_settled(TrialStatus status) noexcept {

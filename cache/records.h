@@ -28,6 +28,10 @@ std::vector<double> decode_samples(std::string_view text);
 std::string encode_resources(const std::vector<KernelResources>& resources);
 std::vector<KernelResources> decode_resources(std::string_view text);
 
+// Figures that are not finite are left out: JSON has no such numbers.
+std::string encode_figures(const Figures& figures);
+Figures decode_figures(std::string_view text);
+
 // Whether the trial says something about the configuration; else it is tried again.
 bool is_settled(TrialStatus status) noexcept;
 TrialStatus decode_status(std::string_view name);

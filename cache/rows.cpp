@@ -1,10 +1,14 @@
 #include "cache/rows.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
+#include "cache/fields.h"
 #include "cache/records.h"
 #include "runtime/base/hash.h"
 
@@ -63,95 +67,118 @@ auto read_all(sqlite::Query& rows, const Read& read) {
   return records;
 }
 
-// Columns in the order of the query in find_problems().
+// ------------------------------------------------------------- members as columns, and back
+
+template <class Number>
+  requires std::is_arithmetic_v<Number>
+auto encoded(Number number) {
+  // SQLite's integers are signed: a seed or count keeps its 64 bits.
+  if constexpr (std::is_floating_point_v<Number>)
+    return static_cast<double>(number);
+  else
+    return static_cast<std::int64_t>(number);
+}
+const std::string& encoded(const std::string& text) { return text; }
+std::string encoded(const Values& values) { return encode_configuration(values); }
+std::string encoded(const std::vector<double>& samples) { return encode_samples(samples); }
+std::string encoded(const std::vector<KernelResources>& resources) {
+  return encode_resources(resources);
+}
+std::string encoded(const Figures& figures) { return encode_figures(figures); }
+std::string_view encoded(TrialStatus status) { return name_of(status); }
+
+template <class Number>
+  requires std::is_arithmetic_v<Number>
+void decode(sqlite::Query& row, Number& number) {
+  if constexpr (std::is_floating_point_v<Number>)
+    number = row.real();
+  else
+    number = static_cast<Number>(row.integer());
+}
+void decode(sqlite::Query& row, std::string& text) { text = row.text(); }
+void decode(sqlite::Query& row, Values& values) { values = decode_configuration(row.text()); }
+void decode(sqlite::Query& row, std::vector<double>& samples) {
+  samples = decode_samples(row.text());
+}
+void decode(sqlite::Query& row, std::vector<KernelResources>& resources) {
+  resources = decode_resources(row.text());
+}
+void decode(sqlite::Query& row, Figures& figures) { figures = decode_figures(row.text()); }
+void decode(sqlite::Query& row, TrialStatus& status) { status = decode_status(row.text()); }
+
+// ", " before each but the first.
+void append(std::string& list, std::string_view item) {
+  if (!list.empty()) list += ", ";
+  list += item;
+}
+
+template <class... Records>
+std::string insert_into(std::string_view table, std::string_view first_columns, int first_count) {
+  std::string columns(first_columns), places;
+  for (int i = 0; i < first_count; ++i) append(places, "?");
+  const auto add = [&](const auto& field) {
+    append(columns, field.column);
+    append(places, "?");
+  };
+  (each_stored_field<Records>(add), ...);
+  return fmt::format("INSERT OR REPLACE INTO {} ({}) VALUES ({})", table, columns, places);
+}
+
+template <class Record>
+void bind_fields(sqlite::Query& query, const Record& record) {
+  each_stored_field<Record>([&](const auto& field) { query.bind(encoded(record.*field.member)); });
+}
+
+// A file that can only be read may be of an older version, which lacks columns.
+bool lacks_columns_of_4(sqlite::Connection& connection) {
+  return connection.query_integer("PRAGMA user_version") < 4;
+}
+
+template <class... Records>
+std::string select_from(std::string_view tables, bool older) {
+  std::string columns;
+  const auto add = [&](const auto& field) {
+    if (!older || field.stored != Stored::since_4) append(columns, field.column);
+  };
+  (each_stored_field<Records>(add), ...);
+  return fmt::format("SELECT {} FROM {}", columns, tables);
+}
+
+template <class Record>
+void read_fields(sqlite::Query& row, bool older, Record& record) {
+  each_stored_field<Record>([&](const auto& field) {
+    if (!older || field.stored != Stored::since_4) decode(row, record.*field.member);
+  });
+}
+
 ProblemRecord read_problem(sqlite::Query& row) {
-  return {.op = row.text(),
-          .tuning_key = row.text(),
-          .problem_key = row.text(),
-          .description = row.text(),
-          .device_kind = row.text()};
+  ProblemRecord problem;
+  read_fields(row, false, problem);
+  return problem;
 }
 
-constexpr std::string_view select_trials =
-    "SELECT op, tuning_key, problem_key, description, device_kind, template_hash, compiler,"
-    " measurement, specialization_hash, resources, created, kernel_template, configuration,"
-    " status, message, samples, median, spread, error, compile_seconds"
-    " FROM problems JOIN trials ON trials.problem = problems.id";
+constexpr std::string_view problems_and_trials =
+    "problems JOIN trials ON trials.problem = problems.id";
+constexpr std::string_view problems_and_runs = "problems JOIN runs ON runs.problem = problems.id";
 
-// Columns in the order of select_trials.
-TrialRecord read_trial(sqlite::Query& row) {
+std::string select_trials(bool older) {
+  return select_from<ProblemRecord, TrialRecord, Trial>(problems_and_trials, older);
+}
+
+TrialRecord read_trial(sqlite::Query& row, bool older) {
   TrialRecord record;
-  record.problem = read_problem(row);
-  record.template_hash = row.text();
-  record.compiler = row.text();
-  record.measurement = row.text();
-  record.specialization_hash = row.text();
-  record.resources = decode_resources(row.text());
-  record.created = row.text();
-  Trial& trial = record.trial;
-  trial.kernel_template = row.text();
-  trial.configuration = decode_configuration(row.text());
-  trial.status = decode_status(row.text());
-  trial.message = row.text();
-  trial.samples = decode_samples(row.text());
-  trial.median = row.real();
-  trial.spread = row.real();
-  trial.error = row.real();
-  trial.compile_seconds = row.real();
-  trial.from_cache = true;
+  read_fields(row, older, record.problem);
+  read_fields(row, older, record);
+  read_fields(row, older, record.trial);
+  record.trial.from_cache = true;
   return record;
 }
 
-constexpr std::string_view select_winners =
-    "SELECT op, tuning_key, problem_key, description, device_kind, template_hash,"
-    " kernel_template, configuration, seconds, default_seconds, compiler, specialization_hash,"
-    " device_name, driver, uuid, created FROM winners";
-
-// Columns in the order of select_winners.
-WinnerRecord read_winner(sqlite::Query& row) {
-  WinnerRecord record;
-  record.problem = read_problem(row);
-  record.template_hash = row.text();
-  record.kernel_template = row.text();
-  record.configuration = decode_configuration(row.text());
-  record.seconds = row.real();
-  record.default_seconds = row.real();
-  record.compiler = row.text();
-  record.specialization_hash = row.text();
-  record.device_name = row.text();
-  record.driver = row.text();
-  record.uuid = row.text();
-  record.created = row.text();
-  return record;
-}
-
-// Columns in the order of the query in find_runs().
-RunRecord read_run(sqlite::Query& row) {
-  RunRecord record;
-  record.problem = read_problem(row);
-  record.started = row.text();
-  record.machine = row.text();
-  record.version = row.text();
-  record.device_name = row.text();
-  record.driver = row.text();
-  record.uuid = row.text();
-  record.device_facts = decode_configuration(row.text());
-  record.compiler = row.text();
-  record.measurement = row.text();
-  record.strategy = row.text();
-  record.seed = static_cast<std::uint64_t>(row.integer());
-  record.stopped_by = row.text();
-  record.candidates = static_cast<std::uint64_t>(row.integer());
-  record.measured = row.integer();
-  record.failed = row.integer();
-  record.recalled = row.integer();
-  record.isolated = row.integer() != 0;
-  record.worker_restarts = row.integer();
-  for (double* figure : {&record.flops, &record.bytes, &record.elapsed, &record.enumerate_seconds,
-                         &record.compile_seconds, &record.measure_seconds, &record.verify_seconds,
-                         &record.search_seconds, &record.idle_seconds}) {
-    *figure = row.real();
-  }
+template <class Record>
+Record read_with_problem(sqlite::Query& row, bool older) {
+  Record record;
+  read_fields(row, older, record.problem);
+  read_fields(row, older, record);
   return record;
 }
 
@@ -189,142 +216,101 @@ std::vector<std::int64_t> damaged_binaries(sqlite::Connection& connection,
 
 }  // namespace
 
-void write_trial(sqlite::Connection& connection, const TrialRecord& record) {
-  const Trial& trial = record.trial;
-  const std::string configuration = encode_configuration(trial.configuration);
-  connection
-      .query(
-          "INSERT OR REPLACE INTO trials (problem, kernel_template, "
-          "template_hash,"
-          " configuration, compiler, measurement, specialization_hash, "
-          "status, message,"
-          " samples, median, spread, error, compile_seconds, resources, "
-          "created)"
-          " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-      .bind(problem_row(connection, record.problem), trial.kernel_template, record.template_hash,
-            configuration, record.compiler, record.measurement, record.specialization_hash,
-            name_of(trial.status), trial.message, encode_samples(trial.samples), trial.median,
-            trial.spread, trial.error, trial.compile_seconds, encode_resources(record.resources),
-            created_or_now(record.created))
-      .run();
+void write_trial(sqlite::Connection& connection, TrialRecord record) {
+  static const std::string sql = insert_into<TrialRecord, Trial>("trials", "problem", 1);
+  record.created = created_or_now(record.created);
+  const std::int64_t problem = problem_row(connection, record.problem);
+  sqlite::Query query = connection.query(sql);
+  query.bind(problem);
+  bind_fields(query, record);
+  bind_fields(query, record.trial);
+  query.run();
 }
 
 std::vector<TrialRecord> find_trials(sqlite::Connection& connection, const std::string& op,
                                      const std::string& problem_key,
                                      const std::string& device_kind) {
-  sqlite::Query rows = connection.query(std::string(select_trials) +
+  const bool older = lacks_columns_of_4(connection);
+  sqlite::Query rows = connection.query(select_trials(older) +
                                         " WHERE op = ? AND problem_key = ? AND device_kind = ?"
                                         " ORDER BY created, trials.id");
   rows.bind(op, problem_key, device_kind);
-  return read_all(rows, read_trial);
+  return read_all(rows, [&](auto& row) { return read_trial(row, older); });
 }
 
 std::vector<TrialRecord> all_trials(sqlite::Connection& connection, const std::string& op,
                                     const std::string& device_kind) {
+  const bool older = lacks_columns_of_4(connection);
   sqlite::Query rows =
-      connection.query(std::string(select_trials) +
+      connection.query(select_trials(older) +
                        " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
                        " ORDER BY created, trials.id");
   rows.bind(op, device_kind);
-  return read_all(rows, read_trial);
+  return read_all(rows, [&](auto& row) { return read_trial(row, older); });
 }
 
 std::vector<ProblemRecord> find_problems(sqlite::Connection& connection, const std::string& op,
                                          const std::string& device_kind) {
-  sqlite::Query rows = connection.query(
-      "SELECT op, tuning_key, problem_key, description, device_kind FROM "
-      "problems"
-      " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
-      " AND EXISTS (SELECT 1 FROM trials WHERE trials.problem = problems.id)"
-      " ORDER BY op, device_kind, id");
+  sqlite::Query rows =
+      connection.query(select_from<ProblemRecord>("problems", false) +
+                       " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
+                       " AND EXISTS (SELECT 1 FROM trials WHERE trials.problem = problems.id)"
+                       " ORDER BY op, device_kind, id");
   rows.bind(op, device_kind);
   std::vector<ProblemRecord> records;
   while (rows.step()) records.push_back(read_problem(rows));
   return records;
 }
 
-void write_winner(sqlite::Connection& connection, const WinnerRecord& record) {
-  const std::string configuration = encode_configuration(record.configuration);
-  connection
-      .query(
-          "INSERT OR REPLACE INTO winners (op, device_kind, tuning_key, "
-          "problem_key,"
-          " description, kernel_template, template_hash, configuration, "
-          "seconds,"
-          " default_seconds, compiler, specialization_hash, device_name, "
-          "driver, uuid, created)"
-          " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-      .bind(record.problem.op, record.problem.device_kind, record.problem.tuning_key,
-            record.problem.problem_key, record.problem.description, record.kernel_template,
-            record.template_hash, configuration, record.seconds, record.default_seconds,
-            record.compiler, record.specialization_hash, record.device_name, record.driver,
-            record.uuid, created_or_now(record.created))
-      .run();
+void write_winner(sqlite::Connection& connection, WinnerRecord record) {
+  static const std::string sql = insert_into<ProblemRecord, WinnerRecord>("winners", "", 0);
+  record.created = created_or_now(record.created);
+  sqlite::Query query = connection.query(sql);
+  bind_fields(query, record.problem);
+  bind_fields(query, record);
+  query.run();
 }
 
 std::optional<WinnerRecord> find_winner(sqlite::Connection& connection, const std::string& op,
                                         const std::string& tuning_key,
                                         const std::string& device_kind) {
-  sqlite::Query row = connection.query(std::string(select_winners) +
+  const bool older = lacks_columns_of_4(connection);
+  sqlite::Query row = connection.query(select_from<ProblemRecord, WinnerRecord>("winners", older) +
                                        " WHERE op = ? AND device_kind = ? AND tuning_key = ?");
   row.bind(op, device_kind, tuning_key);
   if (!row.step()) return std::nullopt;
-  return readable([&] { return read_winner(row); });
+  return readable([&] { return read_with_problem<WinnerRecord>(row, older); });
 }
 
 std::vector<WinnerRecord> all_winners(sqlite::Connection& connection, const std::string& op,
                                       const std::string& device_kind) {
+  const bool older = lacks_columns_of_4(connection);
   sqlite::Query rows =
-      connection.query(std::string(select_winners) +
+      connection.query(select_from<ProblemRecord, WinnerRecord>("winners", older) +
                        " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR device_kind = ?2)"
                        " ORDER BY op, device_kind, tuning_key");
   rows.bind(op, device_kind);
-  return read_all(rows, read_winner);
+  return read_all(rows, [&](auto& row) { return read_with_problem<WinnerRecord>(row, older); });
 }
 
 void write_run(sqlite::Connection& connection, const RunRecord& record) {
-  const std::string facts = encode_configuration(record.device_facts);
-  connection
-      .query(
-          "INSERT OR REPLACE INTO runs (problem, started, machine, version, "
-          "device_name, driver,"
-          " uuid, device_facts, compiler, measurement, strategy, seed, "
-          "stopped_by, candidates,"
-          " measured, failed, recalled, isolated, worker_restarts, flops, "
-          "bytes, elapsed,"
-          " enumerate_seconds, compile_seconds, measure_seconds, "
-          "verify_seconds, search_seconds,"
-          " idle_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-          "?, ?, ?, ?, ?, ?, ?, ?,"
-          " ?, ?, ?, ?, ?, ?)")
-      // SQLite's integers are signed: a seed or count keeps its 64 bits.
-      .bind(problem_row(connection, record.problem), record.started, record.machine, record.version,
-            record.device_name, record.driver, record.uuid, facts, record.compiler,
-            record.measurement, record.strategy, static_cast<std::int64_t>(record.seed),
-            record.stopped_by, static_cast<std::int64_t>(record.candidates), record.measured,
-            record.failed, record.recalled, std::int64_t{record.isolated}, record.worker_restarts,
-            record.flops, record.bytes, record.elapsed, record.enumerate_seconds,
-            record.compile_seconds, record.measure_seconds, record.verify_seconds,
-            record.search_seconds, record.idle_seconds)
-      .run();
+  static const std::string sql = insert_into<RunRecord>("runs", "problem", 1);
+  const std::int64_t problem = problem_row(connection, record.problem);
+  sqlite::Query query = connection.query(sql);
+  query.bind(problem);
+  bind_fields(query, record);
+  query.run();
 }
 
 std::vector<RunRecord> find_runs(sqlite::Connection& connection, const std::string& op,
                                  const std::string& problem_key, const std::string& device_kind) {
-  sqlite::Query rows = connection.query(
-      "SELECT op, tuning_key, problem_key, description, device_kind, started, "
-      "machine, version,"
-      " device_name, driver, uuid, device_facts, compiler, measurement, "
-      "strategy, seed, stopped_by,"
-      " candidates, measured, failed, recalled, isolated, worker_restarts, "
-      "flops, bytes, elapsed,"
-      " enumerate_seconds, compile_seconds, measure_seconds, verify_seconds, "
-      "search_seconds,"
-      " idle_seconds FROM problems JOIN runs ON runs.problem = problems.id"
-      " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR problem_key = ?2)"
-      " AND (?3 = '' OR device_kind = ?3) ORDER BY started, runs.id");
+  const bool older = lacks_columns_of_4(connection);
+  sqlite::Query rows =
+      connection.query(select_from<ProblemRecord, RunRecord>(problems_and_runs, older) +
+                       " WHERE (?1 = '' OR op = ?1) AND (?2 = '' OR problem_key = ?2)"
+                       " AND (?3 = '' OR device_kind = ?3) ORDER BY started, runs.id");
   rows.bind(op, problem_key, device_kind);
-  return read_all(rows, read_run);
+  return read_all(rows, [&](auto& row) { return read_with_problem<RunRecord>(row, older); });
 }
 
 void write_binary(sqlite::Connection& connection, const Binary& binary) {

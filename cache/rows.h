@@ -14,8 +14,8 @@ namespace cudadent {
 
 // Each replaces the row that Store's function of that name replaces. `created`
 // is now, unless given.
-void write_trial(sqlite::Connection& connection, const TrialRecord& record);
-void write_winner(sqlite::Connection& connection, const WinnerRecord& record);
+void write_trial(sqlite::Connection& connection, TrialRecord record);
+void write_winner(sqlite::Connection& connection, WinnerRecord record);
 void write_run(sqlite::Connection& connection, const RunRecord& record);
 // The image must not be empty.
 void write_binary(sqlite::Connection& connection, const Binary& binary);

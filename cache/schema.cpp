@@ -135,8 +135,16 @@ CREATE TABLE claims (
 );
 )sql";
 
-constexpr std::array<std::string_view, 3> migrations_since_empty = {version_1, version_2,
-                                                                    version_3};
+// Figures of observers, and what a run searched for if not for the least time.
+constexpr std::string_view version_4 = R"sql(
+ALTER TABLE trials ADD COLUMN figures TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE winners ADD COLUMN objective TEXT NOT NULL DEFAULT 'seconds';
+ALTER TABLE runs ADD COLUMN objective TEXT NOT NULL DEFAULT 'seconds';
+ALTER TABLE runs ADD COLUMN prepare_seconds REAL DEFAULT 0;
+)sql";
+
+constexpr std::array<std::string_view, 4> migrations_since_empty = {version_1, version_2, version_3,
+                                                                    version_4};
 
 constexpr std::string_view move_it_away = "Move it away, or set CUDADENT_CACHE to another file";
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -33,6 +34,8 @@ struct ProblemRecord {
   std::string problem_key;  // Problem::key()
   std::string description;  // Problem::describe(), for people
   std::string device_kind;  // Device::kind()
+
+  auto operator<=>(const ProblemRecord&) const = default;
 };
 
 struct TrialRecord {
@@ -55,6 +58,7 @@ struct WinnerRecord {
   double default_seconds = 0;  // of the default configuration in the same comparison; 0 unknown
   std::string compiler;
   std::string specialization_hash;
+  std::string objective = "seconds";      // what it has least of, as TuneOptions has it
   std::string device_name, driver, uuid;  // metadata
   std::string created;                    // as in TrialRecord
   std::filesystem::path layer;            // it was found in; empty for the user's own database
@@ -89,7 +93,7 @@ struct StoreOptions {
 };
 
 // A tuning run that came to an end: how it went, and where.
-struct RunRecord {
+struct RunRecord : TuneSeconds {
   ProblemRecord problem;
   std::string started;  // ISO 8601, UTC, milliseconds
   std::string machine;  // the host's name
@@ -98,6 +102,7 @@ struct RunRecord {
   Values device_facts;  // Device::facts()
   std::string compiler, measurement;
   std::string strategy;
+  std::string objective = "seconds";  // as TuneOptions has it
   std::uint64_t seed = 0;
   std::string stopped_by;        // as TuneResult has it
   std::uint64_t candidates = 0;  // size of the tuning space
@@ -107,9 +112,7 @@ struct RunRecord {
   bool isolated = false;         // candidates ran in a worker process
   std::int64_t worker_restarts = 0;
   double flops = 0, bytes = 0;  // of the problem; 0 when the manifest does not say
-  double elapsed = 0;           // seconds, and where they went, as TuneResult has it:
-  double enumerate_seconds = 0, compile_seconds = 0, measure_seconds = 0, verify_seconds = 0,
-         search_seconds = 0, idle_seconds = 0;
+  double elapsed = 0;           // seconds
 };
 
 // Safe from many threads, and from many processes on one file; in the child of a fork() it opens the

@@ -56,6 +56,9 @@ void check_options(const TuneOptions& options) {
   check_count("compile_workers", options.compile_workers);
   check_seconds("compile_timeout", options.compile_timeout, false);
   check_seconds("run_timeout", options.run_timeout, false);
+  if (options.objective.empty())
+    throw Error(ErrorCode::invalid_argument,
+                "objective is empty: expected \"seconds\" or the name of an observer's figure");
 }
 
 void check_wait_for_others(double seconds) { check_seconds("wait_for_others", seconds, true); }

@@ -1,15 +1,19 @@
 // The search of a tuning run: candidates are compiled and measured until it is to stop.
 #pragma once
 
-#include "tuner/strategy.h"
-#include "tuner/tuning_run.h"
+#include <memory>
+#include <string>
+
+#include "tuner/candidate_queue.h"
+#include "tuner/laboratory.h"
 
 namespace cudadent {
 
-// Tells `strategy`, a new one on run.space, what earlier runs measured, lays the problem out, and measures
-// run.first and then what the strategy asks for. Fills in run.measurer, run.trials, run.best and the result's
-// trials; result.stopped_by says why it ended, "cancelled" wherever that was heard. Throws Error:
-// compiler_unavailable, and what laying the problem out raises.
-void search_candidates(TuningRun& run, Strategy& strategy);
+// Measures what the queue hands out, into the log; what is still compiled at the end is dropped. Returns why it
+// ended, as TuneResult::stopped_by has it, "cancelled" wherever that was heard. Throws Error(compiler_unavailable), and
+// what the strategy and the observers throw.
+std::string search_candidates(const TuningTask& task, const RunSpace& space, Laboratory& laboratory,
+                              std::unique_ptr<CandidateQueue> queue, SearchLimits& limits,
+                              TrialLog& log, TuneResult& result);
 
 }  // namespace cudadent

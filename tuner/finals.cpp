@@ -10,6 +10,7 @@
 #include "runtime/language/value.h"
 #include "tuner/compile_pool.h"
 #include "tuner/race.h"
+#include "tuner/search_limits.h"
 #include "tuner/statistics.h"
 #include "tuner/stopwatch.h"
 
@@ -17,7 +18,7 @@ namespace cudadent {
 
 namespace {
 
-using Clock = TuningRun::Clock;
+using Clock = TuningTask::Clock;
 
 constexpr std::size_t finalist_count = 8;
 constexpr double finalist_margin = 1.06;  // of the best
@@ -34,53 +35,38 @@ struct Finalist {
 
 class Finals {
  public:
-  explicit Finals(TuningRun& run) : run_(run) {}
+  Finals(const TuningTask& task, const RunSpace& space, Laboratory& laboratory, TrialLog& log)
+      : task_(task), space_(space), laboratory_(laboratory), log_(log) {}
 
-  void choose_winner() {
-    if (std::none_of(run_.result.trials.begin(), run_.result.trials.end(),
-                     [](const Trial& trial) { return trial.status == TrialStatus::ok; }))
-      fail_for_all();
+  std::optional<Outcome> run() {
     auto finalists =
-        run_.lost() || run_.cancelled() ? std::vector<Finalist>() : compile_finalists();
+        laboratory_.lost() || task_.cancelled() ? std::vector<Finalist>() : compile_finalists();
     const Race result = race(finalists);
-    if (run_.cancelled()) {
-      run_.result.stopped_by = "cancelled";
-      if (!run_.context.cancelled_runs_have_winners) throw_cancelled();
-    }
-    if (result.running().empty() || result.rounds() == 0) {
-      if (!run_.cancelled())
-        run_.log(LogLevel::warning,
-                 fmt::format("{}: the device failed before the best candidates could be compared; "
-                             "the winner is the one with the lowest median so far",
-                             run_.result.problem));
-      return take_best_trial();
-    }
+    if (result.running().empty() || result.rounds() == 0) return std::nullopt;
     const std::size_t best = result.leader();
-    const auto& member = run_.space->member_of(finalists[best].candidate);
-    run_.result.winner = {member.kernel_template->name,
-                          finalists[best].specialization.configuration, result.median_seconds(best),
-                          Provenance::tuned};
+    Outcome outcome{finalists[best].candidate, result.median_seconds(best), 0};
+    const auto& member = space_.space.member_of(outcome.candidate);
     for (std::size_t i = 0; i < finalists.size(); ++i)
-      if (run_.is_default(finalists[i].candidate) &&
-          &run_.space->member_of(finalists[i].candidate) == &member)
-        run_.result.default_seconds = run_.result.winner.seconds * result.slowdown(i);
-    store_winner(finalists[best].specialization.hash, *member.kernel_template);
+      if (space_.is_default(finalists[i].candidate) &&
+          &space_.space.member_of(finalists[i].candidate) == &member)
+        outcome.default_seconds = outcome.seconds * result.slowdown(i);
+    return outcome;
   }
 
  private:
   // The best few, and the defaults, by their medians.
   [[nodiscard]] std::vector<Candidate> final_candidates() const {
     std::vector<std::pair<double, Candidate>> ranking;
-    for (const auto& [candidate, index] : run_.trials)
-      if (run_.result.trials[index].status == TrialStatus::ok)
-        ranking.emplace_back(run_.result.trials[index].median, candidate);
+    for (const Candidate candidate : log_.candidates())
+      if (const Trial& trial = log_.at(candidate); trial.status == TrialStatus::ok)
+        ranking.emplace_back(trial.median, candidate);
     std::sort(ranking.begin(), ranking.end());
     std::vector<Candidate> chosen;
     for (const auto& [seconds, candidate] : ranking)
       if (chosen.size() < finalist_count && seconds <= finalist_margin * ranking.front().first)
         chosen.push_back(candidate);
     for (const auto& [seconds, candidate] : ranking)
-      if (run_.is_default(candidate) && std::count(chosen.begin(), chosen.end(), candidate) == 0)
+      if (space_.is_default(candidate) && std::count(chosen.begin(), chosen.end(), candidate) == 0)
         chosen.push_back(candidate);
     return chosen;
   }
@@ -89,10 +75,11 @@ class Finals {
   std::vector<Finalist> compile_finalists() {
     std::vector<Finalist> finalists;
     const auto candidates = final_candidates();
-    CompilePool pool(*run_.backend, run_.binaries, static_cast<int>(candidates.size()));
+    Workshop& workshop = laboratory_.workshop();
+    CompilePool pool(workshop.backend(), workshop.binaries(), static_cast<int>(candidates.size()));
     for (const Candidate candidate : candidates)
-      pool.submit(candidate, run_.specialization(candidate));
-    while (pool.under_way() > 0 && !run_.cancelled()) {
+      pool.submit(candidate, specialization_of(task_, space_, candidate));
+    while (pool.under_way() > 0 && !task_.cancelled()) {
       auto compiled = pool.next(Clock::now() + std::chrono::milliseconds(100));
       if (!compiled || !compiled->binary) continue;
       finalists.push_back({compiled->candidate, std::move(compiled->specialization),
@@ -106,23 +93,22 @@ class Finals {
 
   // Seconds of one turn; nothing when the finalist failed, which its trial then says.
   std::optional<double> turn(Finalist& finalist) {
-    Measurer& measurer = *run_.measurer;
-    Trial& trial = run_.result.trials[run_.trials.at(finalist.candidate)];
+    Measurer& measurer = laboratory_.measurer();
+    Trial& trial = log_.at(finalist.candidate);
     if (finalist.made_at != measurer.restarts()) {
       finalist.executable = measurer.prepare(finalist.specialization, finalist.binary, trial);
       finalist.made_at = measurer.restarts();
       if (finalist.executable)  // warm up
-        measurer.time(*finalist.executable, 1, run_.best, trial);
+        measurer.time(*finalist.executable, 1, log_.best_seconds(), trial);
     }
     std::vector<double> samples;
     if (trial.status == TrialStatus::ok && finalist.executable && !measurer.lost() &&
         finalist.made_at == measurer.restarts())
-      samples = measurer.time(*finalist.executable, samples_a_round, run_.best, trial);
+      samples = measurer.time(*finalist.executable, samples_a_round, log_.best_seconds(), trial);
     if (!samples.empty()) return median(samples);
-    run_.log(LogLevel::warning,
-             fmt::format("{}: {}", finalist.specialization.description, trial.message));
-    run_.doubt(finalist.candidate, trial);
-    run_.store(finalist.candidate, finalist.specialization.hash, &finalist.binary, trial);
+    task_.log(LogLevel::warning,
+              fmt::format("{}: {}", finalist.specialization.description, trial.message));
+    log_.store(finalist.candidate, finalist.specialization.hash, &finalist.binary);
     return std::nullopt;
   }
 
@@ -130,12 +116,12 @@ class Finals {
   Race race(std::vector<Finalist>& finalists) {
     Race race(finalists.size());
     const auto start = Clock::now();
-    const double budget = run_.options.budget.seconds;
+    const double budget = task_.options.budget.seconds;
     const double limit = budget > 0 && std::isfinite(budget) ? final_share * budget : final_seconds;
     try {
-      while (!race.decided() && !run_.lost() && !run_.cancelled()) {
+      while (!race.decided() && !laboratory_.lost() && !task_.cancelled()) {
         race.run_round([&](std::size_t entrant) { return turn(finalists[entrant]); });
-        run_.report("finalists");
+        log_.report("finalists");
         if (race.rounds() >= 3 && seconds_since(start) > limit) break;
       }
     } catch (const Error& error) {
@@ -144,85 +130,84 @@ class Finals {
     return race;
   }
 
-  void take_best_trial() {
-    const auto& trials = run_.result.trials;
-    const auto best =
-        std::min_element(run_.trials.begin(), run_.trials.end(), [&](auto& a, auto& b) {
-          const Trial &left = trials[a.second], &right = trials[b.second];
-          const auto rank = [](const Trial& trial) {
-            return std::pair(trial.status != TrialStatus::ok, trial.median);
-          };
-          return rank(left) < rank(right);
-        });
-    const Trial& trial = trials[best->second];
-    for (const Candidate candidate : run_.defaults) {
-      const auto found = run_.trials.find(candidate);
-      if (found == run_.trials.end() ||
-          &run_.space->member_of(candidate) != &run_.space->member_of(best->first))
-        continue;
-      const Trial& standard = trials[found->second];
-      if (standard.status == TrialStatus::ok) run_.result.default_seconds = standard.median;
-    }
-    run_.result.winner = {trial.kernel_template, trial.configuration, trial.median,
-                          Provenance::tuned};
-    store_winner(run_.specialization(best->first).hash,
-                 *run_.space->member_of(best->first).kernel_template);
-  }
-
-  void store_winner(const std::string& specialization_hash, const KernelTemplate& kernel) {
-    WinnerRecord winner;
-    winner.problem = run_.record;
-    winner.template_hash = kernel.hash;
-    winner.kernel_template = kernel.name;
-    winner.configuration = run_.result.winner.configuration;
-    winner.seconds = run_.result.winner.seconds;
-    winner.default_seconds = run_.result.default_seconds;
-    // Of the compiler's own making, as RunBinaries sees to.
-    winner.compiler = run_.compiler;
-    winner.specialization_hash = specialization_hash;
-    winner.device_name = run_.device.name;
-    winner.driver = run_.device.driver;
-    winner.uuid = run_.device.uuid;
-    if (const auto binary = run_.binaries.find_binary(specialization_hash))
-      run_.binaries.put_binary(*binary);
-    run_.remember([&] { run_.context.store.put_winner(winner); });
-  }
-
-  [[noreturn]] void throw_cancelled() const {
-    throw Error(
-        ErrorCode::cancelled,
-        fmt::format("{}: cancelled after {} configurations; tuning it again goes on from there",
-                    run_.result.problem, run_.result.trials.size()));
-  }
-
-  [[noreturn]] void fail_for_all() const {
-    const TuneResult& result = run_.result;
-    if (run_.cancelled()) throw_cancelled();
-    if (result.trials.empty())
-      throw Error(ErrorCode::unsupported,
-                  fmt::format("{}: nothing was measured (stopped by {}). Allow a larger budget.",
-                              result.problem, result.stopped_by));
-    std::map<std::string_view, int> counts;
-    for (const auto& trial : result.trials) ++counts[name_of(trial.status)];
-    std::vector<std::string> parts;
-    for (const auto& [status, count] : counts) parts.push_back(fmt::format("{} {}", count, status));
-    const Trial& first = result.trials.front();
-    const ErrorCode code = first.status == TrialStatus::compile_error ? ErrorCode::compile_failed
-                           : first.status == TrialStatus::disturbed   ? ErrorCode::machine_failed
-                                                                      : ErrorCode::launch_failed;
-    throw Error(
-        code,
-        fmt::format("{}: no configuration works ({}); the first was {} {}: {}", result.problem,
-                    fmt::join(parts, ", "), first.kernel_template, to_text(first.configuration),
-                    first.message.substr(0, first.message.find('\n'))),
-        first.message);
-  }
-
-  TuningRun& run_;
+  const TuningTask& task_;
+  const RunSpace& space_;
+  Laboratory& laboratory_;
+  TrialLog& log_;
 };
+
+[[noreturn]] void fail_for_all(const TuningTask& task, const TrialLog& log,
+                               const std::string& stopped_by) {
+  if (task.cancelled()) throw_cancelled(task, log);
+  const std::string& problem = task.record.description;
+  if (log.trials().empty())
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: nothing was measured (stopped by {}). Allow a larger budget.",
+                            problem, stopped_by));
+  std::map<std::string_view, int> counts;
+  for (const auto& trial : log.trials()) ++counts[name_of(trial.status)];
+  std::vector<std::string> parts;
+  for (const auto& [status, count] : counts) parts.push_back(fmt::format("{} {}", count, status));
+  const Trial& first = log.trials().front();
+  const ErrorCode code = first.status == TrialStatus::compile_error ? ErrorCode::compile_failed
+                         : first.status == TrialStatus::disturbed   ? ErrorCode::machine_failed
+                                                                    : ErrorCode::launch_failed;
+  throw Error(
+      code,
+      fmt::format("{}: no configuration works ({}); the first was {} {}: {}", problem,
+                  fmt::join(parts, ", "), first.kernel_template, to_text(first.configuration),
+                  first.message.substr(0, first.message.find('\n'))),
+      first.message);
+}
 
 }  // namespace
 
-void choose_winner(TuningRun& run) { Finals(run).choose_winner(); }
+std::optional<Outcome> race_finalists(const TuningTask& task, const RunSpace& space,
+                                      Laboratory& laboratory, TrialLog& log) {
+  return Finals(task, space, laboratory, log).run();
+}
+
+Outcome best_of_trials(const TuningTask& task, const RunSpace& space, const TrialLog& log,
+                       const std::string& stopped_by) {
+  const auto best = log.best_candidate();
+  if (!best) fail_for_all(task, log, stopped_by);
+  Outcome outcome{*best, log.at(*best).median, 0};
+  for (const Candidate candidate : space.defaults) {
+    if (&space.kernel_template(candidate) != &space.kernel_template(*best) || !log.has(candidate))
+      continue;
+    const Trial& standard = log.at(candidate);
+    if (standard.status == TrialStatus::ok) outcome.default_seconds = standard.median;
+  }
+  return outcome;
+}
+
+void store_winner(const TuningTask& task, const RunSpace& space, const Outcome& outcome,
+                  Workshop& workshop, Forgiving& remember) {
+  const KernelTemplate& kernel = space.kernel_template(outcome.candidate);
+  WinnerRecord winner;
+  winner.problem = task.record;
+  winner.template_hash = kernel.hash;
+  winner.kernel_template = kernel.name;
+  winner.configuration = space.space.configuration(outcome.candidate);
+  winner.seconds = outcome.seconds;
+  winner.default_seconds = outcome.default_seconds;
+  winner.compiler = workshop.compiler();  // of its own making, as RunBinaries sees to
+  winner.specialization_hash = specialization_of(task, space, outcome.candidate).hash;
+  winner.objective = task.options.objective;
+  winner.device_name = task.device.name;
+  winner.driver = task.device.driver;
+  winner.uuid = task.device.uuid;
+  RunBinaries& binaries = workshop.binaries();
+  if (const auto binary = binaries.find_binary(winner.specialization_hash))
+    binaries.put_binary(*binary);
+  remember([&] { task.context.store.put_winner(winner); });
+}
+
+void throw_cancelled(const TuningTask& task, const TrialLog& log) {
+  throw Error(ErrorCode::cancelled,
+              fmt::format("{}: cancelled after {} configurations; tuning it again goes on from "
+                          "there",
+                          task.record.description, log.trials().size()));
+}
 
 }  // namespace cudadent

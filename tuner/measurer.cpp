@@ -45,38 +45,32 @@ TrialStatus status_before_running(ErrorCode code) {
   }
 }
 
-Measurer::Measurer(Backend& backend, TemplateLibrary& library, BinaryStore& binaries,
-                   const OperatorEntry& entry, const Problem& problem, std::uint64_t seed,
-                   double run_timeout)
-    : backend_(backend),
-      library_(library),
-      binaries_(binaries),
-      entry_(entry),
-      problem_(problem),
-      seed_(seed),
-      run_timeout_(run_timeout) {
+Measurer::Measurer(const MeasurerSetup& setup, Observers& observers, TuneSeconds& seconds)
+    : setup_(setup), problem_(setup.problem.describe()), observers_(observers), seconds_(seconds) {
+  const Stopwatch watch(seconds_.prepare_seconds);
   lay_out();
 }
 
 void Measurer::lay_out() {
-  backend_.limit_runs(std::max(run_timeout_, reference_timeout));
-  workbench_.emplace(backend_, library_, binaries_, entry_, problem_, seed_);
+  setup_.backend.limit_runs(std::max(setup_.run_timeout, reference_timeout));
+  workbench_.emplace(setup_.backend, setup_.library, setup_.binaries, setup_.entry, setup_.problem,
+                     setup_.seed);
   reference_ = workbench_->reference();
   used_ = false;
 }
 
 void Measurer::recover() {
-  const Stopwatch watch(recover_seconds_);
+  const Stopwatch watch(seconds_.prepare_seconds);
   workbench_.reset();
   for (int i = 0; i < most_restarts_in_a_row; ++i) {
-    if (!backend_.recover()) break;
+    if (!setup_.backend.recover()) break;
     ++restarts_;
     try {
       lay_out();
       return;
     } catch (const Error&) {
       // What worked once fails only with the device.
-      if (backend_.lost() == Loss::none) throw;
+      if (setup_.backend.lost() == Loss::none) throw;
       Cancellation::check();
     }
   }
@@ -84,14 +78,15 @@ void Measurer::recover() {
 }
 
 void Measurer::limit(double best) {
-  backend_.limit_runs(best > 0 ? std::clamp(never_ending * best,
-                                            std::min(least_timeout, run_timeout_), run_timeout_)
-                               : run_timeout_);
+  setup_.backend.limit_runs(best > 0 ? std::clamp(never_ending * best,
+                                                  std::min(least_timeout, setup_.run_timeout),
+                                                  setup_.run_timeout)
+                                     : setup_.run_timeout);
 }
 
 void Measurer::blame(const Error& error, TrialStatus status, Trial& trial) const {
   if (error.code() == ErrorCode::cancelled) throw error;
-  const Loss loss = backend_.lost();
+  const Loss loss = setup_.backend.lost();
   trial.status = error.code() == ErrorCode::machine_failed ? TrialStatus::disturbed
                  : loss == Loss::timeout || error.code() == ErrorCode::timed_out
                      ? TrialStatus::timeout
@@ -106,13 +101,13 @@ void Measurer::measure(const Specialization& specialization, const Binary& binar
   Cancellation::check();
   const bool others_ran = used_;
   try_to_measure(specialization, binary, best, trial);
-  if (backend_.lost() == Loss::none) return;
+  if (setup_.backend.lost() == Loss::none) return;
   recover();
   const bool to_blame = !others_ran || trial.status != TrialStatus::fault;
   if (lost_ || (to_blame && trial.status != TrialStatus::disturbed)) return;
   trial.samples.clear();
   try_to_measure(specialization, binary, best, trial);
-  if (backend_.lost() != Loss::none) recover();
+  if (setup_.backend.lost() != Loss::none) recover();
 }
 
 void Measurer::try_to_measure(const Specialization& specialization, const Binary& binary,
@@ -124,7 +119,7 @@ void Measurer::try_to_measure(const Specialization& specialization, const Binary
   try {
     used_ = true;
     verify(*executable, trial);
-    if (trial.status == TrialStatus::ok) time_to_the_end(*executable, best, trial);
+    if (trial.status == TrialStatus::ok) observe(*executable, binary, best, trial);
   } catch (const Error& error) {
     blame(error, TrialStatus::launch_error, trial);
   }
@@ -133,7 +128,7 @@ void Measurer::try_to_measure(const Specialization& specialization, const Binary
 std::unique_ptr<const Executable> Measurer::load(const Specialization& specialization,
                                                  const Binary& binary, Trial& trial) {
   try {
-    return backend_.prepare(backend_.load(binary), specialization.plan);
+    return setup_.backend.prepare(setup_.backend.load(binary), specialization.plan);
   } catch (const Error& error) {
     blame(error, TrialStatus::invalid_resources, trial);
     return nullptr;
@@ -143,12 +138,12 @@ std::unique_ptr<const Executable> Measurer::load(const Specialization& specializ
 std::unique_ptr<const Executable> Measurer::prepare(const Specialization& specialization,
                                                     const Binary& binary, Trial& trial) {
   auto executable = load(specialization, binary, trial);
-  if (backend_.lost() != Loss::none) recover();
+  if (setup_.backend.lost() != Loss::none) recover();
   return executable;
 }
 
 void Measurer::verify(const Executable& executable, Trial& trial) {
-  const Stopwatch watch(verify_seconds_);
+  const Stopwatch watch(seconds_.verify_seconds);
   const Verdict verdict = workbench_->verify(executable);
   trial.error = verdict.error;
   trial.message = verdict.complaint;
@@ -157,8 +152,19 @@ void Measurer::verify(const Executable& executable, Trial& trial) {
                                            : TrialStatus::wrong_result;
 }
 
-void Measurer::time_to_the_end(const Executable& executable, double best, Trial& trial) {
-  const Stopwatch watch(measure_seconds_);
+void Measurer::observe(const Executable& executable, const Binary& binary, double best,
+                       Trial& trial) {
+  Measurement measurement{problem_, trial, static_cast<std::int64_t>(binary.image.size()), -1};
+  for (const auto& kernel : binary.resources)
+    measurement.registers = std::max(measurement.registers, kernel.registers);
+  observers_.before(measurement);
+  time_to_the_end(executable, measurement, best, trial);
+  trial.figures = observers_.after(measurement);
+}
+
+void Measurer::time_to_the_end(const Executable& executable, const Measurement& measurement,
+                               double best, Trial& trial) {
+  const Stopwatch watch(seconds_.measure_seconds);
   const auto start = std::chrono::steady_clock::now();
   while (true) {
     Cancellation::check();
@@ -167,6 +173,7 @@ void Measurer::time_to_the_end(const Executable& executable, double best, Trial&
     trial.samples.insert(trial.samples.end(), more.begin(), more.end());
     trial.median = median(trial.samples);
     trial.spread = relative_spread(trial.samples);
+    observers_.during(measurement);
     const double margin = trial.samples.size() <= first_samples ? hopeless : losing;
     const bool loses =
         best > 0 && *std::min_element(trial.samples.begin(), trial.samples.end()) > margin * best;
@@ -180,7 +187,7 @@ void Measurer::time_to_the_end(const Executable& executable, double best, Trial&
 std::vector<double> Measurer::time(const Executable& executable, int count, double best,
                                    Trial& trial) {
   Cancellation::check();
-  const Stopwatch watch(measure_seconds_);
+  const Stopwatch watch(seconds_.measure_seconds);
   limit(best);
   try {
     used_ = true;
@@ -188,7 +195,7 @@ std::vector<double> Measurer::time(const Executable& executable, int count, doub
   } catch (const Error& error) {
     blame(error, TrialStatus::launch_error, trial);
   }
-  if (backend_.lost() != Loss::none) recover();
+  if (setup_.backend.lost() != Loss::none) recover();
   return {};
 }
 

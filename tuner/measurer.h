@@ -11,6 +11,7 @@
 
 #include "runtime/backends/backend.h"
 #include "runtime/operators/specialization.h"
+#include "tuner/observers.h"
 #include "tuner/workbench.h"
 
 namespace cudadent {
@@ -19,17 +20,27 @@ namespace cudadent {
 // what the machine failed to do, are not yet facts (TrialStatus).
 TrialStatus status_before_running(ErrorCode code);
 
+// What is measured, and on what. All that is referred to outlives the measurer.
+struct MeasurerSetup {
+  Backend& backend;
+  TemplateLibrary& library;
+  BinaryStore& binaries;
+  const OperatorEntry& entry;
+  const Problem& problem;
+  std::uint64_t seed = 0;   // of the inputs
+  double run_timeout = 10;  // seconds a launch may take
+};
+
 class Measurer {
  public:
-  // Lays the problem out on the device. Throws what the workbench's constructor throws.
-  Measurer(Backend& backend, TemplateLibrary& library, BinaryStore& binaries,
-           const OperatorEntry& entry, const Problem& problem, std::uint64_t seed,
-           double run_timeout);
+  // Lays the problem out on the device; adds the time that this and all else takes to `seconds`. Throws what the
+  // workbench's constructor throws.
+  Measurer(const MeasurerSetup& setup, Observers& observers, TuneSeconds& seconds);
 
   // Empty when the operator has no reference on this device.
   [[nodiscard]] const std::string& reference() const noexcept { return reference_; }
 
-  // Fills in the trial's status, message, error, samples, median and spread. A candidate that takes the
+  // Fills in the trial's status, message, error, samples, median, spread and figures. A candidate that takes the
   // device down costs its trial; the device is made ready again. One that faults on a device where others
   // have run gets a second trial on a fresh one: memory may have been damaged by what ran before.
   // So does one whose process was ended from outside.
@@ -49,11 +60,6 @@ class Measurer {
   // True when the device is lost and cannot be made ready again: nothing more can be measured.
   [[nodiscard]] bool lost() const noexcept { return lost_; }
 
-  [[nodiscard]] double verify_seconds() const noexcept { return verify_seconds_; }
-  [[nodiscard]] double measure_seconds() const noexcept { return measure_seconds_; }
-  // Making the device ready again.
-  [[nodiscard]] double recover_seconds() const noexcept { return recover_seconds_; }
-
  private:
   void lay_out();
   void recover();
@@ -62,24 +68,23 @@ class Measurer {
   std::unique_ptr<const Executable> load(const Specialization& specialization, const Binary& binary,
                                          Trial& trial);
   void verify(const Executable& executable, Trial& trial);
-  void time_to_the_end(const Executable& executable, double best, Trial& trial);
+  // Times it, with the observers at it.
+  void observe(const Executable& executable, const Binary& binary, double best, Trial& trial);
+  void time_to_the_end(const Executable& executable, const Measurement& measurement, double best,
+                       Trial& trial);
   void limit(double best);
   // Records why a call failed.
   void blame(const Error& error, TrialStatus status, Trial& trial) const;
 
-  Backend& backend_;
-  TemplateLibrary& library_;
-  BinaryStore& binaries_;
-  const OperatorEntry& entry_;
-  const Problem& problem_;
-  std::uint64_t seed_;
-  double run_timeout_;
+  const MeasurerSetup setup_;
+  const std::string problem_;  // for observers
+  Observers& observers_;
+  TuneSeconds& seconds_;
   std::optional<Workbench> workbench_;
   std::string reference_;
   bool used_ = false;  // a candidate has run since the device was made ready
   bool lost_ = false;
   std::int64_t restarts_ = 0;
-  double verify_seconds_ = 0, measure_seconds_ = 0, recover_seconds_ = 0;
 };
 
 }  // namespace cudadent

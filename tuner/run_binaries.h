@@ -40,13 +40,13 @@ class Forgiving {
   bool warned_ = false;
 };
 
-// The store's binaries of one compiler, and in memory those of the best candidates, which the final race wants again.
+// The store's binaries of one compiler (what another one made would be measured as its work), and in memory those of
+// the best candidates, which the final race wants again.
 class RunBinaries : public BinaryStore {
  public:
-  RunBinaries(Store& store, Forgiving& remember) : store_(store), remember_(remember) {}
+  RunBinaries(Store& store, std::string compiler, Forgiving& remember)
+      : store_(store), remember_(remember), compiler_(std::move(compiler)) {}
 
-  // Of this compiler's binaries only, from now on: what another one made would be measured as its work.
-  void accept_only(std::string compiler) { compiler_ = std::move(compiler); }
   std::optional<Binary> find_binary(const std::string& specialization_hash) override;
   void put_binary(const Binary& binary) override;
   // In memory, as long as it is among the fastest.
@@ -55,7 +55,7 @@ class RunBinaries : public BinaryStore {
  private:
   Store& store_;
   Forgiving& remember_;
-  std::string compiler_;
+  const std::string compiler_;
   std::mutex mutex_;  // the compile pool asks from its threads
   std::map<std::string, std::pair<double, Binary>> kept_;
 };

@@ -40,6 +40,7 @@ RunRecord run_record(const ProblemRecord& problem, Backend& backend, const TuneO
   record.compiler = backend.compiler();
   record.measurement = backend.measurement();
   record.strategy = options.strategy;
+  record.objective = options.objective;
   record.seed = options.seed;
   record.stopped_by = result.stopped_by;
   record.candidates = result.candidates;
@@ -52,12 +53,7 @@ RunRecord run_record(const ProblemRecord& problem, Backend& backend, const TuneO
   record.flops = result.flops;
   record.bytes = result.bytes;
   record.elapsed = result.elapsed;
-  record.enumerate_seconds = result.enumerate_seconds;
-  record.compile_seconds = result.compile_seconds;
-  record.measure_seconds = result.measure_seconds;
-  record.verify_seconds = result.verify_seconds;
-  record.search_seconds = result.search_seconds;
-  record.idle_seconds = result.idle_seconds;
+  static_cast<TuneSeconds&>(record) = result;
   return record;
 }
 

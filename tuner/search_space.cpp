@@ -38,6 +38,16 @@ Values SearchSpace::configuration(Candidate candidate) const {
   return member.space.configuration(candidate - member.first);
 }
 
+std::optional<Candidate> SearchSpace::find(const std::string& template_hash,
+                                           const Values& configuration) const {
+  for (const auto& member : members_) {
+    if (member.kernel_template == nullptr || member.kernel_template->hash != template_hash)
+      continue;
+    if (const auto index = member.space.index_of(configuration)) return member.first + *index;
+  }
+  return std::nullopt;
+}
+
 std::vector<Candidate> SearchSpace::neighbours(Candidate candidate, Neighbourhood kind) const {
   const Member& member = member_of(candidate);
   std::vector<Candidate> result;

@@ -1,9 +1,12 @@
 // All candidates for one problem: the tuning spaces of every template that fits, one after another.
 #pragma once
 
+#include <cudadent/search.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +15,7 @@
 
 namespace cudadent {
 
-using Candidate = std::uint64_t;  // index into a SearchSpace
-
+// A Candidate is an index into it.
 class SearchSpace {
  public:
   struct Member {
@@ -32,6 +34,9 @@ class SearchSpace {
   [[nodiscard]] const std::vector<Member>& members() const noexcept { return members_; }
   [[nodiscard]] const Member& member_of(Candidate candidate) const;
   [[nodiscard]] Values configuration(Candidate candidate) const;
+  // The candidate of a recorded configuration, where its template is here, unchanged, and has it.
+  [[nodiscard]] std::optional<Candidate> find(const std::string& template_hash,
+                                              const Values& configuration) const;
   [[nodiscard]] std::vector<Candidate> neighbours(Candidate candidate, Neighbourhood kind) const;
 
  private:

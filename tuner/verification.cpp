@@ -13,6 +13,7 @@
 #include "tuner/cached_source.h"
 #include "tuner/measurer.h"
 #include "tuner/race.h"
+#include "tuner/tuning_task.h"
 
 namespace cudadent {
 
@@ -33,13 +34,21 @@ class WinnerComparison {
         rules_(rules),
         worker_(context.open_worker ? context.open_worker(options) : nullptr),
         backend_(worker_ ? *worker_ : context.backend),
-        measurer_(backend_, context.library, context.store, entry, problem, other_seed,
-                  options.run_timeout) {}
+        measurer_({.backend = backend_,
+                   .library = context.library,
+                   .binaries = context.store,
+                   .entry = entry,
+                   .problem = problem,
+                   .seed = other_seed,
+                   .run_timeout = options.run_timeout},
+                  observers_, seconds_) {}
 
   WinnerCheck run() {
     add(winner_.kernel_template, winner_.configuration, "winner");
-    add_defaults();
-    add_trials();
+    if (winner_.objective == time_objective) {  // else it need not be the fastest
+      add_defaults();
+      add_trials();
+    }
     for (std::size_t i = 0; i < runners_.size(); ++i) measure(i);
     compare();
     judge();
@@ -184,6 +193,8 @@ class WinnerComparison {
   const CheckRules rules_;
   const std::unique_ptr<Backend> worker_;
   Backend& backend_;
+  Observers observers_;  // none
+  TuneSeconds seconds_;  // nobody asks where the time goes
   Measurer measurer_;
   WinnerCheck check_;
   std::vector<Runner> runners_;  // of check_.entrants

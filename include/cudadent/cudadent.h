@@ -185,6 +185,9 @@ enum class TrialStatus : std::uint8_t {
 };
 CUDADENT_API std::string_view name_of(TrialStatus status) noexcept;
 
+// Figures of a trial by name: {"binary_bytes", 20480}.
+using Figures = std::map<std::string, double, std::less<>>;
+
 // One configuration, measured and verified, or failed and how.
 struct Trial {
   std::string kernel_template;
@@ -197,6 +200,7 @@ struct Trial {
   double error = 0;             // ‖out − ref‖ / ‖ref‖ of the worst output
   double compile_seconds = 0;
   bool from_cache = false;  // measured by an earlier run, not again by this one
+  Figures figures;          // what observers added
 };
 
 struct TuneProgress {
@@ -204,14 +208,27 @@ struct TuneProgress {
   std::int64_t failed = 0;
   std::uint64_t candidates = 0;  // size of the tuning space
   double elapsed = 0;            // seconds
-  double best = 0;               // seconds; 0 before the first success
+  double best = 0;               // of the objective (seconds, usually); 0 before the first success
   std::string phase;             // "search", "finalists"
   const Trial* last = nullptr;
 };
 
+// A search and an observer of your own are in <cudadent/search.h>.
+class CandidateSpace;
+class Strategy;
+class Observer;
+
 struct TuneOptions {
   Budget budget;
   std::string strategy = "auto";
+  // A search of your own, made anew for each run; `strategy` is then its name in messages and records. The space
+  // outlives it. Empty: the built-in `strategy`.
+  std::function<std::unique_ptr<Strategy>(const CandidateSpace& space, std::uint64_t seed)>
+      make_strategy;
+  std::vector<std::shared_ptr<Observer>> observers;
+  // What the winner has least of: "seconds", the median time, or a figure that an observer gives and that is above
+  // 0. Only times are compared once more at the end, in turns. Trials of earlier runs that lack it are measured anew.
+  std::string objective = "seconds";
   std::uint64_t seed = 0;
   int compile_workers = 0;  // 0: one a core
   Isolation isolation = Isolation::automatic;
@@ -237,7 +254,16 @@ struct Winner {
   double predicted_seconds = 0;
 };
 
-struct TuneResult {
+// Where the time of a tuning run went, in seconds.
+struct TuneSeconds {
+  double prepare_seconds = 0;    // starting the worker, inputs, the reference
+  double enumerate_seconds = 0;  // counting the space
+  double compile_seconds = 0;    // of all cores together
+  double measure_seconds = 0, verify_seconds = 0, search_seconds = 0;
+  double idle_seconds = 0;  // waiting for the compiler
+};
+
+struct TuneResult : TuneSeconds {
   std::string problem;  // "gemm m=… n=… …"
   Winner winner;
   double default_seconds = 0;  // median of the default configuration, in the same final comparison
@@ -246,10 +272,7 @@ struct TuneResult {
   std::vector<Trial> trials;
   std::uint64_t candidates = 0;  // size of the tuning space
   std::int64_t ruled_out = 0;    // candidates that the prior, corrected by measurement, ruled out
-  double elapsed = 0;            // seconds, and where they went:
-  double prepare_seconds = 0;    // starting the worker, inputs, the reference
-  double enumerate_seconds = 0, compile_seconds = 0, measure_seconds = 0, verify_seconds = 0,
-         search_seconds = 0, idle_seconds = 0;  // compile_seconds: of all cores together
+  double elapsed = 0;            // seconds
   std::string stopped_by;  // "exhausted", "time", "trials", "patience", "converged", "cancelled"
   bool isolated = false;   // candidates ran in a worker process
   std::int64_t worker_restarts = 0;  // after candidates that faulted or never ended

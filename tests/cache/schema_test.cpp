@@ -64,9 +64,54 @@ TEST_CASE("a database of the first version keeps what it holds and takes what th
         " VALUES ('gemm', 'p', 'd', 't', 'gemm m=1')");
   }
   Store store(file);
-  store.put_run({.problem = {"gemm", "t", "p", "gemm m=1", "d"}, .started = "2026"});
+  RunRecord run;
+  run.problem = {"gemm", "t", "p", "gemm m=1", "d"};
+  run.started = "2026";
+  store.put_run(run);
   CHECK(store.runs("gemm", "p", "d").size() == 1);
   CHECK(run_sql(file, "SELECT count(*) FROM problems") == "1");
+}
+
+constexpr const char* rows_of_version_3 =
+    "INSERT INTO problems (op, problem_key, device_kind, tuning_key, description)"
+    " VALUES ('gemm', 'p', 'd', 't', 'gemm m=1');"
+    "INSERT INTO trials (problem, kernel_template, template_hash, configuration, compiler,"
+    " measurement, specialization_hash, status, message, samples, median, spread, error,"
+    " compile_seconds, resources, created)"
+    " VALUES (1, 'wgmma', 'h', '{}', 'c', 'm', 's', 'ok', '', '[1.5]', 1.5, 0, 0, 2, '[]', '2026');"
+    "INSERT INTO winners (op, device_kind, tuning_key, problem_key, description, kernel_template,"
+    " template_hash, configuration, seconds, default_seconds, compiler, specialization_hash,"
+    " device_name, driver, uuid, created)"
+    " VALUES ('gemm', 'd', 't', 'p', 'gemm m=1', 'wgmma', 'h', '{}', 1.5, 2, 'c', 's', 'n', 'r',"
+    " 'u', '2026');";
+
+TEST_CASE("rows of version 3 have no figures, and were tuned for time") {
+  const TemporaryFolder folder;
+  const auto file = folder / "a.db";
+  {
+    sqlite::Connection connection = connect(file);
+    bring_up_to_date(connection, database_migrations().first(3));
+    connection.execute(rows_of_version_3);
+  }
+  const auto check = [](Store& store) {
+    const auto winner = store.winner("gemm", "t", "d");
+    REQUIRE(winner.has_value());
+    CHECK(winner->objective == "seconds");
+    CHECK(winner->seconds == 1.5);
+  };
+  {
+    // As a layer the file is only read, and stays as it is.
+    Store store(folder / "own.db", {.layers = {file}});
+    check(store);
+    CHECK(run_sql(file, "PRAGMA user_version") == "3");
+  }
+  Store store(file);
+  check(store);
+  CHECK(run_sql(file, "PRAGMA user_version") == std::to_string(database_migrations().size()));
+  const auto trials = store.trials("gemm", "p", "d");
+  REQUIRE(trials.size() == 1);
+  CHECK(trials.front().trial.figures.empty());
+  CHECK(trials.front().trial.median == 1.5);
 }
 
 TEST_CASE("a newer schema is refused") {

@@ -59,6 +59,7 @@ TEST_CASE("a trial comes back as it was stored") {
   CHECK(record.trial.spread == stored.trial.spread);
   CHECK(record.trial.error == stored.trial.error);
   CHECK(record.trial.compile_seconds == stored.trial.compile_seconds);
+  CHECK(record.trial.figures == stored.trial.figures);
   CHECK(record.trial.from_cache);
   CHECK(record.created.size() == std::string("2026-01-31T12:00:00.000Z").size());
   CHECK(record.created.back() == 'Z');
@@ -95,6 +96,8 @@ TEST_CASE("a tuning run comes back as it was stored, and is stored once") {
   stored.verify_seconds = 2;
   stored.search_seconds = 0.2;
   stored.idle_seconds = 3;
+  stored.prepare_seconds = 4;
+  stored.objective = "watts";
   store.put_run(stored);
   store.put_run(stored);
   RunRecord later = stored;
@@ -132,6 +135,8 @@ TEST_CASE("a tuning run comes back as it was stored, and is stored once") {
   CHECK(record.verify_seconds == stored.verify_seconds);
   CHECK(record.search_seconds == stored.search_seconds);
   CHECK(record.idle_seconds == stored.idle_seconds);
+  CHECK(record.prepare_seconds == stored.prepare_seconds);
+  CHECK(record.objective == stored.objective);
   CHECK(found.back().started == later.started);
   CHECK(store.runs().size() == 2);
   CHECK(store.runs("rms_norm").empty());

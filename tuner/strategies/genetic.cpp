@@ -30,8 +30,8 @@ class Genetic : public Strategy {
 
   void tell(const Observation& observation) override {
     if (!ledger_.record(observation)) return;
-    if (!observation.seconds || !std::isfinite(*observation.seconds)) return;
-    const Individual born{*observation.seconds, observation.candidate};
+    if (!observation.value || !std::isfinite(*observation.value)) return;
+    const Individual born{*observation.value, observation.candidate};
     population_.insert(std::upper_bound(population_.begin(), population_.end(), born), born);
     if (population_.size() > population_size) population_.pop_back();
   }

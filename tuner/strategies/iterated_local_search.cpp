@@ -28,7 +28,7 @@ class IteratedLocalSearch : public Strategy {
 
   void tell(const Observation& observation) override {
     if (!ledger_.record(observation)) return;
-    learn(observation.candidate, observation.seconds.value_or(infinite));
+    learn(observation.candidate, observation.value.value_or(infinite));
   }
 
  private:

@@ -25,7 +25,7 @@ class MultiStartLocalSearch : public Strategy {
     Climb& climb = climbs_[asked->second];
     climb_of_.erase(asked);
     --climb.pending;
-    const double seconds = observation.seconds.value_or(infinite);
+    const double seconds = observation.value.value_or(infinite);
     if (std::isfinite(seconds) && seconds < climb.seconds) {
       climb.seconds = seconds;
       climb.moves = space_.neighbours(observation.candidate, Neighbourhood::hamming);

@@ -54,8 +54,8 @@ std::uint64_t Permutation::operator[](std::uint64_t index) const {
 bool Ledger::record(const Observation& observation) {
   const auto [entry, inserted] = results_.try_emplace(observation.candidate, pending_mark);
   if (entry->second != pending_mark) return false;
-  const bool usable = observation.seconds && std::isfinite(*observation.seconds);
-  entry->second = usable ? *observation.seconds : std::numeric_limits<double>::infinity();
+  const bool usable = observation.value && std::isfinite(*observation.value);
+  entry->second = usable ? *observation.value : std::numeric_limits<double>::infinity();
   if (entry->second < best_seconds_) {
     best_seconds_ = entry->second;
     best_ = observation.candidate;

@@ -26,8 +26,8 @@ class SimulatedAnnealing : public Strategy {
   void tell(const Observation& observation) override {
     if (!ledger_.record(observation)) return;
     temperature_ = std::max(temperature_ * cooling, last_temperature);
-    const bool usable = observation.seconds && std::isfinite(*observation.seconds);
-    const double energy = usable ? std::log(*observation.seconds) : 0;
+    const bool usable = observation.value && std::isfinite(*observation.value);
+    const double energy = usable ? std::log(*observation.value) : 0;
     const double worse = energy - energy_;
     if (usable && (!base_ || worse <= 0 || random_.uniform() < std::exp(-worse / temperature_))) {
       base_ = observation.candidate;

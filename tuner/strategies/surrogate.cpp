@@ -114,11 +114,10 @@ void Surrogate::tell(const Observation& observation) {
   Row& row = rows_[row_of_[observation.candidate]];
   row.told = true;
   ++told_;
-  row.failed =
-      !observation.seconds || !std::isfinite(*observation.seconds) || *observation.seconds <= 0;
+  row.failed = !observation.value || !std::isfinite(*observation.value) || *observation.value <= 0;
   if (row.failed) return;
   ++successes_;
-  row.log_seconds = std::log(*observation.seconds);
+  row.log_seconds = std::log(*observation.value);
   if (ledger_.best() == observation.candidate) {
     last_gain_ = told_;
     add_surroundings(observation.candidate, 0);

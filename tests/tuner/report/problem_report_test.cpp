@@ -55,11 +55,13 @@ TEST_CASE("a run tells of the device and of operators that are not known here") 
   TrialRecord trial = trial_of(R"({"dtype":"f16","n":5})", 1, 1e-3);
   trial.problem.op = "mystery";
   store.put_trial(trial);
-  store.put_run({.problem = trial.problem,
-                 .started = "2026",
-                 .device_facts = nominal_cuda_device("sm_90a")->facts(),
-                 .flops = 5e9,
-                 .bytes = 1e6});
+  RunRecord run;
+  run.problem = trial.problem;
+  run.started = "2026";
+  run.device_facts = nominal_cuda_device("sm_90a")->facts();
+  run.flops = 5e9;
+  run.bytes = 1e6;
+  store.put_run(run);
   TemplateLibrary library({});
   const auto reports = report_problems(store, library, {}, {.op = "mystery"});
   REQUIRE(reports.size() == 1);
