@@ -71,6 +71,42 @@ TEST_CASE("what is exported and imported is the same, to the last bit") {
   CHECK(std::isinf(trials[2].trial.error));
 }
 
+TEST_CASE("figures and objectives are exported, and exports that have none are read") {
+  TrialRecord trial = gemm_trial();
+  WinnerRecord winner = gemm_winner();
+  winner.objective = "watts";
+  auto exported = to_portable({{winner}, {trial}, {gemm_run()}});
+  auto read = from_portable(exported, "test");
+  CHECK(read.trials.at(0).trial.figures == trial.trial.figures);
+  CHECK(read.winners.at(0).objective == "watts");
+  exported["trials"][0].erase("figures");
+  exported["winners"][0].erase("objective");
+  exported["runs"][0].erase("objective");
+  exported["runs"][0].erase("prepare_seconds");
+  read = from_portable(exported, "test");
+  CHECK(read.trials.at(0).trial.figures.empty());
+  CHECK(read.winners.at(0).objective == "seconds");
+  CHECK(read.runs.at(0).objective == "seconds");
+  exported["trials"][0]["figures"] = {{"watts", "many"}};
+  CHECK(fails(ErrorCode::invalid_argument, {"x.json: trials[0]", "many"},
+              [&] { from_portable(exported, "x.json"); }));
+}
+
+TEST_CASE("winners of different objectives do not compare by time: the newer stays") {
+  const TemporaryFolder folder;
+  const auto file = folder / "a.db";
+  WinnerRecord ours = gemm_winner();
+  ours.created = "2026-01-01T00:00:00.000Z";
+  ours.seconds = 1.0;
+  Store(file).put_winner(ours);
+  WinnerRecord theirs = ours;
+  theirs.objective = "watts";
+  theirs.seconds = 2.0;
+  theirs.created = "2026-02-01T00:00:00.000Z";
+  merge_contents(file, {{theirs}, {}, {}});
+  CHECK(read_contents(file).winners.at(0).objective == "watts");
+}
+
 TEST_CASE("a damaged export is refused with its place, and nothing of it is kept") {
   const TemporaryFolder folder;
   fill(folder / "a.db");
@@ -224,6 +260,7 @@ TEST_CASE("T4 and Kernel Tuner files hold configurations, times in milliseconds,
       CHECK(read[i].trial.status == trials[i].trial.status);
       CHECK(read[i].trial.configuration == trials[i].trial.configuration);
       CHECK(read[i].trial.median == doctest::Approx(trials[i].trial.median));
+      CHECK(read[i].trial.figures == trials[i].trial.figures);
       CHECK(read[i].created == "2026-01-31T12:00:00.000Z");
     }
   }
