@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "cache/formats/record_json.h"
 #include "runtime/language/value.h"
 
 namespace cudadent::cli {
@@ -148,34 +149,25 @@ std::string sparkline(const std::vector<double>& samples, int bins) {
 bool is_terminal(int file) { return ::isatty(file) == 1; }
 
 nlohmann::json to_json(const Winner& winner) {
-  return {{"template", winner.kernel_template},
-          {"configuration", cudadent::to_json(winner.configuration)},
-          {"seconds", winner.seconds},
-          {"provenance", name_of(winner.provenance)},
-          {"predicted_seconds", winner.predicted_seconds}};
+  auto json = nlohmann::json::object();
+  add_members(json, winner, NotFinite::null);
+  return json;
 }
 
 nlohmann::json to_json(const Trial& trial) {
-  nlohmann::json json{{"template", trial.kernel_template},
-                      {"configuration", cudadent::to_json(trial.configuration)},
-                      {"status", name_of(trial.status)},
-                      {"median", trial.median},
-                      {"spread", trial.spread},
-                      {"samples", trial.samples},
-                      {"compile_seconds", trial.compile_seconds},
-                      {"from_cache", trial.from_cache}};
-  // JSON has no infinity.
-  json["error"] = std::isfinite(trial.error) ? nlohmann::json(trial.error) : nullptr;
-  if (!trial.message.empty()) json["message"] = trial.message;
+  auto json = nlohmann::json::object();
+  add_members(json, trial, NotFinite::null);
+  if (trial.message.empty()) json.erase("message");
+  if (trial.figures.empty()) json.erase("figures");
   return json;
 }
 
 nlohmann::json to_json(const KernelResources& resources) {
-  return {{"entry", resources.entry},
-          {"registers", resources.registers},
-          {"spill_bytes", resources.spill_bytes},
-          {"local_bytes", resources.local_bytes},
-          {"shared_bytes", resources.shared_bytes}};
+  auto json = nlohmann::json::object();
+  add_members(json, resources, NotFinite::null);
+  return json;
 }
+
+std::string number_text(double number) { return fmt::format("{:.6g}", number); }
 
 }  // namespace cudadent::cli

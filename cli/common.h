@@ -58,6 +58,7 @@ void print_json(const nlohmann::json& json);
 
 std::string duration_text(double seconds);  // "12.3 µs"
 std::string byte_text(std::int64_t bytes);  // "1.5 MB"
+std::string number_text(double number);     // six digits at most: "20480", "1.25e-07"
 // "612.3 TFLOP/s", or the bandwidth for problems without operations; empty when neither is known.
 std::string rate_text(double flops, double bytes, double seconds);
 // Eight-level bars of how many samples fall in each of `bins` equal log-width bins, fastest left.

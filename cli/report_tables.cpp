@@ -55,7 +55,10 @@ Table best_trials_table(const ProblemReport& report) {
                    [](const auto* a, const auto* b) { return a->trial.median < b->trial.median; });
   worked.resize(std::min(worked.size(), best_trials_listed));
   Table table{.caption = "Fastest trials",
-              .headings = {"median", "spread", "error", "registers", "spilled", "configuration"}};
+              .headings = {"median", "spread", "error", "registers", "spilled"}};
+  const auto figures = figure_names(report.trials);
+  table.headings.insert(table.headings.end(), figures.begin(), figures.end());
+  table.headings.emplace_back("configuration");
   for (const auto* record : worked) {
     std::int64_t registers = -1, spilled = -1;
     for (const auto& kernel : record->resources) {
@@ -66,13 +69,18 @@ Table best_trials_table(const ProblemReport& report) {
       return n < 0 ? number_cell("–", -1) : number_cell(std::to_string(n), static_cast<double>(n));
     };
     const Trial& trial = record->trial;
-    table.rows.push_back(
-        {number_cell(duration_text(trial.median), trial.median),
-         number_cell(fmt::format("{:.1f} %", 100 * trial.spread), trial.spread),
-         number_cell(fmt::format("{:.1e}", trial.error), trial.error),
-         count(registers),
-         count(spilled),
-         {configuration_text(trial.kernel_template, trial.configuration), {}, {}}});
+    table.rows.push_back({number_cell(duration_text(trial.median), trial.median),
+                          number_cell(fmt::format("{:.1f} %", 100 * trial.spread), trial.spread),
+                          number_cell(fmt::format("{:.1e}", trial.error), trial.error),
+                          count(registers), count(spilled)});
+    for (const auto& name : figures) {
+      const auto found = trial.figures.find(name);
+      table.rows.back().push_back(found == trial.figures.end()
+                                      ? number_cell("–", -1)
+                                      : number_cell(number_text(found->second), found->second));
+    }
+    table.rows.back().push_back(
+        {configuration_text(trial.kernel_template, trial.configuration), {}, {}});
   }
   return table;
 }

@@ -8,6 +8,8 @@
 #include "cli/common.h"
 #include "cli/selection.h"
 #include "runtime/language/value.h"
+#include "tuner/report/trial_figures.h"
+#include "tuner/tuning_task.h"
 
 namespace cudadent::cli {
 
@@ -47,6 +49,7 @@ std::vector<Shown> selected(Store& store, const ShowCommand& command) {
 }
 
 std::string gain(const WinnerRecord& winner) {
+  if (winner.objective != time_objective) return "least " + winner.objective;
   return winner.default_seconds > 0 && winner.seconds > 0
              ? fmt::format("{:.2f}× default", winner.default_seconds / winner.seconds)
              : "";
@@ -67,6 +70,7 @@ nlohmann::json winner_json(Store& store, const Shown& winner, bool with_trials) 
                       {"configuration", cudadent::to_json(winner.configuration)},
                       {"seconds", winner.seconds},
                       {"default_seconds", winner.default_seconds},
+                      {"objective", winner.objective},
                       {"compiler", winner.compiler},
                       {"created", winner.created}};
   if (!winner.layer.empty()) json["layer"] = winner.layer.string();
@@ -95,8 +99,11 @@ void print_trials(Store& store, const WinnerRecord& winner) {
     };
     return rank(a.trial) < rank(b.trial);
   });
+  const auto figures = figure_names(records);
   std::vector<std::vector<std::string>> rows{
-      {"  median", "spread", "error", "registers", "spills", "template", "configuration"}};
+      {"  median", "spread", "error", "registers", "spills"}};
+  rows.front().insert(rows.front().end(), figures.begin(), figures.end());
+  rows.front().insert(rows.front().end(), {"template", "configuration"});
   for (const auto& record : records) {
     const Trial& trial = record.trial;
     const bool ok = trial.status == TrialStatus::ok;
@@ -108,8 +115,12 @@ void print_trials(Store& store, const WinnerRecord& winner) {
     const auto count = [](std::int64_t n) { return n < 0 ? std::string("–") : std::to_string(n); };
     rows.push_back({"  " + (ok ? duration_text(trial.median) : std::string(name_of(trial.status))),
                     ok ? fmt::format("{:.1f} %", 100 * trial.spread) : "",
-                    ok ? fmt::format("{:.1e}", trial.error) : "", count(registers), count(spills),
-                    trial.kernel_template, to_text(trial.configuration)});
+                    ok ? fmt::format("{:.1e}", trial.error) : "", count(registers), count(spills)});
+    for (const auto& name : figures) {
+      const auto found = trial.figures.find(name);
+      rows.back().push_back(found == trial.figures.end() ? "–" : number_text(found->second));
+    }
+    rows.back().insert(rows.back().end(), {trial.kernel_template, to_text(trial.configuration)});
   }
   print_table(rows);
 }

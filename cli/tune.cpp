@@ -12,6 +12,7 @@
 #include "tuner/budget.h"
 #include "tuner/statistics.h"
 #include "tuner/strategy.h"
+#include "tuner/tuning_task.h"
 
 namespace cudadent::cli {
 
@@ -29,14 +30,21 @@ struct TuneCommand {
   double compile_timeout = TuneOptions().compile_timeout, run_timeout = TuneOptions().run_timeout;
   bool to_the_end = false;
   std::vector<std::string> only;
+  std::vector<std::string> observers;
+  std::string objective = TuneOptions().objective;
   bool fresh = false;
 };
 
-void draw_progress(const TuneProgress& progress) {
+// Of the objective: a time, or another figure.
+std::string value_text(const std::string& objective, double value) {
+  return objective == time_objective ? duration_text(value) : number_text(value);
+}
+
+void draw_progress(const TuneProgress& progress, const std::string& objective) {
   const auto* last = progress.last;
   std::string line = fmt::format("{} {:>6.1f} s  {}/{} tried, {} failed, best {}", progress.phase,
                                  progress.elapsed, progress.measured, progress.candidates,
-                                 progress.failed, duration_text(progress.best));
+                                 progress.failed, value_text(objective, progress.best));
   if (last != nullptr)
     line += fmt::format("  last {} {}", last->kernel_template,
                         last->status == TrialStatus::ok ? duration_text(last->median)
@@ -58,22 +66,27 @@ std::int64_t unsettled(const TuneResult& result) {
                        [](const Trial& trial) { return !is_settled(trial.status); });
 }
 
-double error_of(const TuneResult& result) {
+// The winner's; null when it is not among the trials.
+const Trial* trial_of_winner(const TuneResult& result) {
   for (const auto& trial : result.trials)
     if (trial.kernel_template == result.winner.kernel_template &&
         trial.configuration == result.winner.configuration)
-      return trial.error;
-  return 0;
+      return &trial;
+  return nullptr;
 }
 
-void print_result(const TuneResult& result, const std::string& device) {
+double error_of(const TuneResult& result) {
+  const Trial* trial = trial_of_winner(result);
+  return trial != nullptr ? trial->error : 0;
+}
+
+void print_times(const TuneResult& result) {
   const auto medians = good_medians(result);
   const auto row = [&](const char* name, double seconds, const std::string& what) {
     return std::vector<std::string>{
         name, duration_text(seconds), rate_text(result.flops, result.bytes, seconds),
         seconds > 0 ? fmt::format("{:.2f}×", seconds / result.winner.seconds) : "", what};
   };
-  fmt::print("{} on {}\n", result.problem, device);
   print_table({row("best", result.winner.seconds,
                    fmt::format("{} {}", result.winner.kernel_template,
                                to_text(result.winner.configuration))),
@@ -81,14 +94,31 @@ void print_result(const TuneResult& result, const std::string& device) {
                    fmt::format("{}'s default", result.winner.kernel_template)),
                row("median", median(medians), "of all that work"),
                row("worst", medians.empty() ? 0 : medians.back(), "")});
+  fmt::print("distribution  {}  {} … {} (log)\n", sparkline(medians, 32),
+             duration_text(medians.front()), duration_text(medians.back()));
+}
+
+void print_figures(const TuneResult& result, const std::string& objective) {
+  const Trial* trial = trial_of_winner(result);
+  if (trial == nullptr || trial->figures.empty()) return;
+  std::vector<std::string> texts;
+  for (const auto& [name, value] : trial->figures)
+    texts.push_back(fmt::format("{} {}{}", name, number_text(value),
+                                name == objective ? " (the least of all)" : ""));
+  fmt::print("figures       {}\n", fmt::join(texts, ", "));
+}
+
+void print_result(const TuneResult& result, const std::string& device,
+                  const std::string& objective) {
+  fmt::print("{} on {}\n", result.problem, device);
+  print_times(result);
   std::map<std::string_view, int> statuses;
   for (const auto& trial : result.trials) ++statuses[name_of(trial.status)];
   std::vector<std::string> counts;
   for (const auto& [status, count] : statuses)
     counts.push_back(fmt::format("{} {}", count, status));
-  fmt::print("distribution  {}  {} … {} (log)\n", sparkline(medians, 32),
-             duration_text(medians.front()), duration_text(medians.back()));
   fmt::print("verified      relative error {:.2g} against the reference\n", error_of(result));
+  print_figures(result, objective);
   fmt::print(
       "tried         {} of {} configurations ({}), {} ruled out by the prior, stopped by {}\n",
       result.trials.size(), result.candidates, fmt::join(counts, ", "), result.ruled_out,
@@ -109,7 +139,8 @@ void print_result(const TuneResult& result, const std::string& device) {
     fmt::print("isolation     none: candidates ran in this process\n");
 }
 
-nlohmann::json result_json(const TuneResult& result, const std::string& device) {
+nlohmann::json result_json(const TuneResult& result, const std::string& device,
+                           const std::string& objective) {
   auto trials = nlohmann::json::array();
   for (const auto& trial : result.trials) trials.push_back(to_json(trial));
   return {{"problem", result.problem},
@@ -125,6 +156,7 @@ nlohmann::json result_json(const TuneResult& result, const std::string& device) 
           {"isolated", result.isolated},
           {"worker_restarts", result.worker_restarts},
           {"stopped_by", result.stopped_by},
+          {"objective", objective},
           {"elapsed", result.elapsed},
           {"seconds",
            {{"prepare", result.prepare_seconds},
@@ -137,11 +169,14 @@ nlohmann::json result_json(const TuneResult& result, const std::string& device) 
           {"trials", trials}};
 }
 
-void run_tune(const TuneCommand& command) {
+TuneOptions options_of(const TuneCommand& command) {
   TuneOptions options;
   options.budget = parse_budget(command.budget);
   options.budget.patience = command.patience;
+  options.budget.until_converged = !command.to_the_end;
   options.strategy = command.strategy;
+  for (const auto& name : command.observers) options.observers.push_back(make_observer(name));
+  options.objective = command.objective;
   options.seed = command.seed;
   options.compile_workers = command.compile_workers;
   options.kernel_templates = command.only;
@@ -149,9 +184,16 @@ void run_tune(const TuneCommand& command) {
   options.isolation = command.isolation;
   options.compile_timeout = command.compile_timeout;
   options.run_timeout = command.run_timeout;
-  options.budget.until_converged = !command.to_the_end;
+  return options;
+}
+
+void run_tune(const TuneCommand& command) {
+  TuneOptions options = options_of(command);
   const bool live = !command.common.json && is_terminal(2);
-  if (live) options.on_progress = draw_progress;
+  if (live)
+    options.on_progress = [&](const TuneProgress& progress) {
+      draw_progress(progress, command.objective);
+    };
   catch_interrupt();
   options.cancelled = [] { return interrupted(); };
 
@@ -164,9 +206,9 @@ void run_tune(const TuneCommand& command) {
     const TuneResult result = runtime.tune(command.problem.op, command.problem.values(), options);
     clear_line();
     if (command.common.json)
-      print_json(result_json(result, runtime.device_name()));
+      print_json(result_json(result, runtime.device_name(), command.objective));
     else
-      print_result(result, runtime.device_name());
+      print_result(result, runtime.device_name(), command.objective);
     check_remembered(runtime);
     if (interrupted()) {
       fmt::print(
@@ -181,6 +223,13 @@ void run_tune(const TuneCommand& command) {
   }
 }
 
+template <class Described>
+std::string names_of(const Described& described) {
+  std::vector<std::string> names;
+  for (const auto& [name, doc] : described) names.push_back(name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
 }  // namespace
 
 void add_tune(const Command& program) {
@@ -188,10 +237,16 @@ void add_tune(const Command& program) {
   auto state = std::make_shared<TuneCommand>();
   state->common.add_to(command);
   state->problem.add_to(command);
-  std::vector<std::string> names;
-  for (const auto& [name, doc] : strategies()) names.push_back(name);
   command.option("--budget", state->budget, "30s, 2m, or a number of trials").show_default();
-  command.option("--strategy", state->strategy, fmt::format("{}", fmt::join(names, ", ")))
+  command.option("--strategy", state->strategy, names_of(strategies())).show_default();
+  command
+      .option("--observe", state->observers,
+              fmt::format("add the figures of an observer to each trial: {}; may be repeated",
+                          names_of(observers())))
+      .one_value_at_a_time();
+  command
+      .option("--objective", state->objective,
+              "what the winner has least of: seconds, or the figure of an observer")
       .show_default();
   command.option("--seed", state->seed, "of inputs and search").show_default();
   command.option("--patience", state->patience,

@@ -276,6 +276,52 @@ TEST_CASE("what is tuned is launched by the next process, without a compiler") {
   CHECK(refuses(program.twice("tune"), 1, {"no C++ compiler", "CUDADENT_HOST_COMPILER"}));
 }
 
+TEST_CASE("figures of an observer are measured, shown, exported and imported, and can decide") {
+  Program program;
+  const Outcome tuned = program.twice(
+      "tune", {"--json", "--observe", "binary", "--objective", "binary_bytes", "--budget", "3"});
+  INFO(tuned.err);
+  REQUIRE(tuned.code == 0);
+  const auto result = tuned.parsed();
+  CHECK(result.at("objective") == "binary_bytes");
+  double least = 1e9;
+  for (const auto& trial : result.at("trials"))
+    if (trial.at("status") == "ok")
+      least = std::min(least, trial.at("figures").at("binary_bytes").get<double>());
+  for (const auto& trial : result.at("trials"))
+    if (trial.at("configuration") == result.at("winner").at("configuration"))
+      CHECK(trial.at("figures").at("binary_bytes") == least);
+  CHECK(mentions(program.twice("tune", {"--observe", "binary", "--objective", "binary_bytes"}).out,
+                 {"figures", "binary_bytes", "the least of all"}));
+
+  CHECK(mentions(program.twice("show", {"--trials", "twice"}).out,
+                 {"least binary_bytes", "spills", "binary_bytes", "template"}));
+  const auto shown = program.twice("show", {"--json", "--trials", "twice"}).parsed();
+  CHECK(shown.at(0).at("objective") == "binary_bytes");
+  CHECK(shown.at(0).at("trials").dump().find("binary_bytes") != std::string::npos);
+  const auto page = (program.folder / "page.html").string();
+  CHECK(program.twice("report", {"--html", page}).code == 0);
+  CHECK(read(page).find("binary_bytes") != std::string::npos);
+
+  for (const std::string format : {"json", "t4", "kernel_tuner"}) {
+    INFO(format);
+    const auto file = (program.folder / ("export." + format + ".json")).string();
+    const Outcome exported =
+        program.twice("export", {"--format", format, "--trials", "--output", file});
+    INFO(exported.err);
+    CHECK(exported.code == 0);
+    const auto other = (program.folder / (format + ".db")).string();
+    const Outcome imported = program.run({"import", "--db", other, file});
+    INFO(imported.err);
+    CHECK(imported.code == 0);
+    const Outcome again = program.run({"export", "--db", other, "--trials"});
+    CHECK(again.out.find("binary_bytes") != std::string::npos);
+  }
+  CHECK(refuses(program.twice("tune", {"--observe", "power"}), 2, {"'power'", "binary"}));
+  CHECK(refuses(program.twice("tune", {"--objective", "joules", "--fresh"}), 2,
+                {"objective 'joules'", "seconds"}));
+}
+
 TEST_CASE(
     "the interrupt key ends a run that would take an hour, with the best so far and code 130") {
   Program program;

@@ -108,6 +108,13 @@ std::vector<TrialRecord> comparable_trials(std::vector<TrialRecord> trials) {
   return trials;
 }
 
+std::vector<std::string> figure_names(const std::vector<TrialRecord>& trials) {
+  std::set<std::string> names;
+  for (const auto& record : trials)
+    for (const auto& [name, value] : record.trial.figures) names.insert(name);
+  return {names.begin(), names.end()};
+}
+
 std::vector<Bin> logarithmic_histogram(const std::vector<double>& seconds, std::size_t bins) {
   std::vector<double> values;
   std::copy_if(seconds.begin(), seconds.end(), std::back_inserter(values),

@@ -17,6 +17,9 @@ namespace cudadent {
 // of each template the version that was tried last. In the order given, which is oldest first.
 std::vector<TrialRecord> comparable_trials(std::vector<TrialRecord> trials);
 
+// The names of all figures that observers added to these, sorted.
+std::vector<std::string> figure_names(const std::vector<TrialRecord>& trials);
+
 struct Bin {
   double low = 0, high = 0;  // seconds; the last bin includes its high end
   std::int64_t count = 0;
