@@ -10,6 +10,7 @@
 #include "api/parts.h"
 #include "bindings/errors.h"
 #include "bindings/operator.h"
+#include "bindings/search.h"
 #include "bindings/session.h"
 #include "bindings/values.h"
 #include "tuner/budget.h"
@@ -59,17 +60,16 @@ std::string cache_from_python(py::handle object) {
 
 RuntimeOptions runtime_options(const std::string& device, py::handle cache,
                                py::handle template_paths, const std::string& on_miss,
-                               py::handle budget, const std::string& strategy, std::uint64_t seed,
-                               py::handle layers, bool shipped_winners,
-                               const std::string& isolation, double wait_for_others) {
+                               py::handle budget, const SearchArguments& search, py::handle layers,
+                               bool shipped_winners, const std::string& isolation,
+                               double wait_for_others) {
   RuntimeOptions options;
   options.device = device;
   options.cache = cache_from_python(cache);
   options.template_paths = paths_from_python(template_paths);
   options.on_miss = on_miss_from_python(on_miss);
   options.tuning.budget = budget_from_python(budget);
-  options.tuning.strategy = strategy;
-  options.tuning.seed = seed;
+  set_search(options.tuning, search);
   options.tuning.isolation = isolation_from_python(isolation);
   options.layers = paths_from_python(layers);
   options.shipped_winners = shipped_winners;
@@ -117,16 +117,15 @@ std::function<void(const TuneProgress&)> progress_to_python(py::handle callable)
 // ------------------------------------------------------------------------------- runtime
 
 TuneResult tune(const std::shared_ptr<Session>& session, const std::string& op,
-                const py::object& problem, const py::object& budget, const std::string& strategy,
-                std::uint64_t seed, const py::object& on_progress, const py::object& templates,
-                bool fresh, int compile_workers, const std::optional<std::string>& isolation,
+                const py::object& problem, const py::object& budget, const SearchArguments& search,
+                const py::object& on_progress, const py::object& templates, bool fresh,
+                int compile_workers, const std::optional<std::string>& isolation,
                 double compile_timeout, double run_timeout, const py::kwargs& more) {
   const std::shared_ptr<Runtime> runtime = session->runtime();
   const Values values = problem_from_python(*runtime, op, problem, more);
   TuneOptions options;
   options.budget = budget.is_none() ? runtime->parts().tuning.budget : budget_from_python(budget);
-  options.strategy = strategy;
-  options.seed = seed;
+  set_search(options, search);
   options.kernel_templates = names_from_python(templates);
   options.fresh = fresh;
   options.compile_workers = compile_workers;
@@ -182,7 +181,7 @@ constexpr const char* runtime_doc =
     "budget         : when tuning ends: seconds (infinity: no limit), '30s', '5m', '200 trials' "
     "or\n"
     "                 a Budget\n"
-    "strategy, seed : how tuning searches\n"
+    "strategy, observers, objective, seed : how tuning searches, see tune()\n"
     "layers         : databases that are only read, where `cache` knows no winner\n"
     "shipped_winners: whether winners that ship with cudadent are used where neither has one;\n"
     "                 CUDADENT_SHIPPED=none says no, too\n"
@@ -199,15 +198,22 @@ constexpr const char* op_doc =
     "Raises InvalidArgument for an unknown operator or option.";
 
 constexpr const char* tune_doc =
-    "tune(op, problem=None, *, budget=None, strategy='auto', seed=0, on_progress=None,\n"
-    "     templates=(), fresh=False, compile_workers=0, isolation=None, compile_timeout=60,\n"
+    "tune(op, problem=None, *, budget=None, strategy='auto', observers=(), objective='seconds',\n"
+    "     seed=0, on_progress=None, templates=(), fresh=False, compile_workers=0, isolation=None, "
+    "compile_timeout=60,\n"
     "     run_timeout=10, **problem) -> TuneResult\n\n"
     "Searches for the configuration that runs a problem fastest, and remembers it. A winner that\n"
     "is known is tried first, also one that ships with cudadent; it is no reason not to search.\n\n"
     "problem         : dimensions (elements), data types and options by name, as a dictionary, as\n"
     "                  keywords or both: tune('gemm', m=512, n=512, k=512, dtype='f32')\n"
     "budget          : seconds, '30s', '5m', '200 trials' or a Budget; None: the Runtime's\n"
-    "strategy, seed  : how to search\n"
+    "strategy        : how to search: a name, or an object of yours with begin(space, seed),\n"
+    "                  ask(count), which returns candidates, and tell(candidate, value), where\n"
+    "                  value is None for what failed; and maybe converged()\n"
+    "observers       : names, or objects of yours with after(measurement), which returns figures\n"
+    "                  by name, and maybe before(measurement) and during(measurement)\n"
+    "objective       : what the winner has least of: 'seconds', or the figure of an observer\n"
+    "seed            : of inputs and search\n"
     "on_progress     : called with a TuneProgress after each trial; an exception ends the run\n"
     "templates       : names of the kernel templates to try; empty: all that fit\n"
     "fresh           : measure again what the database already knows\n"
@@ -234,18 +240,21 @@ void bind_calls(RuntimeClass& runtime) {
       .def(
           "tune",
           [](const RuntimeObject& self, const std::string& op, const py::object& problem,
-             const py::object& budget, const std::string& strategy, std::uint64_t seed,
-             const py::object& on_progress, const py::object& templates, bool fresh,
-             int compile_workers, const std::optional<std::string>& isolation,
-             double compile_timeout, double run_timeout, const py::kwargs& more) {
-            return tune(self.session, op, problem, budget, strategy, seed, on_progress, templates,
-                        fresh, compile_workers, isolation, compile_timeout, run_timeout, more);
+             const py::object& budget, const py::object& strategy, const py::object& observers,
+             const std::string& objective, std::uint64_t seed, const py::object& on_progress,
+             const py::object& templates, bool fresh, int compile_workers,
+             const std::optional<std::string>& isolation, double compile_timeout,
+             double run_timeout, const py::kwargs& more) {
+            return tune(self.session, op, problem, budget, {strategy, observers, objective, seed},
+                        on_progress, templates, fresh, compile_workers, isolation, compile_timeout,
+                        run_timeout, more);
           },
           py::arg("op"), py::arg("problem") = py::none(), py::kw_only(),
-          py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
-          py::arg("on_progress") = py::none(), py::arg("templates") = py::tuple(),
-          py::arg("fresh") = false, py::arg("compile_workers") = 0,
-          py::arg("isolation") = py::none(),
+          py::arg("budget") = py::none(), py::arg("strategy") = "auto",
+          py::arg("observers") = py::tuple(), py::arg("objective") = TuneOptions().objective,
+          py::arg("seed") = 0, py::arg("on_progress") = py::none(),
+          py::arg("templates") = py::tuple(), py::arg("fresh") = false,
+          py::arg("compile_workers") = 0, py::arg("isolation") = py::none(),
           py::arg("compile_timeout") = TuneOptions().compile_timeout,
           py::arg("run_timeout") = TuneOptions().run_timeout, tune_doc)
       .def(
@@ -294,22 +303,23 @@ void bind_life(RuntimeClass& runtime) {
 
 void bind_runtime(py::module_& module) {
   RuntimeClass runtime(module, "Runtime", runtime_doc);
-  runtime.def(py::init([](const std::string& device, const py::object& cache,
-                          const py::object& template_paths, const std::string& on_miss,
-                          const py::object& budget, const std::string& strategy, std::uint64_t seed,
-                          const py::object& layers, bool shipped_winners,
-                          const std::string& isolation, double wait_for_others) {
-                auto session = std::make_shared<Session>(
-                    runtime_options(device, cache, template_paths, on_miss, budget, strategy, seed,
-                                    layers, shipped_winners, isolation, wait_for_others));
-                return std::make_shared<RuntimeObject>(RuntimeObject{std::move(session), {}});
-              }),
-              py::arg("device") = "auto", py::kw_only(), py::arg("cache") = py::none(),
-              py::arg("template_paths") = py::tuple(), py::arg("on_miss") = "tune",
-              py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
-              py::arg("layers") = py::tuple(), py::arg("shipped_winners") = true,
-              py::arg("isolation") = "auto",
-              py::arg("wait_for_others") = RuntimeOptions().wait_for_others);
+  runtime.def(
+      py::init([](const std::string& device, const py::object& cache,
+                  const py::object& template_paths, const std::string& on_miss,
+                  const py::object& budget, const py::object& strategy, const py::object& observers,
+                  const std::string& objective, std::uint64_t seed, const py::object& layers,
+                  bool shipped_winners, const std::string& isolation, double wait_for_others) {
+        auto session = std::make_shared<Session>(runtime_options(
+            device, cache, template_paths, on_miss, budget, {strategy, observers, objective, seed},
+            layers, shipped_winners, isolation, wait_for_others));
+        return std::make_shared<RuntimeObject>(RuntimeObject{std::move(session), {}});
+      }),
+      py::arg("device") = "auto", py::kw_only(), py::arg("cache") = py::none(),
+      py::arg("template_paths") = py::tuple(), py::arg("on_miss") = "tune",
+      py::arg("budget") = py::none(), py::arg("strategy") = "auto",
+      py::arg("observers") = py::tuple(), py::arg("objective") = TuneOptions().objective,
+      py::arg("seed") = 0, py::arg("layers") = py::tuple(), py::arg("shipped_winners") = true,
+      py::arg("isolation") = "auto", py::arg("wait_for_others") = RuntimeOptions().wait_for_others);
   bind_calls(runtime);
   bind_life(runtime);
 }
@@ -326,19 +336,21 @@ void bind_defaults(py::module_& module) {
   module.def(
       "tune",
       [](const std::string& op, const py::object& problem, const std::optional<std::string>& device,
-         const py::object& budget, const std::string& strategy, std::uint64_t seed,
-         const py::object& on_progress, const py::object& templates, bool fresh,
-         int compile_workers, const std::optional<std::string>& isolation, double compile_timeout,
-         double run_timeout, const py::kwargs& more) {
+         const py::object& budget, const py::object& strategy, const py::object& observers,
+         const std::string& objective, std::uint64_t seed, const py::object& on_progress,
+         const py::object& templates, bool fresh, int compile_workers,
+         const std::optional<std::string>& isolation, double compile_timeout, double run_timeout,
+         const py::kwargs& more) {
         auto& defaults = Defaults::instance();
         const std::string& name = device ? *device : defaults.options().device;
-        return tune(defaults.session(name), op, problem, budget, strategy, seed, on_progress,
-                    templates, fresh, compile_workers, isolation, compile_timeout, run_timeout,
-                    more);
+        return tune(defaults.session(name), op, problem, budget,
+                    {strategy, observers, objective, seed}, on_progress, templates, fresh,
+                    compile_workers, isolation, compile_timeout, run_timeout, more);
       },
       py::arg("op"), py::arg("problem") = py::none(), py::kw_only(), py::arg("device") = py::none(),
-      py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
-      py::arg("on_progress") = py::none(), py::arg("templates") = py::tuple(),
+      py::arg("budget") = py::none(), py::arg("strategy") = "auto",
+      py::arg("observers") = py::tuple(), py::arg("objective") = TuneOptions().objective,
+      py::arg("seed") = 0, py::arg("on_progress") = py::none(), py::arg("templates") = py::tuple(),
       py::arg("fresh") = false, py::arg("compile_workers") = 0, py::arg("isolation") = py::none(),
       py::arg("compile_timeout") = TuneOptions().compile_timeout,
       py::arg("run_timeout") = TuneOptions().run_timeout, tune_doc);
@@ -348,17 +360,19 @@ void bind_defaults(py::module_& module) {
   module.def(
       "set_default_options",
       [](const std::string& device, const py::object& cache, const py::object& template_paths,
-         const std::string& on_miss, const py::object& budget, const std::string& strategy,
-         std::uint64_t seed, const py::object& layers, bool shipped_winners,
-         const std::string& isolation, double wait_for_others) {
-        Defaults::instance().set_options(
-            runtime_options(device, cache, template_paths, on_miss, budget, strategy, seed, layers,
-                            shipped_winners, isolation, wait_for_others));
+         const std::string& on_miss, const py::object& budget, const py::object& strategy,
+         const py::object& observers, const std::string& objective, std::uint64_t seed,
+         const py::object& layers, bool shipped_winners, const std::string& isolation,
+         double wait_for_others) {
+        Defaults::instance().set_options(runtime_options(
+            device, cache, template_paths, on_miss, budget, {strategy, observers, objective, seed},
+            layers, shipped_winners, isolation, wait_for_others));
       },
       py::kw_only(), py::arg("device") = "auto", py::arg("cache") = py::none(),
       py::arg("template_paths") = py::tuple(), py::arg("on_miss") = "tune",
-      py::arg("budget") = py::none(), py::arg("strategy") = "auto", py::arg("seed") = 0,
-      py::arg("layers") = py::tuple(), py::arg("shipped_winners") = true,
+      py::arg("budget") = py::none(), py::arg("strategy") = "auto",
+      py::arg("observers") = py::tuple(), py::arg("objective") = TuneOptions().objective,
+      py::arg("seed") = 0, py::arg("layers") = py::tuple(), py::arg("shipped_winners") = true,
       py::arg("isolation") = "auto", py::arg("wait_for_others") = RuntimeOptions().wait_for_others,
       "Options of the runtimes that module-level calls use; see Runtime. What is left out takes\n"
       "its default. `device` is the one of module-level tune(); operators run where their tensors\n"

@@ -17,9 +17,11 @@ subclass with behaviour of its own, masked arrays. Writing to an `out` counts as
 
 from ._cudadent import (
     Budget,
+    CandidateSpace,
     Error,
     Explanation,
     InvalidArgument,
+    Measurement,
     Operator,
     Runtime,
     Trial,
@@ -35,9 +37,11 @@ from ._cudadent import (
 
 __all__ = [
     "Budget",
+    "CandidateSpace",
     "Error",
     "Explanation",
     "InvalidArgument",
+    "Measurement",
     "Operator",
     "Runtime",
     "Trial",

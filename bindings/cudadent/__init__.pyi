@@ -1,6 +1,17 @@
 from os import PathLike
 from types import TracebackType
-from typing import Any, Callable, Iterable, Literal, Mapping, Optional, TypeVar, Union, overload
+from typing import (
+    Any,
+    Callable,
+    Iterable,
+    Literal,
+    Mapping,
+    Optional,
+    Protocol,
+    TypeVar,
+    Union,
+    overload,
+)
 
 __version__: str
 
@@ -83,6 +94,38 @@ class Trial:
     def compile_seconds(self) -> float: ...
     @property
     def from_cache(self) -> bool: ...
+
+    @property
+    def figures(self) -> dict[str, float]: ...
+
+class CandidateSpace:
+    def __len__(self) -> int: ...
+    def template(self, candidate: int) -> str: ...
+    def configuration(self, candidate: int) -> dict[str, _Value]: ...
+    def find(self, template: str, configuration: Mapping[str, _Value]) -> Optional[int]: ...
+    def neighbours(self, candidate: int) -> list[int]: ...
+    def predicted_seconds(self, candidate: int) -> Optional[float]: ...
+
+class _Search(Protocol):  # and maybe converged(self) -> bool
+    def begin(self, space: CandidateSpace, seed: int, /) -> Any: ...
+    def ask(self, count: int, /) -> Iterable[int]: ...
+    def tell(self, candidate: int, value: Optional[float], /) -> Any: ...
+
+class Measurement:
+    @property
+    def problem(self) -> str: ...
+    @property
+    def trial(self) -> Trial: ...
+    @property
+    def binary_bytes(self) -> int: ...
+    @property
+    def registers(self) -> int: ...
+
+class _Observer(Protocol):  # and maybe before(self, measurement), during(self, measurement)
+    def after(self, measurement: Measurement, /) -> dict[str, float]: ...
+
+_Strategy = Union[str, _Search]
+_Observers = Union[str, _Observer, Iterable[Union[str, _Observer]]]
 
 class TuneProgress:
     @property
@@ -310,7 +353,9 @@ class Runtime:
         template_paths: Union[_Path, Iterable[_Path]] = (),
         on_miss: _OnMiss = "tune",
         budget: _Budget = None,
-        strategy: str = "auto",
+        strategy: _Strategy = "auto",
+        observers: _Observers = (),
+        objective: str = "seconds",
         seed: int = 0,
         layers: Union[_Path, Iterable[_Path]] = (),
         shipped_winners: bool = True,
@@ -328,7 +373,9 @@ class Runtime:
         problem: Optional[Mapping[str, Any]] = None,
         *,
         budget: _Budget = None,
-        strategy: str = "auto",
+        strategy: _Strategy = "auto",
+        observers: _Observers = (),
+        objective: str = "seconds",
         seed: int = 0,
         on_progress: Optional[Callable[[TuneProgress], Any]] = None,
         templates: Union[str, Iterable[str]] = (),
@@ -365,7 +412,9 @@ def tune(
     *,
     device: Optional[str] = None,
     budget: _Budget = None,
-    strategy: str = "auto",
+    strategy: _Strategy = "auto",
+    observers: _Observers = (),
+    objective: str = "seconds",
     seed: int = 0,
     on_progress: Optional[Callable[[TuneProgress], Any]] = None,
     templates: Union[str, Iterable[str]] = (),
@@ -383,7 +432,9 @@ def set_default_options(
     template_paths: Union[_Path, Iterable[_Path]] = (),
     on_miss: _OnMiss = "tune",
     budget: _Budget = None,
-    strategy: str = "auto",
+    strategy: _Strategy = "auto",
+    observers: _Observers = (),
+    objective: str = "seconds",
     seed: int = 0,
     layers: Union[_Path, Iterable[_Path]] = (),
     shipped_winners: bool = True,

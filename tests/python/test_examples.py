@@ -34,3 +34,17 @@ def test_own_kernel(tmp_path):
     output = run(tmp_path, "own_kernel/run.py")
     assert "axpby" in output
     assert float(output.rsplit("largest error:", 1)[1]) < 1e-6
+
+
+def test_own_search(tmp_path):
+    assert "rms_norm rows=64 columns=256" in run(tmp_path, "own_search.py")
+
+
+def test_own_observer(tmp_path):
+    output = run(tmp_path, "own_observer.py")
+    assert "slowest_seconds" in output and "binary_bytes" in output
+
+
+def test_examples_of_searches_and_observers_stay_short():
+    for name in ("own_search.py", "own_observer.py"):
+        assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= 30
