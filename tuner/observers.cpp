@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -21,15 +22,30 @@ class BinaryObserver : public Observer {
   }
 };
 
+class SamplesObserver : public Observer {
+ public:
+  [[nodiscard]] std::string name() const override { return "samples"; }
+  Figures after(const Measurement& measurement) override {
+    const auto [fastest, slowest] =
+        std::minmax_element(measurement.trial.samples.begin(), measurement.trial.samples.end());
+    return {{"fastest_seconds", *fastest}, {"slowest_seconds", *slowest}};
+  }
+};
+
 struct Entry {
   const char* name;
   const char* description;
   std::shared_ptr<Observer> (*make)();
 };
 
-constexpr std::array<Entry, 1> entries{
-    {{"binary", "binary_bytes and registers of what was compiled",
-      [] { return std::shared_ptr<Observer>(std::make_shared<BinaryObserver>()); }}}};
+template <class Made>
+std::shared_ptr<Observer> make() {
+  return std::make_shared<Made>();
+}
+
+constexpr std::array<Entry, 2> entries{
+    {{"binary", "binary_bytes and registers of what was compiled", make<BinaryObserver>},
+     {"samples", "fastest_seconds and slowest_seconds of the runs", make<SamplesObserver>}}};
 
 [[noreturn]] void refuse(const Observer& observer, const std::string& why) {
   throw Error(ErrorCode::invalid_argument, fmt::format("observer {}: {}", observer.name(), why));

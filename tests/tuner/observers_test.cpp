@@ -169,6 +169,17 @@ TEST_CASE("figures that are no numbers, without names or given twice are errors"
   }));
 }
 
+TEST_CASE("the fastest and the slowest run are figures") {
+  Tuning tuning;
+  TuneOptions options;
+  options.observers = {make_observer("samples")};
+  for (const auto& trial : tuning.tune(options).trials) {
+    if (trial.status != TrialStatus::ok) continue;
+    const auto [least, most] = std::minmax_element(trial.samples.begin(), trial.samples.end());
+    CHECK(trial.figures == Figures{{"fastest_seconds", *least}, {"slowest_seconds", *most}});
+  }
+}
+
 TEST_CASE("built-in observers are known by name") {
   REQUIRE_FALSE(observers().empty());
   for (const auto& [name, doc] : observers()) {
