@@ -1,5 +1,5 @@
 application_id 1668637793
-user_version 3
+user_version 4
 
 CREATE TABLE binaries (
   id                  INTEGER PRIMARY KEY,
@@ -70,7 +70,7 @@ CREATE TABLE runs (
   measure_seconds   REAL,
   verify_seconds    REAL,
   search_seconds    REAL,
-  idle_seconds      REAL,
+  idle_seconds      REAL, objective TEXT NOT NULL DEFAULT 'seconds', prepare_seconds REAL DEFAULT 0,
   UNIQUE (problem, started, machine)
 );
 
@@ -93,7 +93,7 @@ CREATE TABLE trials (
   error               REAL,
   compile_seconds     REAL,
   resources           TEXT NOT NULL,
-  created             TEXT NOT NULL,
+  created             TEXT NOT NULL, figures TEXT NOT NULL DEFAULT '{}',
   UNIQUE (problem, template_hash, configuration, compiler, measurement)
 );
 
@@ -114,6 +114,6 @@ CREATE TABLE winners (
   device_name         TEXT NOT NULL,
   driver              TEXT NOT NULL,
   uuid                TEXT NOT NULL,
-  created             TEXT NOT NULL,
+  created             TEXT NOT NULL, objective TEXT NOT NULL DEFAULT 'seconds',
   UNIQUE (op, device_kind, tuning_key)
 );
