@@ -19,7 +19,7 @@ namespace cudadent::python {
 
 namespace {
 
-std::string text_of(py::handle object) { return py::repr(object).cast<std::string>(); }
+std::string repr_of(py::handle object) { return py::repr(object).cast<std::string>(); }
 
 std::string type_name_of(py::handle object) {
   return py::type::of(object).attr("__name__").cast<std::string>();
@@ -55,11 +55,11 @@ void check_methods(py::handle object, const char* what, std::initializer_list<co
   for (const char* method : needed)
     if (!py::hasattr(object, method) || PyCallable_Check(object.attr(method).ptr()) == 0)
       throw Error(ErrorCode::invalid_argument,
-                  fmt::format("{}={}: it has no method {}(); expected {}", what, text_of(object),
+                  fmt::format("{}={}: it has no method {}(); expected {}", what, repr_of(object),
                               method, expected));
   if (PyType_Check(object.ptr()) != 0)
     throw Error(ErrorCode::invalid_argument,
-                fmt::format("{}={}: a class; expected an object of it: {}()", what, text_of(object),
+                fmt::format("{}={}: a class; expected an object of it: {}()", what, repr_of(object),
                             object.attr("__name__").cast<std::string>()));
 }
 
@@ -128,7 +128,7 @@ class PythonStrategy : public Strategy {
       PyErr_Clear();
       reject("strategy " + type_name_of(theirs_->object()),
              fmt::format("proposed candidate {}, which is not in the space: it has {}, from 0",
-                         text_of(item), space_->open().size()));
+                         repr_of(item), space_->open().size()));
     }
     return candidate;
   }
@@ -136,7 +136,7 @@ class PythonStrategy : public Strategy {
   [[noreturn]] void refuse(const py::object& answer) const {
     reject("strategy " + type_name_of(theirs_->object()),
            fmt::format("ask() returned {}; expected a list of candidates, whole numbers from 0",
-                       text_of(answer)));
+                       repr_of(answer)));
   }
 
   const std::shared_ptr<const Kept> theirs_;
@@ -207,7 +207,7 @@ class PythonObserver : public Observer {
   [[noreturn]] void refuse(const py::object& answer) const {
     reject("observer " + name_,
            fmt::format("after() returned {}; expected a dictionary of numbers by name",
-                       text_of(answer)));
+                       repr_of(answer)));
   }
 
   const std::string name_;

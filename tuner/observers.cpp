@@ -32,20 +32,21 @@ class SamplesObserver : public Observer {
   }
 };
 
-struct Entry {
+struct BuiltInObserver {
   const char* name;
   const char* description;
   std::shared_ptr<Observer> (*make)();
 };
 
 template <class Made>
-std::shared_ptr<Observer> make() {
+std::shared_ptr<Observer> make_built_in() {
   return std::make_shared<Made>();
 }
 
-constexpr std::array<Entry, 2> entries{
-    {{"binary", "binary_bytes and registers of what was compiled", make<BinaryObserver>},
-     {"samples", "fastest_seconds and slowest_seconds of the runs", make<SamplesObserver>}}};
+constexpr std::array<BuiltInObserver, 2> built_in_observers{
+    {{"binary", "binary_bytes and registers of what was compiled", make_built_in<BinaryObserver>},
+     {"samples", "fastest_seconds and slowest_seconds of the runs",
+      make_built_in<SamplesObserver>}}};
 
 [[noreturn]] void refuse(const Observer& observer, const std::string& why) {
   throw Error(ErrorCode::invalid_argument, fmt::format("observer {}: {}", observer.name(), why));
@@ -55,7 +56,7 @@ constexpr std::array<Entry, 2> entries{
 
 std::shared_ptr<Observer> make_observer(std::string_view name) {
   std::string known;
-  for (const Entry& entry : entries) {
+  for (const BuiltInObserver& entry : built_in_observers) {
     if (entry.name == name) return entry.make();
     known += fmt::format("{}{}", known.empty() ? "" : ", ", entry.name);
   }
@@ -65,7 +66,8 @@ std::shared_ptr<Observer> make_observer(std::string_view name) {
 
 std::vector<std::pair<std::string, std::string>> observers() {
   std::vector<std::pair<std::string, std::string>> result;
-  for (const Entry& entry : entries) result.emplace_back(entry.name, entry.description);
+  for (const BuiltInObserver& entry : built_in_observers)
+    result.emplace_back(entry.name, entry.description);
   return result;
 }
 
