@@ -11,9 +11,7 @@ FILE_LINES, FUNCTION_LINES = 400, 60
 
 # What is still longer, with its length today: it may shrink, but not grow. What is no longer too long is a fault too, so
 # that the lists stay true.
-FILES_LEFT: dict[str, int] = {
-    "include/cudadent/cudadent.h": 427,  # one header is what users include
-}
+FILES_LEFT: dict[str, int] = {}
 FUNCTIONS_LEFT: dict[str, int] = {}
 
 TOKENS = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'|[{};]|\n',
