@@ -36,14 +36,20 @@ std::vector<Value> range_values(const JsonReader& range) {
   if (integers && (to > 0x1p53 || from < -0x1p53))
     range.fail("whole numbers of a range are from -2^53 to 2^53");
   std::vector<Value> values;
+  double last = 0;
   // Each from the start, so that rounding does not add up.
   for (int i = 0;; ++i) {
     const double exact = grows_by_factor ? from * std::pow(by, i) : from + by * i;
     if (exact > to * (1 + 1e-12)) return values;
     if (values.size() >= most_problems)
       range.fail(fmt::format("a range of more than {} values", most_problems));
-    Value value = integers ? Value(static_cast<std::int64_t>(std::llround(exact))) : Value(exact);
-    if (values.empty() || values.back() != value) values.push_back(std::move(value));
+    const double number = integers ? std::round(exact) : exact;
+    if (!values.empty() && number == last) continue;
+    last = number;
+    if (integers)
+      values.emplace_back(static_cast<std::int64_t>(number));
+    else
+      values.emplace_back(number);
   }
 }
 
