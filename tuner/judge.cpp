@@ -22,7 +22,7 @@ namespace {
 constexpr double unknown = std::numeric_limits<double>::infinity();
 constexpr double clearly_cheaper = 0.97;  // than what is proven
 constexpr std::size_t spread_over =
-    400;                               // configurations of a template that a prior is asked about,
+    800;                               // configurations of a template that a prior is asked about,
 constexpr std::size_t most_walks = 4;  // from the best of which walks lead downhill,
 constexpr std::size_t most_steps = 150;     // asking about so many each
 constexpr std::size_t most_corrected = 40;  // of a template, the least predicted
