@@ -78,7 +78,7 @@ auto encoded(Number number) {
   else
     return static_cast<std::int64_t>(number);
 }
-const std::string& encoded(const std::string& text) { return text; }
+std::string_view encoded(const std::string& text) { return text; }
 std::string encoded(const Values& values) { return encode_configuration(values); }
 std::string encoded(const std::vector<double>& samples) { return encode_samples(samples); }
 std::string encoded(const std::vector<KernelResources>& resources) {
